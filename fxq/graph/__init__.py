@@ -1,0 +1,1 @@
+"""The IR: torch.fx plus one typed annotation."""

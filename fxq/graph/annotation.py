@@ -1,0 +1,139 @@
+"""What fxq knows about a node, and the only code that touches `node.meta`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import torch
+from torch.fx import Node
+
+from fxq.graph.qtypes import QuantSpec
+from fxq.graph.reasons import Reason
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Shape and dtype of a value, as seen with the example inputs."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def numel(self) -> int:
+        return torch.Size(self.shape).numel()
+
+
+# the type of a node's value: a tensor, a tuple of types, or None for what is not made of tensors
+ValueType = TensorType | tuple["ValueType", ...] | None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a node comes from in the user's words; this is what a QConfigMapping is matched against.
+
+    Attributes:
+        module: dotted path of the module called, or of the one around a function call; "" is the model itself.
+        object_type: qualified public name of the module type, function or method ("torch.nn.Conv2d", "torch.add", "view").
+        index: which call of this object_type inside `module` it is, from 0.
+        source: "file.py:12", or "" where it is not known.
+    """
+
+    module: str
+    object_type: str
+    index: int = 0
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class NodeQuant:
+    """How one node is quantized.
+
+    Attributes:
+        inputs: activation and weight operands that must arrive quantized: operand name → what is asked.
+        output: what is asked of the value; None leaves it float.
+        group: number of the sharing group whose qparams the output takes; None for a float value.
+        rule: the rule of the QConfigMapping (or of the compiler) that decided.
+        reason: why the node stays float; None for an int8 node.
+    """
+
+    inputs: Mapping[str, QuantSpec] = field(default_factory=dict)
+    output: QuantSpec | None = None
+    group: int | None = None
+    rule: str = ""
+    reason: Reason | None = None
+
+    @property
+    def is_int8(self) -> bool:
+        return self.reason is None
+
+
+_TYPE, _ORIGINS, _QUANT, _REFUSALS = "fxq_type", "fxq_origins", "fxq_quant", "fxq_refusals"
+_T = TypeVar("_T")
+
+
+def _get(node: Node, key: str, default: _T) -> _T:
+    value: Any = node.meta.get(key, default)
+    return value  # type: ignore[no-any-return]
+
+
+def type_of(node: Node) -> ValueType:
+    """Shape and dtype of the node's value."""
+    return _get(node, _TYPE, None)
+
+
+def tensor_type(node: Node) -> TensorType | None:
+    """Like type_of, for a node whose value is one tensor; None for any other."""
+    found = type_of(node)
+    return found if isinstance(found, TensorType) else None
+
+
+def set_type(node: Node, value: ValueType) -> None:
+    node.meta[_TYPE] = value
+
+
+def origins_of(node: Node) -> tuple[Origin, ...]:
+    """The call the node was traced from, then the calls fused into it in dataflow order; () for what the compiler made."""
+    return _get(node, _ORIGINS, ())
+
+
+def origin_of(node: Node) -> Origin | None:
+    """The call that gives a node its name and its qconfig."""
+    return next(iter(origins_of(node)), None)
+
+
+def set_origins(node: Node, origins: tuple[Origin, ...]) -> None:
+    node.meta[_ORIGINS] = origins
+
+
+def quant_of(node: Node) -> NodeQuant | None:
+    """None before the ANNOTATED stage."""
+    return _get(node, _QUANT, None)
+
+
+def set_quant(node: Node, quant: NodeQuant) -> None:
+    node.meta[_QUANT] = quant
+
+
+def update_quant(node: Node, **changes: Any) -> None:
+    """Replaces fields of a node's NodeQuant."""
+    current = quant_of(node)
+    assert current is not None, f"{node.name} has no NodeQuant"
+    set_quant(node, replace(current, **changes))
+
+
+def refusals_of(node: Node) -> tuple[tuple[str, Reason], ...]:
+    """(rule, reason) of every rewrite whose pattern matched here and whose guard said no."""
+    return _get(node, _REFUSALS, ())
+
+
+def note_refusal(node: Node, rule: str, reason: Reason) -> None:
+    node.meta[_REFUSALS] = (*refusals_of(node), (rule, reason))
+
+
+def copy_annotations(source: Node, target: Node) -> None:
+    """Gives target all that is known of source, for a node that takes another's place."""
+    for key in (_TYPE, _ORIGINS, _QUANT, _REFUSALS):
+        if key in source.meta:
+            target.meta[key] = source.meta[key]

@@ -1,0 +1,1 @@
+"""What runs: the quantized tensor and the executors of int8 programs."""
