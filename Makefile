@@ -1,0 +1,48 @@
+# Everything a person or a CI machine runs. Each target makes the environment it needs, once.
+#
+# torch comes from wherever pip is told to look; for the CPU build from PyTorch's own index:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CODE   := fxq tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(VENV)/.extra-demo ## train two small networks and show what fxq does with them
+	$(BIN)/python -m fxq.demo
+
+test: $(VENV)/.extra-test $(VENV)/.torchvision ## all tests; PYTEST_ARGS="-k name" for some
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.extra-lint ## style, format and types
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+
+format: $(VENV)/.extra-lint ## sort imports and format
+	$(BIN)/ruff check --select I --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+clean: ## remove the environment and all caches
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# one stamp per extra of pyproject.toml
+$(VENV)/.extra-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
+	@touch $@
+
+# for tests on real architectures; without its dependencies, so that it cannot bring another torch
+$(VENV)/.torchvision: constraints.txt | $(VENV)/.extra-test
+	$(BIN)/python -m pip install -q -c constraints.txt pillow
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision
+	@touch $@
