@@ -36,14 +36,22 @@ class Origin:
     Attributes:
         module: dotted path of the module called, or of the one around a function call; "" is the model itself.
         object_type: qualified public name of the module type, function or method ("torch.nn.Conv2d", "torch.add", "view").
-        index: which call of this object_type inside `module` it is, from 0.
+        index: which call of this object_type inside `scope` it is, from 0.
         source: "file.py:12", or "" where it is not known.
+        module_type: qualified name of the type of `module`: for a module call the same as object_type, for a function or
+            method call the type of the module around it; "" where it is not known.
     """
 
     module: str
     object_type: str
     index: int = 0
     source: str = ""
+    module_type: str = ""
+
+    @property
+    def scope(self) -> str:
+        """Path of the module that contains the call: the parent of a called module, the module around a function call."""
+        return self.module.rpartition(".")[0] if self.module_type == self.object_type else self.module
 
 
 @dataclass(frozen=True)
