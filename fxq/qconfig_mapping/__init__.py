@@ -1,0 +1,8 @@
+"""Which layer is quantized, and how: QConfig, QConfigMapping and the presets of the profiles."""
+
+from fxq.qconfig_mapping.lookup import Resolution
+from fxq.qconfig_mapping.mapping import QConfigMapping
+from fxq.qconfig_mapping.presets import PRESETS, Preset, get_default_qconfig, get_default_qconfig_mapping
+from fxq.qconfig_mapping.qconfig import QConfig
+
+__all__ = ["QConfig", "QConfigMapping", "Resolution", "get_default_qconfig", "get_default_qconfig_mapping", "PRESETS", "Preset"]
