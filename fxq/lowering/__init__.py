@@ -1,0 +1,1 @@
+"""From quantized float graphs to calls into the integer runtime."""

@@ -1,0 +1,160 @@
+"""Float scales → the integer constants that the runtime's ops take. The formulas are those of docs/numerics.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fxq.errors import ConfigError
+from fxq.graph.qtypes import QParams, quantize_tensor
+from fxq.graph.reasons import Reason, Why
+from fxq.runtime.integer.outputs import IntegerOutput, PackedWeights
+
+MultiplierBits = Literal[22, 24]  # significant bits of m: x86 kernels may use one fma with 22; QNNPACK's arithmetic has all 24
+
+_BIAS_LIMIT = 2.0**30
+_INT32 = 2**31
+
+
+@dataclass(frozen=True, eq=False)
+class Scales:
+    """The qparams around one conv, linear or matmul.
+
+    Attributes:
+        x: of the input, per tensor.
+        w: of the weight, symmetric (zero_point 0), per tensor or per output channel.
+        y: of the output, per tensor; None where the output stays float.
+    """
+
+    x: QParams
+    w: QParams
+    y: QParams | None = None
+
+
+def pack_weights(weight: Tensor, scales: Scales, bias: Tensor | None = None, *, multiplier_bits: MultiplierBits = 24) -> PackedWeights:
+    """acc = Σ x_q·w_q + bias', bias' = b_q − z_x·Σw, and m[c] = fl(fl(s_x·s_w[c])·fl(1f/s_y)): what Conv and Linear take.
+
+    `accumulator_bound` must have proved the layer first. Without an output scale m[c] = fl(s_x·s_w[c]), never rounded further.
+
+    Args:
+        weight: s8 [O, ...], the output channels first.
+        bias: f32 [O] in real units, or None for no bias.
+        multiplier_bits: 22 rounds m to nearest even at 22 significant bits (x86 profile), 24 keeps f32 (qnnpack profile).
+
+    Raises:
+        ConfigError: the weight's zero point is not 0.
+    """
+    assert weight.dtype == torch.int8, weight.dtype
+    products = _input_times_weight(weight, scales)
+    folded = quantize_bias(bias, products) - int(scales.x.zero_point) * _sum_over_taps(weight)
+    return PackedWeights(weight, _wrap_int32(folded), _multiplier(products, scales.y, multiplier_bits))
+
+
+def accumulator_bound(weight: Tensor, scales: Scales, bias: Tensor | None, node: str) -> Reason | None:
+    """None where Σ|w|·max(z_x − qmin, qmax − z_x) + |b_q| < 2^31 for every output channel; the Reason to stay float otherwise.
+
+    Args:
+        weight, bias: as for pack_weights.
+        node: the name the Reason is about.
+    """
+    zero_point, spec = int(scales.x.zero_point), scales.x.spec
+    furthest = max(zero_point - spec.qmin, spec.qmax - zero_point)
+    bias_q = quantize_bias(bias, _input_times_weight(weight, scales))
+    bound = _sum_over_taps(weight.to(torch.int16).abs()) * furthest + bias_q.abs()
+    if bound.numel() == 0 or int(bound.max()) < _INT32:
+        return None
+    channel = int(bound.argmax())
+    return Reason(Why.OVERFLOW, node, f"its 32-bit accumulator can overflow: |acc| of channel {channel} may reach {int(bound[channel])}")
+
+
+def enlarge_scales(w: QParams, bias: Tensor | None, x: QParams) -> QParams:
+    """Smallest s_w' ≥ s_w with |bias/(s_x·s_w')| < 2^30 in each channel: for dead channels, whose tiny s_w would overflow b_q.
+
+    Quantize the weight with the result. A per-tensor scale becomes the largest that any channel needs.
+
+    Args:
+        w: qparams of the weight, per tensor or per output channel.
+        bias: f32 [O] or None.
+        x: qparams of the input, per tensor.
+    """
+    if bias is None:
+        return w
+    needed = bias.detach().to(torch.float64).abs() / (x.scale.to(torch.float64) * _BIAS_LIMIT)
+    needed = torch.nextafter(needed.to(torch.float32) * (1 + 2.0**-20), torch.tensor(math.inf))  # room for the f32 roundings of b_q
+    return replace(w, scale=torch.maximum(w.scale, needed if w.scale.ndim else needed.max()))
+
+
+def quantize_bias(bias: Tensor | None, products: Tensor) -> Tensor:
+    """b_q[c] = rint(fl(bias[c] · fl(1f / fl(s_x·s_w[c])))), i64 [O]; zeros without a bias.
+
+    Args:
+        bias: f32 [O] or None.
+        products: f32 [O], fl(s_x·s_w[c]).
+    """
+    if bias is None:
+        return torch.zeros_like(products, dtype=torch.int64)
+    return torch.round(bias.detach().to(torch.float32) * (1.0 / products)).to(torch.int64)
+
+
+def round_multiplier(multiplier: Tensor, bits: MultiplierBits) -> Tensor:
+    """m to nearest even with this many significant bits; positive normal f32 in and out."""
+    dropped = 24 - bits
+    if dropped == 0:
+        return multiplier
+    pattern = multiplier.view(torch.int32)
+    half_to_even = (1 << (dropped - 1)) - 1 + ((pattern >> dropped) & 1)
+    return (((pattern + half_to_even) >> dropped) << dropped).view(torch.float32)
+
+
+def scale_ratio(a: QParams, y: QParams) -> float:
+    """fl(s_a/s_y): what Residual and the operands of Add take. Per tensor both."""
+    return float(a.scale / y.scale)
+
+
+def scale_step(x: QParams, y: QParams) -> float:
+    """fl(s_x·inv_y), inv_y = fl(1f/s_y): what AvgPool, AdaptiveAvgPool, Mean and Sum take. Per tensor both."""
+    return float(x.scale * (1.0 / y.scale))
+
+
+def product_multiplier(a: QParams, b: QParams, y: QParams) -> float:
+    """fl(fl(s_a·s_b)·inv_y): what Mul takes. Per tensor all three."""
+    return float((a.scale * b.scale) * (1.0 / y.scale))
+
+
+def integer_output(y: QParams, low: float = -math.inf, high: float = math.inf) -> IntegerOutput:
+    """Output qparams and real activation bounds → the final clip: relu is low=0, relu6 [0, 6], hardtanh [−1, 1].
+
+    The bounds are quantized by the one rule, clip(rint(fl(bound·inv_y)) + z_y).
+    """
+    bounds = quantize_tensor(torch.tensor([low, high], dtype=torch.float32), y)
+    return IntegerOutput(y.spec.dtype, int(y.zero_point), int(bounds[0]), int(bounds[1]))
+
+
+def _input_times_weight(weight: Tensor, scales: Scales) -> Tensor:
+    """fl(s_x·s_w[c]), f32 [O]."""
+    if bool(scales.w.zero_point.any()):
+        raise ConfigError(
+            "weight",
+            expected="symmetric weights, zero_point 0",
+            found=f"zero_point {scales.w.zero_point.tolist()}",
+            remedy="use QuantSpec('int8', -127, 127, symmetric=True) for the weight",
+        )
+    return (scales.x.scale * scales.w.scale).expand(weight.shape[0]).contiguous()
+
+
+def _multiplier(products: Tensor, y: QParams | None, bits: MultiplierBits) -> Tensor:
+    return products if y is None else round_multiplier(products * (1.0 / y.scale), bits)
+
+
+def _sum_over_taps(weight: Tensor) -> Tensor:
+    """Σ over all but the first axis, i64 [O]."""
+    return weight.flatten(1).to(torch.int64).sum(1)
+
+
+def _wrap_int32(values: Tensor) -> Tensor:
+    """Modulo 2^32. Accumulation is modular too, so bias' may wrap where acc itself is proved to fit."""
+    return (((values + _INT32) % (2 * _INT32)) - _INT32).to(torch.int32)

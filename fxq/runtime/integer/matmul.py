@@ -1,0 +1,93 @@
+"""acc = Σ_k x[m, k]·w[n, k] in exact int32, by the fastest of torch's products that is exact on this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+
+import torch
+from torch import Tensor
+
+EXACT_FLOAT32 = 2**24  # integers up to here, and sums that stay below it, have no rounding in f32
+_BLOCK = (EXACT_FLOAT32 - 1) // (255 * 128)  # |x·w| ≤ 255·128, so sums of this many products are exact
+
+
+def int_mm(x: Tensor, w: Tensor) -> Tensor:
+    """acc[m, n] = Σ_k x[m, k]·w[n, k], exact, modulo 2^32.
+
+    Args:
+        x: u8 or s8 [M, K].
+        w: s8 [N, K].
+
+    Returns:
+        i32 [M, N].
+    """
+    if x.shape[0] == 0 or x.shape[1] == 0 or w.shape[0] == 0:
+        return torch.zeros(x.shape[0], w.shape[0], dtype=torch.int32, device=x.device)
+    return torch._int_mm(x, w.t()) if has_exact_int_mm() else blocked_mm(x, w)
+
+
+def blocked_mm(x: Tensor, w: Tensor) -> Tensor:
+    """int_mm in floating point: blocks of K so short that no sum reaches 2^24, added up in int32."""
+    dtype = exact_float_dtype()
+    acc = torch.zeros(x.shape[0], w.shape[0], dtype=torch.int32, device=x.device)
+    for start in range(0, x.shape[1], _BLOCK):
+        block = (slice(None), slice(start, start + _BLOCK))
+        acc += torch.mm(x[block].to(dtype), w[block].to(dtype).t()).to(torch.int32)
+    return acc
+
+
+@cache
+def has_exact_int_mm() -> bool:
+    """Whether torch._int_mm is both fast and exact here: VNNI, and no saturation on the data that would show it.
+
+    Without VNNI (or with oneDNN's instruction set capped) u8·s8 pairs are added in 16 bits, which saturates.
+    """
+    reported = getattr(torch.cpu, "_is_vnni_supported", None)
+    return bool(reported and reported()) and all(_int_mm_is_exact(rows, low) for rows in (1, 48) for low in (-128, 127))
+
+
+def _int_mm_is_exact(rows: int, weight: int) -> bool:
+    """255·w and −128·w over K = 256: every 16-bit pair sum would saturate."""
+    w = torch.full((32, 256), weight, dtype=torch.int8)
+    for fill, dtype in ((255, torch.uint8), (-128, torch.int8)):
+        found = torch._int_mm(torch.full((rows, 256), fill, dtype=dtype), w.t())
+        if not bool((found == 256 * fill * weight).all()):
+            return False
+    return True
+
+
+def exact_float_dtype() -> torch.dtype:
+    """float32 where torch multiplies and convolves in full float32, float64 where a setting lets it use fewer bits."""
+    full = _settings_are_exact() and not torch.is_autocast_enabled("cpu") and not _fast_math_requested()
+    return torch.float32 if full else torch.float64
+
+
+def _settings_are_exact() -> bool:
+    """Newer torch has one setting per op and lets the old one fail where both were used; older torch has only the old one."""
+    settings = [getattr(torch.backends.mkldnn, op, None) for op in ("conv", "matmul")]
+    if all(settings):
+        return all(setting.fp32_precision in ("ieee", "none") for setting in settings)
+    return torch.get_float32_matmul_precision() == "highest"
+
+
+def exact_conv_dtype() -> torch.dtype:
+    """float32 where torch convolves by plain multiply-add in full float32 (oneDNN on x86), float64 elsewhere.
+
+    Other backends may choose Winograd or Fourier transforms for float32, whose intermediate values are not integers.
+    """
+    direct = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.enabled and _has_onednn()
+    return exact_float_dtype() if direct else torch.float64
+
+
+@cache
+def _fast_math_requested() -> bool:
+    """oneDNN reads these once, when it starts."""
+    modes = (os.environ.get(name, "") for name in ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"))
+    return any(mode.upper() not in ("", "STRICT") for mode in modes)
+
+
+@cache
+def _has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]

@@ -1,0 +1,119 @@
+"""acc → y: what every op with an accumulator does last. See docs/numerics.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fxq.errors import ConfigError
+from fxq.graph.qtypes import QDType
+
+STORAGE: dict[str, torch.dtype] = {"uint8": torch.uint8, "int8": torch.int8, "int32": torch.int32}
+_BYTE_RANGE = {"uint8": (0, 255), "int8": (-128, 127)}
+
+# fl(v + 1.5·2^23) is 1.5·2^23 + rint(v) for |v| < 2^22, ties to even, and its low byte is that of rint(v)
+_ROUNDING = 1.5 * 2**23
+
+
+@dataclass(frozen=True)
+class IntegerOutput:
+    """y = clip(rint(v) + zero_point, low, high), 8-bit.
+
+    Attributes:
+        dtype: "uint8" or "int8".
+        zero_point: inside the dtype's range.
+        low, high: the final bounds, those of a fused activation included.
+    """
+
+    dtype: QDType
+    zero_point: int
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        least, most = _BYTE_RANGE.get(self.dtype, (0, -1))
+        if not (least <= self.low <= self.high <= most and least <= self.zero_point <= most):
+            raise ConfigError(
+                "IntegerOutput",
+                expected="dtype uint8 or int8, low <= high and a zero_point inside its range",
+                found=str(self),
+                remedy="quantize this output to 8 bits, or leave it float with FloatOutput",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.dtype} zero_point={self.zero_point} [{self.low}, {self.high}]"
+
+
+@dataclass(frozen=True)
+class FloatOutput:
+    """y = clamp(v, low, high), float32."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        return "float32" if self.low == -math.inf and self.high == math.inf else f"float32 [{self.low}, {self.high}]"
+
+
+Output = IntegerOutput | FloatOutput
+
+
+@dataclass(frozen=True, eq=False)
+class PackedWeights:
+    """The constants of one conv or linear: acc[c] = Σ x_q·weight[c] + bias[c], v = fl(f32(acc[c])·multiplier[c]).
+
+    Attributes:
+        weight: s8, output channels first: [O, I/groups, *kernel] or [O, I].
+        bias: i32 [O], with −z_x·Σw already in it.
+        multiplier: f32 [O].
+    """
+
+    weight: Tensor
+    bias: Tensor
+    multiplier: Tensor
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A second operand a, of y's shape, added before the rounding: v' = fl(v + fl(f32(a − zero_point)·ratio)), ratio = fl(s_a/s_y)."""
+
+    zero_point: int
+    ratio: float
+
+    def __str__(self) -> str:
+        return f"residual zero_point={self.zero_point} ratio={self.ratio:.6g}"
+
+
+def output_dtype(output: Output) -> torch.dtype:
+    """The torch dtype of y."""
+    return STORAGE[output.dtype] if isinstance(output, IntegerOutput) else torch.float32
+
+
+def rescale(q: Tensor, zero_point: int, ratio: float) -> Tensor:
+    """fl(f32(q − zero_point)·ratio), a new f32 tensor; q is 8-bit, so that f32(q) − z is exact."""
+    return q.to(torch.float32).sub_(zero_point).mul_(ratio)
+
+
+def finish(values: Tensor, output: Output) -> Tensor:
+    """v → y. Changes the given f32 values; the result has their strides."""
+    if isinstance(output, FloatOutput):
+        return _clamp(values, output)
+    rounded = values.clamp_(output.low - output.zero_point, output.high - output.zero_point).add_(_ROUNDING)
+    return rounded.view(torch.int32).to(STORAGE[output.dtype]).add_(output.zero_point)
+
+
+def finish_into(out: Tensor, values: Tensor, output: Output) -> None:
+    """Like `finish`, written to out (dtype of the output, shape of the values)."""
+    if isinstance(output, FloatOutput):
+        out.copy_(_clamp(values, output))
+        return
+    rounded = values.clamp_(output.low - output.zero_point, output.high - output.zero_point).add_(_ROUNDING)
+    out.copy_(rounded.view(torch.int32)).add_(output.zero_point)  # modulo 256, as the bytes are
+
+
+def _clamp(values: Tensor, output: FloatOutput) -> Tensor:
+    unbounded = output.low == -math.inf and output.high == math.inf
+    return values if unbounded else values.clamp_(output.low, output.high)
