@@ -8,6 +8,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CODE   := fxq tests
 
+# tests run in this many processes, each with one thread: small tensors gain nothing from more
+WORKERS ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format clean
 
@@ -18,7 +21,7 @@ demo: $(VENV)/.extra-demo ## train two small networks and show what fxq does wit
 	$(BIN)/python -m fxq.demo
 
 test: $(VENV)/.extra-test $(VENV)/.torchvision ## all tests; PYTEST_ARGS="-k name" for some
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.extra-lint ## style, format and types
 	$(BIN)/ruff check $(CODE)

@@ -37,7 +37,9 @@ BANNED = (
 )
 
 # (importing module, imported module, reason): circles that stay, cut by an import inside a function
-ALLOWED_CIRCLES: tuple[tuple[str, str, str], ...] = ()
+ALLOWED_CIRCLES = (
+    ("fxq.observers.factory", "fxq.observers", "a factory finds its observer in the table of all observers; observers make factories"),
+)
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,16 @@ def circles(modules: tuple[Module, ...]) -> list[str]:
         if _is_ours(found.target) and not found.typing_only and (found.importer.name, found.target) not in allowed
     ]
     part_edges = [(_part(source), _part(target)) for source, target in edges if _part(source) != _part(target)]
-    found_circles = [*nx.simple_cycles(nx.DiGraph(edges)), *nx.simple_cycles(nx.DiGraph(part_edges))]
-    return [" → ".join([*circle, circle[0]]) for circle in found_circles]
+    return [*_one_circle_each(edges), *_one_circle_each(part_edges)]
+
+
+def _one_circle_each(edges: list[tuple[str, str]]) -> Iterator[str]:
+    """One circle of each group of nodes that all reach each other: a group can hold exponentially many."""
+    graph = nx.DiGraph(edges)
+    for group in nx.strongly_connected_components(graph):
+        if len(group) > 1:
+            circle = [source for source, _ in nx.find_cycle(graph.subgraph(group))]
+            yield " → ".join([*circle, circle[0]])
 
 
 def banned_imports(modules: tuple[Module, ...]) -> list[str]:

@@ -31,8 +31,8 @@ QUANTIZED_TORCH_ALLOWED = (
     ("fxq.graph.qtypes", {"torch.quint8", "torch.qint8", "torch.qint32"}, "aliases for dtypes in what a user passes in"),
 )
 
-# methods whose meaning is fixed by a base class that documents them
-INHERITED = re.compile(r"__\w+__|forward|extra_repr|visit_\w+")
+# methods whose meaning is fixed by a base class outside: Python's, torch.nn's, ast's, torch.fx's Tracer and Interpreter
+INHERITED = re.compile(r"__\w+__|forward|extra_repr|visit_\w+|call_\w+|create_node|run_node|get_attr|placeholder|output")
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -97,8 +97,21 @@ def _torch_names(node: ast.AST) -> Iterator[str]:
 
 
 def undocumented(modules: tuple[Module, ...]) -> list[str]:
-    """Public functions and methods without a docstring, of those longer than one statement."""
-    return [definition.name for module in modules for definition in definitions(module) if _needs_docstring(module, definition)]
+    """Public functions and methods without a docstring, of those longer than one statement.
+
+    A subclass doesn't repeat what is written at the method that it overrides.
+    """
+    pairs = [(module, definition) for module in modules for definition in definitions(module)]
+    written = {definition.node.name for _, definition in pairs if definition.owner and ast.get_docstring(definition.node)}
+    return [
+        definition.name
+        for module, definition in pairs
+        if _needs_docstring(module, definition) and not (_is_override(definition) and definition.node.name in written)
+    ]
+
+
+def _is_override(definition: Definition) -> bool:
+    return definition.owner is not None and bool(definition.owner.bases)
 
 
 def _needs_docstring(module: Module, definition: Definition) -> bool:
@@ -229,6 +242,9 @@ def test_quantized_torch_in_the_alias_table_and_in_text_is_fine(tmp_path: Path) 
         ("def f(x):\n    return x", []),
         ("def _f(x):\n    y = x\n    return y", []),
         ("class _A:\n    def f(self):\n        y = 1\n        return y", []),
+        ("class A:\n    def f(self):\n        'f'\nclass B(A):\n    def f(self):\n        y = 1\n        return y", []),
+        ("class A:\n    def f(self):\n        'f'\nclass B:\n    def f(self):\n        y = 1\n        return y", ["fxq.a.B.f"]),
+        ("class A:\n    def f(self): ...\nclass B(A):\n    def f(self):\n        y = 1\n        return y", ["fxq.a.B.f"]),
         ("class A:\n    def forward(self):\n        y = 1\n        return y", []),
         ("def _f(x):\n    def g():\n        y = x\n        return y\n    return g", []),
     ],

@@ -16,7 +16,10 @@ NESTING = 3
 MODULE_LINES = 400
 
 # (function or module, reason): more parameters than PARAMETERS
-WIDE_SIGNATURES = (("fxq.graph.functional", "an op takes torch's parameters for it, and its epilogue"),)
+WIDE_SIGNATURES = (
+    ("fxq.graph.functional", "an op takes torch's parameters for it, and its epilogue"),
+    ("fxq.passes.trace.OriginTracer.create_node", "torch.fx.Tracer's"),
+)
 
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match)
 
