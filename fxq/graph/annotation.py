@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch.fx import Node
@@ -77,7 +77,24 @@ class NodeQuant:
         return self.reason is None
 
 
-_TYPE, _ORIGINS, _QUANT, _REFUSALS = "fxq_type", "fxq_origins", "fxq_quant", "fxq_refusals"
+class Resolution(Protocol):
+    """What the QConfigMapping says of a node (a value of fxq.qconfig_mapping).
+
+    Attributes:
+        qconfig: None keeps the node float.
+        rule: the rule that won, readable.
+        explicit: some rule matched; False for a node that the mapping does not speak of.
+    """
+
+    @property
+    def qconfig(self) -> Any: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def explicit(self) -> bool: ...
+
+
+_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS = _KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals")
 _T = TypeVar("_T")
 
 
@@ -115,6 +132,15 @@ def set_origins(node: Node, origins: tuple[Origin, ...]) -> None:
     node.meta[_ORIGINS] = origins
 
 
+def resolution_of(node: Node) -> Resolution | None:
+    """What the QConfigMapping says of the node; None where there is no mapping."""
+    return _get(node, _RESOLUTION, None)
+
+
+def set_resolution(node: Node, resolution: Resolution) -> None:
+    node.meta[_RESOLUTION] = resolution
+
+
 def quant_of(node: Node) -> NodeQuant | None:
     """None before the ANNOTATED stage."""
     return _get(node, _QUANT, None)
@@ -142,6 +168,16 @@ def note_refusal(node: Node, rule: str, reason: Reason) -> None:
 
 def copy_annotations(source: Node, target: Node) -> None:
     """Gives target all that is known of source, for a node that takes another's place."""
-    for key in (_TYPE, _ORIGINS, _QUANT, _REFUSALS):
+    for key in _KEYS:
         if key in source.meta:
             target.meta[key] = source.meta[key]
+
+
+def annotations_of(node: Node) -> dict[str, Any]:
+    """All that is known of a node, for storing."""
+    return {key: node.meta[key] for key in _KEYS if key in node.meta}
+
+
+def set_annotations(node: Node, annotations: dict[str, Any]) -> None:
+    """The inverse of annotations_of."""
+    node.meta.update(annotations)

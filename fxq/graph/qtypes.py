@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -160,11 +161,11 @@ def _along(values: Tensor, axis: int | None, rank: int) -> Tensor:
     return values.reshape([-1 if dim == axis % rank else 1 for dim in range(rank)])
 
 
-def integer_dtype(qmin: int, qmax: int) -> torch.dtype:
+def dtype_of_range(qmin: int, qmax: int) -> QDType:
     """The smallest of uint8, int8, int32 that holds [qmin, qmax]."""
     if 0 <= qmin and qmax <= 255:
-        return torch.uint8
-    return torch.int8 if -128 <= qmin and qmax <= 127 else torch.int32
+        return "uint8"
+    return "int8" if -128 <= qmin and qmax <= 127 else "int32"
 
 
 def quantize_tensor(x: Tensor, qparams: QParams) -> Tensor:
@@ -189,3 +190,23 @@ def dequantize_tensor(q: Tensor, qparams: QParams) -> Tensor:
     axis = qparams.spec.axis
     zero_point = _along(qparams.zero_point, axis, q.ndim)
     return (q.to(torch.int32) - zero_point).to(torch.float32) * _along(qparams.scale, axis, q.ndim)
+
+
+_BIAS_LIMIT = 2.0**30
+
+
+def enlarge_scales(w: QParams, bias: Tensor | None, x: QParams) -> QParams:
+    """Smallest s_w' ≥ s_w with |bias/(s_x·s_w')| < 2^30 in each channel: for dead channels, whose tiny s_w would overflow b_q.
+
+    Quantize the weight with the result. A per-tensor scale becomes the largest that any channel needs.
+
+    Args:
+        w: qparams of the weight, per tensor or per output channel.
+        bias: f32 [O] or None.
+        x: qparams of the input, per tensor.
+    """
+    if bias is None:
+        return w
+    needed = bias.detach().to(torch.float64).abs() / (x.scale.to(torch.float64) * _BIAS_LIMIT)
+    needed = torch.nextafter(needed.to(torch.float32) * (1 + 2.0**-20), torch.tensor(math.inf))  # room for the f32 roundings of b_q
+    return replace(w, scale=torch.maximum(w.scale, needed if w.scale.ndim else needed.max()))

@@ -21,6 +21,7 @@ class Why(str, Enum):
     OPERAND = "operand"
     PROFILE = "profile"
     OVERFLOW = "overflow"
+    NO_ELEMENTS = "reads no element"
     SHARED = "used more than once"
     TRAINING = "training mode"
     HOOKS = "module hooks"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,7 +16,6 @@ from fxq.runtime.integer.outputs import IntegerOutput, PackedWeights
 
 MultiplierBits = Literal[22, 24]  # significant bits of m: x86 kernels may use one fma with 22; QNNPACK's arithmetic has all 24
 
-_BIAS_LIMIT = 2.0**30
 _INT32 = 2**31
 
 
@@ -69,23 +68,6 @@ def accumulator_bound(weight: Tensor, scales: Scales, bias: Tensor | None, node:
         return None
     channel = int(bound.argmax())
     return Reason(Why.OVERFLOW, node, f"its 32-bit accumulator can overflow: |acc| of channel {channel} may reach {int(bound[channel])}")
-
-
-def enlarge_scales(w: QParams, bias: Tensor | None, x: QParams) -> QParams:
-    """Smallest s_w' ≥ s_w with |bias/(s_x·s_w')| < 2^30 in each channel: for dead channels, whose tiny s_w would overflow b_q.
-
-    Quantize the weight with the result. A per-tensor scale becomes the largest that any channel needs.
-
-    Args:
-        w: qparams of the weight, per tensor or per output channel.
-        bias: f32 [O] or None.
-        x: qparams of the input, per tensor.
-    """
-    if bias is None:
-        return w
-    needed = bias.detach().to(torch.float64).abs() / (x.scale.to(torch.float64) * _BIAS_LIMIT)
-    needed = torch.nextafter(needed.to(torch.float32) * (1 + 2.0**-20), torch.tensor(math.inf))  # room for the f32 roundings of b_q
-    return replace(w, scale=torch.maximum(w.scale, needed if w.scale.ndim else needed.max()))
 
 
 def quantize_bias(bias: Tensor | None, products: Tensor) -> Tensor:

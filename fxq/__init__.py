@@ -1,0 +1,49 @@
+"""fxq: PyTorch models in int8 on ordinary CPUs.
+
+    int8_model = fxq.quantize(model, calibration_batches)
+    print(fxq.report(int8_model))
+
+or step by step, as with torch.ao.quantization.quantize_fx:
+
+    prepared = fxq.prepare_fx(model, fxq.get_default_qconfig_mapping("x86"), example_inputs)
+    for batch in calibration_batches: prepared(batch)
+    int8_model = fxq.convert_fx(prepared)
+"""
+
+from fxq.api import calibrate, convert_fx, convert_to_reference_fx, fuse_fx, prepare_fx, quantize
+from fxq.errors import CalibrationError, CaptureError, ConfigError, DataError, FxqError, StageError
+from fxq.graph.module import FxqModule
+from fxq.graph.parse import parse_graph
+from fxq.graph.qtypes import QParams, QuantSpec
+from fxq.graph.reasons import Reason
+from fxq.graph.stages import Stage
+from fxq.graph.text import print_graph
+from fxq.lowering.profiles import PROFILES
+from fxq.observers import (
+    FixedQParamsObserver,
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    NoopObserver,
+    PerChannelMinMaxObserver,
+    PlaceholderObserver,
+)
+from fxq.qconfig_mapping import QConfig, QConfigMapping, get_default_qconfig, get_default_qconfig_mapping
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # float → int8
+    "quantize", "prepare_fx", "calibrate", "convert_fx", "convert_to_reference_fx", "fuse_fx",
+    # what to quantize, and how
+    "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "PROFILES",
+    "MinMaxObserver", "MovingAverageMinMaxObserver", "PerChannelMinMaxObserver", "MovingAveragePerChannelMinMaxObserver",
+    "HistogramObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",
+    # what came of it
+    "FxqModule", "Stage", "Reason", "print_graph", "parse_graph",
+    # quantized values
+    "QuantSpec", "QParams",
+    # what can go wrong
+    "FxqError", "CaptureError", "ConfigError", "CalibrationError", "StageError", "DataError",
+]  # fmt: skip

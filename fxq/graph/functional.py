@@ -1,0 +1,299 @@
+"""The float meaning of every canonical op, as plain functions: the call targets of fxq's graphs.
+
+Parameter names carry the roles: `input`, `other`, `tensors` and `residual` are activations; `weight`, `bias` and
+`running_*` are tensors of the model; everything else is an attribute, a constant of the graph. An op with a `residual` or
+an `act` can hold a following addition or activation: y = act(op(...) + residual).
+
+An `act` is `("clamp", low, high)`: relu is ("clamp", 0.0, inf), relu6 is ("clamp", 0.0, 6.0).
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fxq.graph.qtypes import QParams, QuantSpec, dequantize_tensor, dtype_of_range, quantize_tensor
+
+Act = tuple[str, float, float]
+
+RELU: Act = ("clamp", 0.0, math.inf)
+
+
+def apply_act(y: Tensor, act: Act | None) -> Tensor:
+    """clamp(y, low, high), or y where there is no activation."""
+    if act is None:
+        return y
+    _, low, high = act
+    return torch.clamp(y, low, high) if math.isfinite(high) or math.isfinite(low) else y
+
+
+# --- ops that hold accumulators: their epilogue can add a residual and apply an activation --------------------------------
+
+
+def spatial_padding(padding: str | Sequence[int], weight: Tensor, dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """'same', 'valid' or one number per spatial dimension → (before, after) per spatial dimension.
+
+    'same' puts the odd cell at the end, as torch does.
+    """
+    if padding == "valid":
+        return tuple((0, 0) for _ in dilation)
+    if padding == "same":
+        totals = [step * (size - 1) for step, size in zip(dilation, weight.shape[2:], strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    return tuple((int(cells), int(cells)) for cells in padding)
+
+
+def _reversed_pairs(padding: str | Sequence[int], weight: Tensor, dilation: Sequence[int]) -> list[int]:
+    pairs = spatial_padding(padding, weight, dilation)
+    return [cells for pair in reversed(pairs) for cells in pair]
+
+
+def _epilogue(y: Tensor, residual: Tensor | None, act: Act | None) -> Tensor:
+    return apply_act(y if residual is None else y + residual, act)
+
+
+def conv(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+    padding_mode: str = "zeros", residual: Tensor | None = None, act: Act | None = None,
+) -> Tensor:  # fmt: skip
+    """act(conv(input, weight) + bias + residual), input [N, C, *spatial] or [C, *spatial], weight [O, C / groups, *kernel].
+
+    One to three spatial dimensions, as many as the kernel has; stride, padding and dilation are one number for each.
+    """
+    if padding_mode != "zeros":
+        input = F.pad(input, _reversed_pairs(padding, weight, dilation), mode=padding_mode)
+        padding = 0
+    convolution = (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3]
+    return _epilogue(convolution(input, weight, bias, stride, padding, dilation, groups), residual, act)
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, act: Act | None = None) -> Tensor:
+    """act(input · weightᵀ + bias + residual), input [..., in], weight [out, in]."""
+    return _epilogue(F.linear(input, weight, bias), residual, act)
+
+
+def add(input: Any, other: Any, alpha: float = 1, act: Act | None = None) -> Tensor:
+    """act(input + alpha · other)."""
+    return apply_act(torch.add(input, other, alpha=alpha) if alpha != 1 else operator.add(input, other), act)
+
+
+def sub(input: Any, other: Any, alpha: float = 1, act: Act | None = None) -> Tensor:
+    """act(input − alpha · other)."""
+    return apply_act(torch.sub(input, other, alpha=alpha) if alpha != 1 else operator.sub(input, other), act)
+
+
+def mul(input: Any, other: Any, act: Act | None = None) -> Tensor:
+    """act(input · other)."""
+    return apply_act(operator.mul(input, other), act)
+
+
+def batch_norm(
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """γ · (input − μ) / sqrt(σ² + eps) + β, channels in dimension 1."""
+    return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+# --- unary functions: on 8-bit data each is a table of 256 entries ---------------------------------------------------------
+
+
+def relu(input: Tensor) -> Tensor:
+    """max(input, 0)"""
+    return F.relu(input)
+
+
+def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+    """min ≤ input ≤ max; also relu6 and hardtanh."""
+    return torch.clamp(input, min, max)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """input where input ≥ 0, negative_slope · input elsewhere"""
+    return F.leaky_relu(input, negative_slope)
+
+
+def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """input where input > 0, alpha · (exp(input) − 1) elsewhere"""
+    return F.elu(input, alpha)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(−input))"""
+    return torch.sigmoid(input)
+
+
+def tanh(input: Tensor) -> Tensor:
+    """tanh(input)"""
+    return torch.tanh(input)
+
+
+def hardsigmoid(input: Tensor) -> Tensor:
+    """clamp(input + 3, 0, 6) / 6"""
+    return F.hardsigmoid(input)
+
+
+def hardswish(input: Tensor) -> Tensor:
+    """input · clamp(input + 3, 0, 6) / 6"""
+    return F.hardswish(input)
+
+
+def silu(input: Tensor) -> Tensor:
+    """input · sigmoid(input)"""
+    return F.silu(input)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """input · Φ(input)"""
+    return F.gelu(input, approximate=approximate)
+
+
+def mish(input: Tensor) -> Tensor:
+    """input · tanh(softplus(input))"""
+    return F.mish(input)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta · input)) / beta, and input where beta · input > threshold"""
+    return F.softplus(input, beta, threshold)
+
+
+# --- pooling and reductions ------------------------------------------------------------------------------------------------
+
+
+def max_pool(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+) -> Tensor:  # fmt: skip
+    """Maximum over windows; one, two or three spatial dimensions, as many as kernel_size has."""
+    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(kernel_size) - 1]
+    pooled: Tensor = pool(input, kernel_size, stride, padding, dilation, ceil_mode)
+    return pooled
+
+
+def avg_pool(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Mean over windows; one, two or three spatial dimensions, as many as kernel_size has."""
+    if len(kernel_size) == 1:
+        return F.avg_pool1d(input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    pool = (F.avg_pool2d, F.avg_pool3d)[len(kernel_size) - 2]
+    return pool(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def adaptive_avg_pool(input: Tensor, output_size: Any) -> Tensor:
+    """Mean over windows chosen so that the spatial size becomes output_size; as many dimensions as it has."""
+    return (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[len(output_size) - 1](input, output_size)
+
+
+def adaptive_max_pool(input: Tensor, output_size: Any) -> Tensor:
+    """Maximum over windows chosen so that the spatial size becomes output_size; as many dimensions as it has."""
+    pooled: Tensor = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[len(output_size) - 1](input, output_size)
+    return pooled
+
+
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Mean over the dimensions `dim`, all of them where it is None."""
+    return torch.mean(input) if dim is None else torch.mean(input, dim, keepdim)
+
+
+def softmax(input: Tensor, dim: int) -> Tensor:
+    """exp(input) / Σ exp(input) over dim"""
+    return F.softmax(input, dim)
+
+
+# --- movement: elements change place, not value ----------------------------------------------------------------------------
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """The tensors one after the other along dim."""
+    return torch.cat(list(tensors), dim)
+
+
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Borders added to the last dimensions: `pad` is (before, after) pairs from the last dimension backwards."""
+    return F.pad(input, list(pad), mode, value)
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Dimensions start_dim..end_dim become one."""
+    return torch.flatten(input, start_dim, end_dim)
+
+
+def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
+    """The same elements in another shape; also view."""
+    return torch.reshape(input, tuple(shape))
+
+
+def permute(input: Tensor, dims: Sequence[int]) -> Tensor:
+    """Dimensions in another order."""
+    return torch.permute(input, tuple(dims))
+
+
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dimensions exchanged."""
+    return torch.transpose(input, dim0, dim1)
+
+
+def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    """Dimensions of size 1 removed."""
+    return torch.squeeze(input) if dim is None else torch.squeeze(input, dim)
+
+
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """A dimension of size 1 inserted."""
+    return torch.unsqueeze(input, dim)
+
+
+def contiguous(input: Tensor) -> Tensor:
+    """The same tensor in row-major order."""
+    return input.contiguous()
+
+
+def getitem(input: Tensor, index: Any) -> Tensor:
+    """input[index] of a tensor."""
+    element: Tensor = operator.getitem(input, index)
+    return element
+
+
+def identity(input: Tensor) -> Tensor:
+    """input"""
+    return input
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """input when not training; elements zeroed with probability p when training."""
+    return F.dropout(input, p, training)
+
+
+def size(input: Tensor, dim: int | None = None) -> Any:
+    """The shape, or one number of it; reads no element."""
+    return input.size() if dim is None else input.size(dim)
+
+
+# --- quantization ----------------------------------------------------------------------------------------------------------
+
+
+def spec_of_range(qmin: int, qmax: int, axis: int | None) -> QuantSpec:
+    """The spec of a quantize or dequantize call: the smallest integer dtype that holds [qmin, qmax]."""
+    return QuantSpec(dtype_of_range(qmin, qmax), qmin, qmax, axis=axis)
+
+
+def _qparams(scale: float | Tensor, zero_point: int | Tensor, spec: QuantSpec) -> QParams:
+    return QParams(spec, torch.as_tensor(scale, dtype=torch.float32), torch.as_tensor(zero_point, dtype=torch.int32))
+
+
+def quantize(input: Tensor, scale: float | Tensor, zero_point: int | Tensor, qmin: int = 0, qmax: int = 255, axis: int | None = None) -> Tensor:
+    """q = clip(rint(input · (1/scale)) + zero_point, qmin, qmax), in the smallest integer dtype that holds [qmin, qmax]."""
+    return quantize_tensor(input, _qparams(scale, zero_point, spec_of_range(qmin, qmax, axis)))
+
+
+def dequantize(input: Tensor, scale: float | Tensor, zero_point: int | Tensor, qmin: int = 0, qmax: int = 255, axis: int | None = None) -> Tensor:
+    """scale · (input − zero_point), float32."""
+    return dequantize_tensor(input, _qparams(scale, zero_point, spec_of_range(qmin, qmax, axis)))

@@ -1,0 +1,92 @@
+"""Shapes and dtypes of every value, found by running the graph once on example inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Interpreter, Node
+
+from fxq.errors import CaptureError
+from fxq.graph.annotation import TensorType, ValueType, origin_of, set_type
+from fxq.graph.module import FxqModule
+
+
+def infer_types(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Runs the graph without gradients and notes the type of every value. Buffers and random state are left as they were.
+
+    Raises:
+        CaptureError: a node failed on the example inputs.
+    """
+    inputs = _placeholder_values(module, args, kwargs)
+    with torch.no_grad(), _unchanged_buffers(module), torch.random.fork_rng(devices=[]):
+        _TypeRecorder(module).run(*inputs)
+
+
+def value_type(value: Any) -> ValueType:
+    """Type of a run-time value."""
+    if isinstance(value, Tensor):
+        return TensorType(tuple(value.shape), value.dtype)
+    if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
+        return tuple(value_type(item) for item in value)
+    return None
+
+
+class _TypeRecorder(Interpreter):
+    def run_node(self, n: Node) -> Any:
+        try:
+            value = super().run_node(n)
+        except Exception as error:
+            raise _failed(n, error) from error
+        set_type(n, value_type(value))
+        return value
+
+
+def _failed(node: Node, error: Exception) -> CaptureError:
+    origin = origin_of(node)
+    place = f" ({origin.module or 'the model itself'}, {origin.source or 'source not known'})" if origin else ""
+    return CaptureError(
+        f"{node.name}{place}",
+        expected="every operation of the model runs on example_inputs",
+        found=f"{type(error).__name__}: {error}",
+        remedy="pass example_inputs of the shapes and dtypes that the model is used with",
+    )
+
+
+def _placeholder_values(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Positional and keyword inputs in the order of the placeholders; trailing ones may fall back to their defaults."""
+    placeholders = module.graph.find_nodes(op="placeholder")
+    names = [str(node.target) for node in placeholders]
+    unknown = sorted(set(kwargs) - set(names[len(args) :]))
+    if unknown or len(args) > len(names):
+        raise CaptureError(
+            "example_inputs",
+            expected=f"inputs for {', '.join(names)}",
+            found=f"{len(args)} positional" + (f" and unknown {', '.join(unknown)}" if unknown else ""),
+            remedy="pass a tuple in the order of forward's parameters, or a dict by their names",
+        )
+    values = list(args)
+    for node in placeholders[len(args) :]:
+        if str(node.target) in kwargs:
+            values.append(kwargs[str(node.target)])
+        elif node.args:
+            values.append(node.args[0])
+        else:
+            raise CaptureError("example_inputs", expected=f"a value for {node.target}", found="none", remedy="add it to example_inputs")
+    return values
+
+
+@contextmanager
+def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
+    """Puts buffers that the run has written to (statistics of a batch norm in training mode) back."""
+    before = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, version, value in before:
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(value)

@@ -1,0 +1,156 @@
+"""What a row of OPS is, and the view of a graph node as a canonical op."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+from torch.fx import Node
+
+from fxq.graph.qtypes import QParams
+
+
+class Policy(Enum):
+    """What quantization does with an op."""
+
+    OWN = "own qparams"  # computes on integers, its output has a range of its own
+    TABLE = "own qparams, through a table"  # a unary function of 8-bit data
+    FIXED = "fixed qparams, through a table"  # a unary function with a known range
+    SHARES = "shares its input's qparams"  # computes on integers, whose meaning stays
+    MOVES = "moves elements"  # like SHARES, and computes nothing
+    METADATA = "reads no element"  # shapes and sizes
+    FLOAT = "float only"
+
+
+class Role(Enum):
+    """What an operand is."""
+
+    ACTIVATION = "activation"
+    WEIGHT = "weight"
+    BIAS = "bias"
+    STATE = "state"  # other tensors of the model, never quantized
+    ATTRIBUTE = "attribute"
+
+
+_ROLES: Mapping[str, Role] = {
+    "input": Role.ACTIVATION,
+    "other": Role.ACTIVATION,
+    "tensors": Role.ACTIVATION,
+    "residual": Role.ACTIVATION,
+    "weight": Role.WEIGHT,
+    "bias": Role.BIAS,
+    "running_mean": Role.STATE,
+    "running_var": Role.STATE,
+}
+
+Operands = dict[str, Any]
+
+
+def role_of(operand: str) -> Role:
+    """The role that an operand name stands for, in every op."""
+    return _ROLES.get(operand, Role.ATTRIBUTE)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A tensor that belongs to the module of a spelling, by attribute name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """One way to write an op.
+
+    Attributes:
+        target: module type, function, or method name.
+        read: what was written → operands. Takes the module, or the call's own arguments; None where attribute or parameter
+            names are the op's own. Raises TypeError for a form that the op does not cover.
+        in_place: it writes its result into its input.
+        rank: number of spatial dimensions, for ops that leave it to the spelling.
+    """
+
+    target: Any
+    read: Callable[..., Operands] | None = None
+    in_place: bool = False
+    rank: int = 1
+
+
+@dataclass(frozen=True)
+class OpDef:
+    """A canonical op: a row of OPS.
+
+    Attributes:
+        name: as it appears in graph text.
+        call: the canonical function; its parameter names are the operand names.
+        policy: what quantization does with it.
+        spellings: every way to write it.
+        fixed: output qparams of a FIXED op.
+        float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
+            not rounded to 8 bits first.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    policy: Policy
+    spellings: tuple[Spelling, ...] = field(default=(), repr=False)
+    fixed: QParams | None = None
+    float_output: bool = False
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        return inspect.signature(self.call)
+
+    @cached_property
+    def operands(self) -> tuple[str, ...]:
+        return tuple(self.signature.parameters)
+
+    @cached_property
+    def positional(self) -> tuple[str, ...]:
+        """Operands that are written by position in a canonical call: the tensors, up to the first attribute."""
+        leading = [name for name in self.operands if role_of(name) is not Role.ATTRIBUTE and name != "residual"]
+        return tuple(leading)
+
+    @property
+    def is_table(self) -> bool:
+        return self.policy in (Policy.TABLE, Policy.FIXED)
+
+    @property
+    def keeps_qparams(self) -> bool:
+        return self.policy in (Policy.SHARES, Policy.MOVES)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A node seen as a canonical op: the row, and every operand by name, defaults filled in.
+
+    Operand values are nodes and constants, and Parameters as long as the node is spelled as a module.
+    """
+
+    op: OpDef
+    operands: Operands
+    in_place: bool = False
+
+    def nodes(self, role: Role) -> dict[str, Node]:
+        """Operands of a role that are nodes: name → node; "tensors[1]" is the second of a list."""
+        found: dict[str, Node] = {}
+        for name, value in self.operands.items():
+            if role_of(name) is role:
+                found.update(_named_nodes(name, value))
+        return found
+
+    @property
+    def activations(self) -> dict[str, Node]:
+        return self.nodes(Role.ACTIVATION)
+
+
+def _named_nodes(name: str, value: Any) -> dict[str, Node]:
+    if isinstance(value, Node):
+        return {name: value}
+    if isinstance(value, list | tuple):
+        return {f"{name}[{i}]": item for i, item in enumerate(value) if isinstance(item, Node)}
+    return {}

@@ -1,0 +1,198 @@
+"""OPS: one row per canonical op. An op's spellings and its behaviour under quantization are written here and nowhere else."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.fx import Node
+
+from fxq.graph import functional
+from fxq.graph import spellings as read
+from fxq.graph.opdef import Call, OpDef, Policy, Spelling
+from fxq.graph.qtypes import QParams
+from fxq.graph.reasons import Reason, Why
+from fxq.graph.spellings import in_place, spelled
+
+OWN, TABLE, FIXED, SHARES, MOVES, METADATA, FLOAT = Policy
+
+_UNIT = QParams.per_tensor(1 / 256, 0)  # [0, 1)
+_SIGNED_UNIT = QParams.per_tensor(1 / 128, 128)  # [−1, 1)
+
+# fmt: off
+OPS = (
+    # accumulators
+    OpDef("conv", functional.conv, OWN, (
+        *spelled(nn.Conv1d, torch.conv1d, rank=1),
+        *spelled(nn.Conv2d, torch.conv2d, rank=2),
+        *spelled(nn.Conv3d, torch.conv3d, rank=3),
+    ), float_output=True),
+    OpDef("linear", functional.linear, OWN, spelled(nn.Linear, F.linear), float_output=True),
+    OpDef("batch_norm", functional.batch_norm, FLOAT, (
+        *spelled(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, read=read.batch_norm_module),
+        *spelled(F.batch_norm),
+    )),
+    OpDef("add", functional.add, OWN, (*spelled(torch.add, operator.add, "add"), *in_place(operator.iadd, "add_"))),
+    OpDef("sub", functional.sub, OWN, (*spelled(torch.sub, operator.sub, "sub"), *in_place(operator.isub, "sub_"))),
+    OpDef("mul", functional.mul, OWN, (*spelled(torch.mul, operator.mul, "mul"), *in_place(operator.imul, "mul_"))),
+    # unary
+    OpDef("relu", functional.relu, SHARES, (
+        *spelled(nn.ReLU, torch.relu, "relu"), *spelled(F.relu, read=read.unary), *in_place(F.relu_, "relu_"),
+    )),
+    OpDef("clamp", functional.clamp, SHARES, (
+        *spelled(torch.clamp, torch.clip, "clamp", "clip"), *in_place(torch.clamp_, torch.clip_, "clamp_", "clip_"),
+        *spelled(torch.clamp_min, "clamp_min", read=read.clamp_min), *in_place(torch.clamp_min_, "clamp_min_", read=read.clamp_min),
+        *spelled(torch.clamp_max, "clamp_max", read=read.clamp_max), *in_place(torch.clamp_max_, "clamp_max_", read=read.clamp_max),
+        *spelled(nn.ReLU6, nn.Hardtanh, read=read.hardtanh_module),
+        *spelled(F.relu6, read=read.relu6), *spelled(F.hardtanh, read=read.hardtanh), *in_place(F.hardtanh_, read=read.hardtanh),
+    )),
+    OpDef("leaky_relu", functional.leaky_relu, TABLE, (*spelled(nn.LeakyReLU, F.leaky_relu), *in_place(F.leaky_relu_))),
+    OpDef("elu", functional.elu, TABLE, (*spelled(nn.ELU, F.elu), *in_place(F.elu_))),
+    OpDef("sigmoid", functional.sigmoid, FIXED, (
+        *spelled(nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid"), *in_place(torch.sigmoid_, "sigmoid_"),
+    ), fixed=_UNIT),
+    OpDef("tanh", functional.tanh, FIXED, (
+        *spelled(nn.Tanh, torch.tanh, F.tanh, "tanh"), *in_place(torch.tanh_, "tanh_"),
+    ), fixed=_SIGNED_UNIT),
+    OpDef("hardsigmoid", functional.hardsigmoid, FIXED, (
+        *spelled(nn.Hardsigmoid), *spelled(F.hardsigmoid, read=read.unary),
+    ), fixed=_UNIT),
+    OpDef("hardswish", functional.hardswish, TABLE, (*spelled(nn.Hardswish), *spelled(F.hardswish, read=read.unary))),
+    OpDef("silu", functional.silu, TABLE, (*spelled(nn.SiLU), *spelled(F.silu, read=read.unary))),
+    OpDef("gelu", functional.gelu, TABLE, spelled(nn.GELU, F.gelu)),
+    OpDef("mish", functional.mish, TABLE, (*spelled(nn.Mish), *spelled(F.mish, read=read.unary))),
+    OpDef("softplus", functional.softplus, TABLE, spelled(nn.Softplus, F.softplus)),
+    OpDef("softmax", functional.softmax, FLOAT, (*spelled(nn.Softmax), *spelled(F.softmax, read=read.softmax))),
+    # pooling and reductions
+    OpDef("max_pool", functional.max_pool, SHARES, (
+        *spelled(nn.MaxPool1d, F.max_pool1d, torch.max_pool1d, rank=1),
+        *spelled(nn.MaxPool2d, F.max_pool2d, torch.max_pool2d, rank=2),
+        *spelled(nn.MaxPool3d, F.max_pool3d, torch.max_pool3d, rank=3),
+    )),
+    OpDef("adaptive_max_pool", functional.adaptive_max_pool, SHARES, (
+        *spelled(nn.AdaptiveMaxPool1d, F.adaptive_max_pool1d, rank=1),
+        *spelled(nn.AdaptiveMaxPool2d, F.adaptive_max_pool2d, rank=2),
+        *spelled(nn.AdaptiveMaxPool3d, F.adaptive_max_pool3d, rank=3),
+    )),
+    OpDef("avg_pool", functional.avg_pool, OWN, (
+        *spelled(nn.AvgPool1d, F.avg_pool1d, rank=1),
+        *spelled(nn.AvgPool2d, F.avg_pool2d, rank=2),
+        *spelled(nn.AvgPool3d, F.avg_pool3d, rank=3),
+    )),
+    OpDef("adaptive_avg_pool", functional.adaptive_avg_pool, OWN, (
+        *spelled(nn.AdaptiveAvgPool1d, F.adaptive_avg_pool1d, rank=1),
+        *spelled(nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d, rank=2),
+        *spelled(nn.AdaptiveAvgPool3d, F.adaptive_avg_pool3d, rank=3),
+    )),
+    OpDef("mean", functional.mean, OWN, spelled(torch.mean, "mean")),
+    # movement
+    OpDef("cat", functional.cat, SHARES, spelled(torch.cat, torch.concat, torch.concatenate)),
+    OpDef("pad", functional.pad, SHARES, (
+        *spelled(F.pad),
+        *spelled(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, read=read.pad_module("constant")),
+        *spelled(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, read=read.pad_module("constant")),
+        *spelled(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d, read=read.pad_module("reflect")),
+        *spelled(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d, read=read.pad_module("replicate")),
+        *spelled(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, read=read.pad_module("circular")),
+    )),
+    OpDef("flatten", functional.flatten, MOVES, spelled(nn.Flatten, torch.flatten, "flatten")),
+    OpDef("reshape", functional.reshape, MOVES, (*spelled(torch.reshape), *spelled("reshape", "view", read=read.sizes("shape")))),
+    OpDef("permute", functional.permute, MOVES, (*spelled(torch.permute), *spelled("permute", read=read.sizes("dims")))),
+    OpDef("transpose", functional.transpose, MOVES, spelled(torch.transpose, "transpose")),
+    OpDef("squeeze", functional.squeeze, MOVES, spelled(torch.squeeze, "squeeze")),
+    OpDef("unsqueeze", functional.unsqueeze, MOVES, spelled(torch.unsqueeze, "unsqueeze")),
+    OpDef("contiguous", functional.contiguous, MOVES, spelled("contiguous")),
+    OpDef("getitem", functional.getitem, MOVES, spelled(operator.getitem)),
+    OpDef("identity", functional.identity, MOVES, spelled(nn.Identity)),
+    OpDef("dropout", functional.dropout, MOVES, (
+        *spelled(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), *spelled(F.dropout),
+    )),
+    OpDef("size", functional.size, METADATA, (*spelled("size"), *spelled(getattr, read=read.shape_attribute))),
+    # quantization
+    OpDef("quantize", functional.quantize, FLOAT),
+    OpDef("dequantize", functional.dequantize, FLOAT),
+)
+# fmt: on
+
+
+@cache
+def ops_by_name() -> Mapping[str, OpDef]:
+    """Canonical name → row."""
+    return {op.name: op for op in OPS}
+
+
+@cache
+def _ops_by_call() -> Mapping[Any, OpDef]:
+    return {op.call: op for op in OPS}
+
+
+@cache
+def _rows_by_target() -> Mapping[Any, tuple[OpDef, Spelling]]:
+    return {spelling.target: (op, spelling) for op in OPS for spelling in op.spellings}
+
+
+def call_of(node: Node) -> Call | None:
+    """A canonical node as a Call; None for any other node."""
+    op = _ops_by_call().get(node.target) if node.op == "call_function" else None
+    if op is None:
+        return None
+    return Call(op, {**dict(zip(op.positional, node.args, strict=False)), **node.kwargs})
+
+
+def write_call(node: Node, call: Call) -> None:
+    """Makes the node this call, in canonical form: tensors by position, attributes by keyword."""
+    node.op = "call_function"
+    node.target = call.op.call
+    node.args = tuple(call.operands[name] for name in call.op.positional)
+    node.kwargs = {name: value for name, value in call.operands.items() if name not in call.op.positional}
+
+
+def recognise(node: Node, module: nn.Module | None) -> Call | Reason:
+    """Finds the op of a traced node, in whatever spelling, or says why there is none.
+
+    Args:
+        node: call_module, call_function or call_method.
+        module: the module that a call_module node calls, else None.
+    """
+    row = _row_of_module(node, module) if module is not None else _rows_by_target().get(node.target)
+    if row is None:
+        return Reason(Why.UNKNOWN_OP, node.name, f"{_spelled_as(node, module)} is not an op that fxq knows")
+    if isinstance(row, Reason):
+        return row
+    op, spelling = row
+    try:
+        operands = _read_operands(node, module, op, spelling)
+    except TypeError as error:
+        return Reason(Why.OPERAND, node.name, f"{_spelled_as(node, module)} is called in a form that {op.name} does not cover: {error}")
+    return Call(op, operands, read.writes_in_place(spelling, module, node.kwargs))
+
+
+def _read_operands(node: Node, module: nn.Module | None, op: OpDef, spelling: Spelling) -> dict[str, Any]:
+    if module is None:
+        operands = read.read_arguments(op, spelling, node.args, node.kwargs)
+    else:
+        inputs = dict(op.signature.bind_partial(*node.args, **node.kwargs).arguments)
+        operands = {**inputs, **read.read_module(op, spelling, module)}
+    return read.normal_form(op, operands, spelling.rank)
+
+
+def _row_of_module(node: Node, module: nn.Module) -> tuple[OpDef, Spelling] | Reason | None:
+    """The row of the module's type, or of the base type whose forward it inherits unchanged (parametrized modules, say)."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return Reason(Why.HOOKS, node.name, "its module has forward hooks, which an int8 op would not run; remove them or use parametrizations")
+    for base in type(module).__mro__:
+        if base in _rows_by_target():
+            same = all(getattr(type(module), name, None) is getattr(base, name, None) for name in ("forward", "_conv_forward"))
+            return _rows_by_target()[base] if same else None
+    return None
+
+
+def _spelled_as(node: Node, module: nn.Module | None) -> str:
+    if module is not None:
+        return type(module).__name__
+    return str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", repr(node.target))

@@ -1,0 +1,72 @@
+"""BackendProfile: what a family of CPUs' kernels accept, and the arithmetic they share. Profiles are data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fxq.graph.qtypes import QDType, QuantSpec
+from fxq.graph.reasons import Reason, Why
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The QuantSpecs that a kernel takes for one kind of operand.
+
+    Attributes:
+        dtype: storage type.
+        symmetric: True: only symmetric; False: symmetric or affine.
+        axes: channel axes; None stands for per tensor.
+    """
+
+    dtype: QDType
+    symmetric: bool
+    axes: tuple[int | None, ...] = (None,)
+
+    def fits(self, spec: QuantSpec) -> bool:
+        return spec.dtype == self.dtype and spec.axis in self.axes and (spec.symmetric or not self.symmetric) and not spec.dynamic
+
+    def __str__(self) -> str:
+        where = " or ".join("per tensor" if axis is None else f"per channel {axis}" for axis in self.axes)
+        return f"{self.dtype} {'symmetric ' if self.symmetric else ''}{where}"
+
+
+@dataclass(frozen=True)
+class BackendProfile:
+    """One row of PROFILES (fxq/lowering/profiles.py).
+
+    Attributes:
+        name: "x86" or "qnnpack".
+        activations, weights: what is accepted.
+        ops: canonical names of the ops that have an integer kernel.
+        multiplier_bits: significant bits of a requantization multiplier, 22 or 24.
+        fixed_point_add: add of two tensors in QNNPACK's fixed-point arithmetic.
+    """
+
+    name: str
+    activations: tuple[Accepted, ...]
+    weights: tuple[Accepted, ...]
+    ops: frozenset[str]
+    multiplier_bits: Literal[22, 24]
+    fixed_point_add: bool
+
+    def accepts(self, node: str, op: str, activation: QuantSpec, weight: QuantSpec | None) -> Reason | None:
+        """None where the profile has a kernel for the op with these specs, else why not.
+
+        Args:
+            node: name of the node, for the Reason.
+            op: canonical name.
+            activation: what is asked of inputs and output.
+            weight: what is asked of the weight; None for an op without one.
+        """
+        if op not in self.ops:
+            return Reason(Why.PROFILE, node, f"profile {self.name} has no integer kernel for {op}")
+        return self._admits(node, "activations", activation, self.activations) or (
+            None if weight is None else self._admits(node, "weights", weight, self.weights)
+        )
+
+    def _admits(self, node: str, what: str, spec: QuantSpec, accepted: tuple[Accepted, ...]) -> Reason | None:
+        if any(each.fits(spec) for each in accepted):
+            return None
+        choices = " or ".join(map(str, accepted))
+        return Reason(Why.PROFILE, node, f"profile {self.name} takes {what} as {choices}, the qconfig asks for {spec}")

@@ -1,0 +1,70 @@
+"""quantize and dequantize nodes: making them and reading their qparams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from fxq.graph.annotation import TensorType, set_type, tensor_type
+from fxq.graph.functional import dequantize, quantize, spec_of_range
+from fxq.graph.module import constant_of, insert_constant
+from fxq.graph.ops import call_of
+from fxq.graph.qtypes import QParams
+
+
+def is_quantize(value: object) -> bool:
+    """A quantize node."""
+    return _is_call_of("quantize", value)
+
+
+def is_dequantize(value: object) -> bool:
+    """A dequantize node."""
+    return _is_call_of("dequantize", value)
+
+
+def _is_call_of(name: str, value: object) -> bool:
+    call = call_of(value) if isinstance(value, Node) else None
+    return call is not None and call.op.name == name
+
+
+def insert_qdq(value: Node, qparams: QParams, after: Node) -> Node:
+    """x → dequantize(quantize(x)), behind the node `after`. Returns the dequantize node; readers are left as they are."""
+    graph, found, spec = value.graph, tensor_type(value), qparams.spec
+    assert found is not None, f"{value.name} is no tensor"
+    operands = {"qmin": spec.qmin, "qmax": spec.qmax, "axis": spec.axis, **_constants(value, qparams)}
+    with graph.inserting_after(after):
+        q = graph.create_node("call_function", quantize, (value,), operands, name=f"{value.name}_q")
+    with graph.inserting_after(q):
+        dq = graph.create_node("call_function", dequantize, (q,), operands, name=f"{value.name}_dq")
+    set_type(q, TensorType(found.shape, spec.torch_dtype))
+    set_type(dq, found)
+    return dq
+
+
+def _constants(value: Node, qparams: QParams) -> dict[str, Any]:
+    """Scale and zero point as numbers; per channel as constants of the model, next to the tensor they belong to."""
+    if qparams.scale.ndim == 0:
+        return {"scale": float(qparams.scale), "zero_point": int(qparams.zero_point)}
+    path = str(value.target)
+    scale = insert_constant(value, f"{path}_scale", qparams.scale)
+    if not bool(qparams.zero_point.any()):
+        return {"scale": scale, "zero_point": 0}
+    return {"scale": scale, "zero_point": insert_constant(value, f"{path}_zero_point", qparams.zero_point)}
+
+
+def qparams_of(node: Node) -> QParams:
+    """The qparams of a quantize or dequantize node."""
+    call = call_of(node)
+    assert call is not None and call.op.name in ("quantize", "dequantize"), f"{node.name} does not quantize"
+    operands = call.operands
+    scale = _tensor(operands["scale"], torch.float32)
+    zero_point = _tensor(operands["zero_point"], torch.int32).expand_as(scale)
+    return QParams(spec_of_range(operands["qmin"], operands["qmax"], operands["axis"]), scale, zero_point)
+
+
+def _tensor(value: Any, dtype: torch.dtype) -> Tensor:
+    constant = constant_of(value) if isinstance(value, Node) else None
+    return torch.tensor(value, dtype=dtype) if constant is None else constant

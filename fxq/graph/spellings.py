@@ -1,0 +1,158 @@
+"""Readers for the spellings whose arguments are not the canonical op's own, and the constructors of Spelling rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxq.graph.opdef import OpDef, Operands, Parameter, Spelling
+
+# operands that hold one number per spatial dimension; a single number stands for all of them
+_SPATIAL = ("kernel_size", "stride", "padding", "dilation", "output_size")
+# arguments that change how a spelling works, not what it computes; True is refused for the second
+_IN_PLACE, _INDICES = "inplace", "return_indices"
+
+Reader = Callable[..., Operands]
+
+
+def spelled(*targets: Any, read: Reader | None = None, rank: int = 1) -> tuple[Spelling, ...]:
+    """Rows for targets that are read alike."""
+    return tuple(Spelling(target, read, rank=rank) for target in targets)
+
+
+def in_place(*targets: Any, read: Reader | None = None) -> tuple[Spelling, ...]:
+    """Rows for targets that write into their input, like `relu_` and `operator.iadd`."""
+    return tuple(Spelling(target, read, in_place=True) for target in targets)
+
+
+# --- reading a call --------------------------------------------------------------------------------------------------------
+
+
+def read_module(op: OpDef, spelling: Spelling, module: nn.Module) -> Operands:
+    """Operands that a module carries: tensors as Parameters, attributes by value."""
+    if getattr(module, _INDICES, False):
+        raise TypeError(f"{_INDICES} has no integer form")
+    if spelling.read is not None:
+        return spelling.read(module)
+    present = {name: getattr(module, name) for name in op.operands if hasattr(module, name)}
+    return {name: Parameter(name) if isinstance(value, Tensor) else value for name, value in present.items()}
+
+
+def read_arguments(op: OpDef, spelling: Spelling, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operands:
+    """Operands that a call gives by position and keyword."""
+    kwargs = {name: value for name, value in kwargs.items() if name != _IN_PLACE}
+    if kwargs.pop(_INDICES, False):
+        raise TypeError(f"{_INDICES} has no integer form")
+    if spelling.read is not None:
+        return spelling.read(*args, **kwargs)
+    return dict(op.signature.bind(*args, **kwargs).arguments)
+
+
+def writes_in_place(spelling: Spelling, module: nn.Module | None, kwargs: dict[str, Any]) -> bool:
+    """True where the call changes its input."""
+    return spelling.in_place or bool(kwargs.get(_IN_PLACE, getattr(module, _IN_PLACE, False)))
+
+
+def normal_form(op: OpDef, operands: Operands, rank: int) -> Operands:
+    """Every operand by name in the op's order, defaults filled in, lists as tuples, one number per spatial dimension."""
+    bound = op.signature.bind(**operands)
+    bound.apply_defaults()
+    normal = {name: tuple(value) if isinstance(value, list) else value for name, value in bound.arguments.items()}
+    for name in _SPATIAL:
+        if name in normal:
+            normal[name] = _one_for_each_dimension(normal[name], rank)
+    if "kernel_size" in normal and not normal["stride"]:
+        normal["stride"] = normal["kernel_size"]
+    return normal
+
+
+def _one_for_each_dimension(value: Any, rank: int) -> Any:
+    return value if value is None or isinstance(value, str | tuple) else (value,) * rank
+
+
+# --- readers ---------------------------------------------------------------------------------------------------------------
+
+
+def attributes(**operands: Any) -> Reader:
+    """For a spelling that implies its operands."""
+    return lambda module: dict(operands)
+
+
+def batch_norm_module(module: nn.Module) -> Operands:
+    """`training` becomes: are the statistics those of the batch."""
+    operands: Operands = {"training": module.training or module.running_mean is None, "momentum": module.momentum or 0.0, "eps": module.eps}
+    for name in ("running_mean", "running_var", "weight", "bias"):
+        operands[name] = None if getattr(module, name) is None else Parameter(name)
+    return operands
+
+
+def unary(input: Any, inplace: bool = False) -> Operands:
+    """A function of one tensor that may write in place."""
+    return {"input": input}
+
+
+def relu6(input: Any, inplace: bool = False) -> Operands:
+    """relu6 is a clamp."""
+    return {"input": input, "min": 0.0, "max": 6.0}
+
+
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Operands:
+    """hardtanh is a clamp."""
+    return {"input": input, "min": float(min_val), "max": float(max_val)}
+
+
+def hardtanh_module(module: nn.Module) -> Operands:
+    """Hardtanh and ReLU6."""
+    return {"min": float(module.min_val), "max": float(module.max_val)}  # type: ignore[arg-type]
+
+
+def clamp_min(input: Any, min: Any) -> Operands:
+    """A clamp from below."""
+    return {"input": input, "min": min}
+
+
+def clamp_max(input: Any, max: Any) -> Operands:
+    """A clamp from above."""
+    return {"input": input, "max": max}
+
+
+def pad_module(mode: str) -> Reader:
+    """ConstantPad, ZeroPad, ReflectionPad, ReplicationPad and CircularPad of any rank."""
+
+    def read(module: Any) -> Operands:
+        value = getattr(module, "value", None)
+        return {"pad": tuple(module.padding), "mode": mode, "value": 0.0 if mode == "constant" and value is None else value}
+
+    return read
+
+
+def sizes(operand: str) -> Reader:
+    """x.view(2, 3) and x.view((2, 3)): the arguments, or one sequence, are the operand."""
+
+    def read(input: Any, *given: Any, **named: Any) -> Operands:
+        if named:
+            (given,) = named.values()
+        elif len(given) == 1 and isinstance(given[0], list | tuple):
+            given = given[0]
+        if not isinstance(given, list | tuple) or any(isinstance(size, torch.dtype) for size in given):
+            raise TypeError(f"{operand} is not a sequence of sizes")
+        return {"input": input, operand: tuple(given)}
+
+    return read
+
+
+def shape_attribute(input: Any, name: str) -> Operands:
+    """x.shape, among all that getattr can read."""
+    if name != "shape":
+        raise TypeError(f"attribute {name} is not a shape")
+    return {"input": input}
+
+
+def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Operands:
+    """Softmax with its dimension given and no change of dtype."""
+    if dim is None or dtype is not None:
+        raise TypeError("softmax needs dim and no dtype")
+    return {"input": input, "dim": dim}

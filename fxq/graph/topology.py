@@ -1,0 +1,84 @@
+"""The graph as a networkx DiGraph, and the questions that are asked of its shape."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import networkx as nx
+from torch.fx import Graph, GraphModule, Node
+
+from fxq.graph.annotation import type_of
+from fxq.graph.opdef import Call, Policy
+from fxq.graph.ops import call_of
+
+
+def dataflow(graph: Graph) -> nx.DiGraph:
+    """Nodes of the graph, and an edge from every value to every reader of it. Order of insertion is order of execution."""
+    digraph: nx.DiGraph = nx.DiGraph()
+    digraph.add_nodes_from(graph.nodes)
+    digraph.add_edges_from((operand, node) for node in graph.nodes for operand in node.all_input_nodes)
+    return digraph
+
+
+def classes(nodes: Iterable[Node], pairs: Iterable[tuple[Node, Node]]) -> list[set[Node]]:
+    """The finest partition of the nodes in which the two of every pair are together, in order of their first node."""
+    undirected: nx.Graph = nx.Graph()
+    undirected.add_nodes_from(nodes)
+    undirected.add_edges_from(pairs)
+    return [set(component) for component in nx.connected_components(undirected)]
+
+
+@dataclass(frozen=True)
+class Aliases:
+    """Which values may be views of the same memory."""
+
+    class_of: Mapping[Node, set[Node]]
+
+    def others(self, node: Node) -> set[Node]:
+        """Values that may share memory with the node's, without the node itself."""
+        return self.class_of[node] - {node}
+
+
+def find_aliases(graph: Graph, calls: Mapping[Node, Call]) -> Aliases:
+    """An op that moves elements may return a view of its input; so may anything that fxq does not know.
+
+    Args:
+        calls: the nodes that are recognised as canonical ops.
+    """
+    pairs = [(operand, node) for node in graph.nodes if _may_return_view(node, calls) for operand in node.all_input_nodes]
+    found = classes(graph.nodes, pairs)
+    return Aliases({node: together for together in found for node in together})
+
+
+def _may_return_view(node: Node, calls: Mapping[Node, Call]) -> bool:
+    if node.op in ("output", "placeholder", "get_attr") or type_of(node) is None:
+        return False
+    return node not in calls or calls[node].op.policy is Policy.MOVES
+
+
+def find_mutated(module: GraphModule) -> Mapping[Node, Node]:
+    """Values that a node changes in place after they were made → the node that changes them.
+
+    Only nodes that are no canonical op can do this: canonical ops return a new value.
+    """
+    calls = {node: call for node in module.graph.nodes if (call := call_of(node)) is not None}
+    writers = [node for node in module.graph.nodes if node not in calls and _writes_input(module, node)]
+    if not writers:
+        return {}
+    aliases = find_aliases(module.graph, calls)
+    return {value: writer for writer in writers for value in aliases.class_of[writer.all_input_nodes[0]]}
+
+
+def _writes_input(module: GraphModule, node: Node) -> bool:
+    if not node.all_input_nodes:
+        return False
+    if node.op == "call_module":
+        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    in_place_operator = node.target is operator.setitem or (name.startswith("i") and getattr(operator, name, None) is node.target)
+    written_name = name.endswith("_") and not name.endswith("__")
+    return in_place_operator or written_name or bool(node.kwargs.get("inplace")) or node.kwargs.get("out") is not None

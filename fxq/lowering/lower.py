@@ -1,0 +1,126 @@
+"""dq → op → q regions of the reference graph become calls into the int8 runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch.fx import Node
+
+from fxq.graph.annotation import TensorType, quant_of, set_type, tensor_type, update_quant
+from fxq.graph.module import FxqModule, free_path, module_of, put_module, remove_unread
+from fxq.graph.opdef import Call
+from fxq.graph.ops import call_of, write_call
+from fxq.graph.profile import BackendProfile
+from fxq.graph.qdq import is_dequantize, is_quantize, qparams_of
+from fxq.graph.reasons import Reason
+from fxq.lowering.lowerings import Site, lower_site
+from fxq.runtime.integer.module import IntegerOp
+from fxq.runtime.integer.table import Table, build_table
+
+
+@dataclass(frozen=True)
+class _Replaced:
+    """A node that calls an integer op, and the path of the float module whose place the op should take; "" for none."""
+
+    node: Node
+    path: str
+
+
+def lower(module: FxqModule, profile: BackendProfile) -> int:
+    """q(op(dq(x), dq(w))) → integer_op(x): one node for all, under the name that the op has in the user's model.
+
+    What has no integer form after all stays float between dequantize and quantize, with a Reason.
+
+    Returns:
+        the number of nodes that now compute on integers.
+    """
+    replaced: list[_Replaced] = []
+    lowered = 0
+    for node in list(module.graph.nodes):
+        if node._erased:
+            continue
+        if is_quantize(node) and is_dequantize(node.args[0]):
+            _requantize(node)
+        elif _is_int8(node):
+            lowered += _lower_node(node, profile, replaced)
+    remove_unread(module)
+    _take_places(module, replaced)
+    return lowered
+
+
+def _is_int8(node: Node) -> bool:
+    quant = quant_of(node)
+    return quant is not None and quant.is_int8 and bool(quant.inputs) and call_of(node) is not None
+
+
+def _lower_node(node: Node, profile: BackendProfile, replaced: list[_Replaced]) -> bool:
+    site = _read_site(node, profile)
+    result = lower_site(site)
+    if isinstance(result, Reason):
+        update_quant(node, reason=result)
+        return False
+    if isinstance(result, Call):
+        write_call(node, result)
+        for dequantized in set(site.call.activations.values()):
+            node.replace_input_with(dequantized, dequantized.args[0])
+    else:
+        _call_op(node, result, site.call.activations.values())
+        weight = site.call.operands.get("weight")
+        replaced += [_Replaced(node, _owner_of_weight(weight))] if isinstance(weight, Node) else []
+    _become_result(node, site)
+    return True
+
+
+def _read_site(node: Node, profile: BackendProfile) -> Site:
+    call = call_of(node)
+    assert call is not None
+    inputs = {name: qparams_of(operand) for name, operand in call.activations.items()}
+    results = [qparams_of(reader) for reader in node.users if is_quantize(reader)]
+    return Site(node, call, inputs, results[0] if results else None, profile)
+
+
+def _call_op(node: Node, op: IntegerOp, inputs: Iterable[Node]) -> None:
+    """The node calls the integer op with the integers behind its dequantized inputs, in the op's order."""
+    path = free_path(module_of(node), node.name)
+    put_module(module_of(node), path, op)
+    node.args = tuple(dequantized.args[0] for dequantized in inputs)
+    node.op, node.target, node.kwargs = "call_module", path, {}
+
+
+def _owner_of_weight(dequantized: Node) -> str:
+    """Path of the float module that holds a weight and nothing but its own tensors; "" where there is none."""
+    integers = dequantized.args[0]
+    assert isinstance(integers, Node)
+    owner = str(integers.target).rpartition(".")[0]
+    return "" if owner and any(module_of(dequantized).get_submodule(owner).children()) else owner
+
+
+def _become_result(node: Node, site: Site) -> None:
+    """The node's value is what its quantize node made of it; that one goes."""
+    if site.y is None:
+        return
+    found = tensor_type(node)
+    assert found is not None
+    set_type(node, TensorType(found.shape, site.y.spec.torch_dtype))
+    for q in [reader for reader in node.users if is_quantize(reader)]:
+        q.replace_all_uses_with(node)
+        node.graph.erase_node(q)
+
+
+def _requantize(q: Node) -> None:
+    """q(dq(x, a), b) → table(x)"""
+    dq = q.args[0]
+    assert isinstance(dq, Node)
+    _call_op(q, Table(build_table(lambda values: values, qparams_of(dq), qparams_of(q))), [dq])
+
+
+def _take_places(module: FxqModule, replaced: list[_Replaced]) -> None:
+    """Moves each op to the path of the float module that it replaces, where nobody reads that module's tensors any more."""
+    held = {str(reader.target).rpartition(".")[0] for reader in module.graph.find_nodes(op="get_attr")}
+    for node, path in ((each.node, each.path) for each in replaced):
+        if path and path not in held:
+            held.add(path)
+            put_module(module, path, module.get_submodule(str(node.target)))
+            node.target = path
+    module.delete_all_unused_submodules()

@@ -1,0 +1,243 @@
+"""LOWERINGS: reference op → integer op. Tables and ops that only move elements follow from their policy and have no row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.fx import Node
+
+from fxq.graph.functional import spatial_padding
+from fxq.graph.module import constant_of
+from fxq.graph.opdef import Call
+from fxq.graph.ops import ops_by_name
+from fxq.graph.profile import BackendProfile
+from fxq.graph.qdq import qparams_of
+from fxq.graph.qtypes import QParams, quantize_tensor
+from fxq.graph.reasons import Reason
+from fxq.lowering.requantize import Scales, accumulator_bound, integer_output, pack_weights, product_multiplier, scale_ratio, scale_step
+from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
+from fxq.runtime.integer.conv import Conv, ConvGeometry
+from fxq.runtime.integer.linear import Linear
+from fxq.runtime.integer.module import IntegerOp
+from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, Residual
+from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry
+from fxq.runtime.integer.table import Table, build_table
+
+
+@dataclass(frozen=True)
+class Site:
+    """One int8 op of the reference graph and the qparams around it.
+
+    Attributes:
+        node, call: the float op.
+        inputs: qparams of every activation operand, by operand name.
+        y: qparams of the result; None where it stays float.
+        profile: whose arithmetic to use.
+    """
+
+    node: Node
+    call: Call
+    inputs: Mapping[str, QParams]
+    y: QParams | None
+    profile: BackendProfile
+
+    @property
+    def x(self) -> QParams:
+        """Qparams of the first operand."""
+        return next(iter(self.inputs.values()))
+
+    @property
+    def result(self) -> QParams:
+        """Qparams of the result of an op whose result is always quantized."""
+        assert self.y is not None, f"{self.node.name} has no output qparams"
+        return self.y
+
+    @cached_property
+    def output(self) -> Output:
+        """What the accumulators become, the bounds of a fused activation included."""
+        _, low, high = self.call.operands.get("act") or ("clamp", -math.inf, math.inf)
+        return FloatOutput(low, high) if self.y is None else integer_output(self.y, low, high)
+
+    @property
+    def residual(self) -> Residual | None:
+        """How the residual operand is added; None where there is none."""
+        a = self.inputs.get("residual")
+        if a is None:
+            return None
+        return Residual(int(a.zero_point), float(a.scale) if self.y is None else scale_ratio(a, self.y))
+
+
+# an integer op for the site; or the same call, to be made with integers, with these operands; or why neither is possible
+Lowered = IntegerOp | Call | Reason
+
+
+def lower_conv(site: Site) -> Lowered:
+    """y = clip(rint(f32(Σ x_q·w_q + b') · m) + z_y)"""
+    operands = site.call.operands
+    weight = _integers(operands["weight"])
+    padding = spatial_padding(operands["padding"], weight, operands["dilation"])
+    geometry = ConvGeometry(operands["stride"], padding, operands["dilation"], operands["groups"], operands["padding_mode"])
+    packed = _pack(site)
+    return packed if isinstance(packed, Reason) else Conv(packed, geometry, int(site.x.zero_point), site.output, site.residual)
+
+
+def lower_linear(site: Site) -> Lowered:
+    """y = clip(rint(f32(x_q · w_qᵀ + b') · m) + z_y)"""
+    packed = _pack(site)
+    return packed if isinstance(packed, Reason) else Linear(packed, site.output, site.residual)
+
+
+def _pack(site: Site) -> PackedWeights | Reason:
+    weight, bias = _integers(site.call.operands["weight"]), _constant(site.call.operands["bias"])
+    scales = Scales(site.x, qparams_of(site.call.operands["weight"]), site.y)
+    reason = accumulator_bound(weight, scales, bias, site.node.name)
+    return reason or pack_weights(weight, scales, bias, multiplier_bits=site.profile.multiplier_bits)
+
+
+def _integers(dequantized: Node) -> Tensor:
+    weight = _constant(dequantized.args[0])
+    assert weight is not None
+    return weight
+
+
+def _constant(value: Any) -> Tensor | None:
+    tensor = constant_of(value) if isinstance(value, Node) else None
+    return None if tensor is None else tensor.detach()
+
+
+def lower_add(site: Site) -> Lowered:
+    """Both operands are rescaled to the result's scale and added; alpha is part of the second one's scale."""
+    a, b = _operand(site, "input", 1.0), _operand(site, "other", site.call.operands["alpha"])
+    if site.profile.fixed_point_add and AddFixedPoint.covers(a, b):
+        return AddFixedPoint.from_ratios(a, b, integer_output(site.result, *_bounds(site)))
+    return Add(a, b, site.output)
+
+
+def lower_sub(site: Site) -> Lowered:
+    """Like add, with the second operand's sign changed."""
+    return Sub(_operand(site, "input", 1.0), _operand(site, "other", site.call.operands["alpha"]), site.output)
+
+
+def _operand(site: Site, name: str, factor: float) -> Operand:
+    qparams = site.inputs[name]
+    ratio = float(torch.tensor(factor, dtype=torch.float32) * (qparams.scale / site.result.scale))
+    return Operand(int(qparams.zero_point), ratio)
+
+
+def _bounds(site: Site) -> tuple[float, float]:
+    _, low, high = site.call.operands["act"] or ("clamp", -math.inf, math.inf)
+    return low, high
+
+
+def lower_mul(site: Site) -> Lowered:
+    """y = clip(rint(f32((a − z_a)(b − z_b)) · m) + z_y)"""
+    a, b = site.inputs["input"], site.inputs["other"]
+    return Mul(int(a.zero_point), int(b.zero_point), product_multiplier(a, b, site.result), site.output)
+
+
+def lower_table(site: Site) -> Lowered:
+    """T[q] = clip(rint(f(s_x(q − z_x)) / s_y) + z_y), f in float64"""
+    attributes = {name: value for name, value in site.call.operands.items() if name != "input"}
+
+    def function(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        result: NDArray[np.float64] = site.call.op.call(torch.from_numpy(values), **attributes).numpy()
+        return result
+
+    return Table(build_table(function, site.x, site.result))
+
+
+def lower_bounds(site: Site) -> Lowered:
+    """relu and clamp on their own: the integers are clamped, qparams stay."""
+    low, high = (0.0, math.inf) if site.call.op.name == "relu" else (site.call.operands["min"], site.call.operands["max"])
+    bounds = integer_output(site.x, -math.inf if low is None else low, math.inf if high is None else high)
+    return Call(ops_by_name()["clamp"], {"input": site.call.operands["input"], "min": bounds.low, "max": bounds.high})
+
+
+def lower_max_pool(site: Site) -> Lowered:
+    """The largest integer stands for the largest real."""
+    return MaxPool(_pool_geometry(site, site.call.operands["dilation"]))
+
+
+def lower_adaptive_max_pool(site: Site) -> Lowered:
+    """The largest integer stands for the largest real."""
+    return AdaptiveMaxPool(site.call.operands["output_size"])
+
+
+def lower_avg_pool(site: Site) -> Lowered:
+    """y = clip(rint(f32(Σ(q − z)) · m) + z_y), m = fl(step/n)"""
+    operands = site.call.operands
+    divisor = Divisor(operands["count_include_pad"], operands["divisor_override"])
+    step = scale_step(site.x, site.result)
+    return AvgPool(_pool_geometry(site, ()), step, int(site.x.zero_point), site.output, divisor)
+
+
+def _pool_geometry(site: Site, dilation: tuple[int, ...]) -> PoolGeometry:
+    operands = site.call.operands
+    return PoolGeometry(operands["kernel_size"], operands["stride"], operands["padding"], dilation, operands["ceil_mode"])
+
+
+def lower_adaptive_avg_pool(site: Site) -> Lowered:
+    """y = clip(rint(f32(Σ(q − z)) · m) + z_y), m = fl(step/n)"""
+    return AdaptiveAvgPool(site.call.operands["output_size"], scale_step(site.x, site.result), int(site.x.zero_point), site.output)
+
+
+def lower_mean(site: Site) -> Lowered:
+    """y = clip(rint(f32(Σ(q − z)) · m) + z_y), m = fl(step/n)"""
+    dims, keepdim = site.call.operands["dim"], site.call.operands["keepdim"]
+    every = () if dims is None else (dims if isinstance(dims, tuple) else (dims,))
+    return Mean(every, scale_step(site.x, site.result), int(site.x.zero_point), site.output, keepdim)
+
+
+def lower_pad(site: Site) -> Lowered:
+    """Constant borders are the quantized constant, 0 the zero point; other modes copy."""
+    operands = site.call.operands
+    if operands["mode"] != "constant":
+        return site.call
+    value = int(quantize_tensor(torch.tensor(operands["value"] or 0.0), site.x))
+    return Call(site.call.op, {**operands, "value": value})
+
+
+def lower_nothing(site: Site) -> Lowered:
+    """dropout in evaluation and identity: the input itself."""
+    return Call(ops_by_name()["identity"], {"input": site.call.operands["input"]})
+
+
+def lower_as_is(site: Site) -> Lowered:
+    """Ops that only move elements work on integers as they do on floats."""
+    return site.call
+
+
+LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
+    "conv": lower_conv,
+    "linear": lower_linear,
+    "add": lower_add,
+    "sub": lower_sub,
+    "mul": lower_mul,
+    "relu": lower_bounds,
+    "clamp": lower_bounds,
+    "max_pool": lower_max_pool,
+    "adaptive_max_pool": lower_adaptive_max_pool,
+    "avg_pool": lower_avg_pool,
+    "adaptive_avg_pool": lower_adaptive_avg_pool,
+    "mean": lower_mean,
+    "cat": lower_as_is,
+    "pad": lower_pad,
+    "identity": lower_nothing,
+    "dropout": lower_nothing,
+}
+
+
+def lower_site(site: Site) -> Lowered:
+    """The integer form of an op: its row in LOWERINGS, else what its policy says."""
+    op = site.call.op
+    if op.is_table:
+        return lower_table(site)
+    return LOWERINGS.get(op.name, lower_as_is)(site)

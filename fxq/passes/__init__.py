@@ -1,0 +1,35 @@
+"""One file per pass, named by its verb, and the pipelines they make."""
+
+from fxq.graph.stages import Stage
+from fxq.passes.annotate import annotate
+from fxq.passes.cancel_qdq import cancel_qdq
+from fxq.passes.canonicalize import canonicalize
+from fxq.passes.freeze_qparams import freeze_qparams
+from fxq.passes.fuse import fuse
+from fxq.passes.insert_observers import insert_observers
+from fxq.passes.pipeline import Context, Pass, pipeline, require_stage, run_pipeline
+from fxq.passes.quantize_constants import quantize_constants
+from fxq.passes.resolve_qconfigs import resolve_qconfigs
+from fxq.passes.share_qparams import share_qparams
+from fxq.passes.trace import split_inputs, trace
+
+FUSE = pipeline(
+    Pass("canonicalize", Stage.TRACED, Stage.TRACED, canonicalize),
+    Pass("resolve_qconfigs", Stage.TRACED, Stage.TRACED, resolve_qconfigs),  # before fusion: every op the user wrote is asked about
+    Pass("fuse", Stage.TRACED, Stage.FUSED, fuse),
+)
+
+PREPARE = pipeline(
+    *FUSE,
+    Pass("annotate", Stage.FUSED, Stage.ANNOTATED, annotate),
+    Pass("share_qparams", Stage.ANNOTATED, Stage.ANNOTATED, share_qparams),
+    Pass("insert_observers", Stage.ANNOTATED, Stage.OBSERVED, insert_observers),
+)
+
+CONVERT = pipeline(
+    Pass("freeze_qparams", Stage.OBSERVED, Stage.REFERENCE, freeze_qparams),
+    Pass("quantize_constants", Stage.REFERENCE, Stage.REFERENCE, quantize_constants),
+    Pass("cancel_qdq", Stage.REFERENCE, Stage.REFERENCE, cancel_qdq),  # after the constants: their q is gone
+)
+
+__all__ = ["CONVERT", "FUSE", "PREPARE", "Context", "Pass", "pipeline", "require_stage", "run_pipeline", "split_inputs", "trace"]

@@ -1,0 +1,83 @@
+"""Every spelling of an op → one call of its canonical function; weights and biases become operands of the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.fx import Node
+
+from fxq.graph.annotation import tensor_type
+from fxq.graph.module import FxqModule, insert_constant, owner_of, read_constant, tensor_at
+from fxq.graph.opdef import Call, Parameter, Policy
+from fxq.graph.ops import recognise, write_call
+from fxq.graph.reasons import Reason
+from fxq.graph.topology import Aliases, find_aliases
+from fxq.passes.pipeline import Context
+
+
+def canonicalize(module: FxqModule, context: Context) -> int:
+    """conv1(x) → conv(x, @conv1.weight, @conv1.bias, stride=...), x.relu_() → relu(x), and so on for every row of OPS.
+
+    Nodes keep their names, types and origins. Tensors keep their paths, so the state_dict keeps its keys. What is no op of
+    OPS, or is called in a form that its row does not cover, stays as it was traced; so does an in-place op whose effect is
+    seen through a view.
+    """
+    calls = {node: call for node in module.graph.nodes if (call := _recognise(module, node)) is not None}
+    for node in _functionalize(module, calls):
+        del calls[node]
+    for node in calls:
+        call = _recognise(module, node)  # again: functionalize has changed what it reads
+        assert call is not None
+        write_call(node, Call(call.op, {name: _operand(module, node, value) for name, value in call.operands.items()}))
+    module.delete_all_unused_submodules()
+    return len(calls)
+
+
+def _recognise(module: FxqModule, node: Node) -> Call | None:
+    if not node.op.startswith("call_"):
+        return None
+    call = recognise(node, module.get_submodule(str(node.target)) if node.op == "call_module" else None)
+    if isinstance(call, Reason):
+        return None
+    of_tensors = all(tensor_type(operand) is not None for operand in call.activations.values())
+    makes_tensor = tensor_type(node) is not None
+    return call if of_tensors and (makes_tensor or call.op.policy is Policy.METADATA) else None
+
+
+def _functionalize(module: FxqModule, calls: dict[Node, Call]) -> list[Node]:
+    """y = relu_(x), then read x  →  y = relu(x), then read y.  Returns the nodes for which this is not possible."""
+    written_to = [node for node, call in calls.items() if call.in_place]
+    if not written_to:
+        return []
+    order = {node: place for place, node in enumerate(module.graph.nodes)}
+    aliases = find_aliases(module.graph, calls)
+    refused = []
+    for node in written_to:
+        if _is_seen_through_alias(node, aliases, order):
+            refused.append(node)
+        else:
+            _redirect_later_readers(node, order)
+    return refused
+
+
+def _is_seen_through_alias(node: Node, aliases: Aliases, order: dict[Node, int]) -> bool:
+    """Does a later node read memory that `node` writes to, by another name than its input or result?"""
+    written = node.all_input_nodes[0]
+    return any(order[reader] > order[node] for alias in aliases.others(written) for reader in alias.users)
+
+
+def _redirect_later_readers(node: Node, order: dict[Node, int]) -> None:
+    written = node.all_input_nodes[0]
+    written.replace_all_uses_with(node, delete_user_cb=lambda reader: order[reader] > order[node])
+
+
+def _operand(module: FxqModule, node: Node, value: Any) -> Any:
+    """A tensor of the called module → a get_attr node in front of `node`; anything else is itself."""
+    if not isinstance(value, Parameter):
+        return value
+    path = f"{node.target}.{value.name}"
+    owner = owner_of(module, path)
+    if value.name not in owner._parameters and value.name not in owner._buffers:
+        # computed when it is read (a parametrized weight): the value that it has now
+        return insert_constant(node, path, tensor_at(module, path).detach().clone())
+    return read_constant(node, path)

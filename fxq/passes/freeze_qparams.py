@@ -1,0 +1,134 @@
+"""Observers → quantize and dequantize with the qparams they found; weights get theirs from their own values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch.fx import Node
+
+from fxq.errors import CalibrationError
+from fxq.graph.annotation import quant_of, resolution_of
+from fxq.graph.module import FxqModule, constant_of
+from fxq.graph.opdef import Call
+from fxq.graph.ops import call_of, write_call
+from fxq.graph.qdq import insert_qdq, qparams_of
+from fxq.graph.qtypes import QParams, enlarge_scales
+from fxq.graph.verify import OBSERVER_RULE
+from fxq.observers import Observer
+from fxq.passes.insert_observers import reads_quantized
+from fxq.passes.pipeline import Context
+from fxq.passes.share_qparams import fixed_qparams
+
+
+def freeze_qparams(module: FxqModule, context: Context) -> int:
+    """observer(x) → dequantize(quantize(x)), and the same for every quantized value and weight.
+
+    Returns:
+        the number of pairs of quantize and dequantize.
+
+    Raises:
+        CalibrationError: an observer never saw data, or found a scale that is not finite.
+    """
+    qparams = {**_fixed(module), **_observed(module)}
+    _remove_observers(module)
+    quantized = [node for node in module.graph.nodes if (quant := quant_of(node)) is not None and quant.group is not None]
+    for value in quantized:
+        _quantize_value(value, qparams[_group(value)])
+    requantized = sum(_requantize_operands(node, qparams) for node in quantized)
+    weighted = [node for node in module.graph.nodes if (quant := quant_of(node)) is not None and "weight" in quant.inputs]
+    for node in weighted:
+        _quantize_weight(node)
+    return len(quantized) + requantized + len(weighted)
+
+
+def _group(node: Node) -> int:
+    quant = quant_of(node)
+    assert quant is not None and quant.group is not None
+    return quant.group
+
+
+# --- what the observers found ----------------------------------------------------------------------------------------------
+
+
+def _fixed(module: FxqModule) -> dict[int, QParams]:
+    found = {node: fixed_qparams(node) for node in module.graph.nodes}
+    return {_group(node): qparams for node, qparams in found.items() if qparams is not None}
+
+
+def _observers(module: FxqModule) -> dict[Node, Observer]:
+    calls = [node for node in module.graph.find_nodes(op="call_module") if (quant := quant_of(node)) and quant.rule == OBSERVER_RULE]
+    found = {node: module.get_submodule(str(node.target)) for node in calls}
+    return {node: observer for node, observer in found.items() if isinstance(observer, Observer)}
+
+
+def _observed(module: FxqModule) -> dict[int, QParams]:
+    by_group = {_group(node): observer for node, observer in _observers(module).items()}
+    return {group: _finite(observer.qparams(), observer.name) for group, observer in by_group.items()}
+
+
+def _finite(qparams: QParams, tensor: str) -> QParams:
+    if qparams.is_finite:
+        return qparams
+    raise CalibrationError(
+        f"tensor {tensor!r}",
+        expected="a finite positive scale",
+        found=f"scale {qparams.scale.tolist()}",
+        remedy="look for values that are not finite in this tensor, or keep the layer float with qconfig None",
+    )
+
+
+def _remove_observers(module: FxqModule) -> None:
+    for node in _observers(module):
+        node.replace_all_uses_with(node.all_input_nodes[0])
+        module.graph.erase_node(node)
+    module.delete_all_unused_submodules()
+
+
+# --- values ----------------------------------------------------------------------------------------------------------------
+
+
+def _quantize_value(value: Node, qparams: QParams) -> None:
+    """x → dequantize(quantize(x)) for the readers that read what quantization leaves."""
+    dq = insert_qdq(value, qparams, after=value)
+    made = {*dq.all_input_nodes, dq}
+    value.replace_all_uses_with(dq, delete_user_cb=lambda reader: reader not in made and reads_quantized(value, reader))
+
+
+def _requantize_operands(node: Node, qparams: Mapping[int, QParams]) -> int:
+    """An op that keeps qparams reads every operand with the qparams of its own group: another group's are changed before."""
+    call, quant = call_of(node), quant_of(node)
+    if call is None or quant is None or not quant.is_int8 or not call.op.keeps_qparams:
+        return 0
+    foreign = {operand for operand in call.activations.values() if _group(_value_behind(operand)) != _group(node)}
+    for operand in foreign:
+        node.replace_input_with(operand, insert_qdq(operand, qparams[_group(node)], after=operand))
+    return len(foreign)
+
+
+def _value_behind(dq: Node) -> Node:
+    (q,) = (node for node in dq.all_input_nodes if node.op != "get_attr")
+    return q.all_input_nodes[0]
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------------
+
+
+def _quantize_weight(node: Node) -> None:
+    """op(x, w) → op(x, dequantize(quantize(w))), with the weight observer of the node's qconfig."""
+    call, resolution = call_of(node), resolution_of(node)
+    assert call is not None and resolution is not None
+    weight = call.operands["weight"]
+    values = constant_of(weight)
+    assert values is not None
+    observer = resolution.qconfig.weight()
+    observer.name = str(weight.target)
+    observer.observe(values)
+    qparams = _with_room_for_bias(_finite(observer.qparams(), observer.name), call)
+    dq = insert_qdq(weight, qparams, after=weight)
+    write_call(node, Call(call.op, {**call.operands, "weight": dq}))
+
+
+def _with_room_for_bias(weight: QParams, call: Call) -> QParams:
+    """A dead channel's tiny scale is enlarged until its bias fits 32 bits."""
+    bias = call.operands["bias"]
+    return enlarge_scales(weight, constant_of(bias), qparams_of(call.operands["input"])) if bias is not None else weight

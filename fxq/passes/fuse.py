@@ -1,0 +1,13 @@
+"""Folds batch norms into weights and attaches activations and residuals to the op in front of them."""
+
+from __future__ import annotations
+
+from fxq.graph.module import FxqModule
+from fxq.passes.pipeline import Context
+from fxq.patterns.fusions import FUSIONS
+from fxq.patterns.rules import rewrite
+
+
+def fuse(module: FxqModule, context: Context) -> int:
+    """relu(bn(conv(x)) + r) → conv'(x, residual=r, act=relu), and the other rows of FUSIONS."""
+    return len(rewrite(module, FUSIONS))

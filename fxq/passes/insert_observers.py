@@ -1,0 +1,85 @@
+"""One observer per sharing group, called on every value that brings data into the group."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from torch.fx import Node
+
+from fxq.graph.annotation import NodeQuant, quant_of, resolution_of, set_quant, set_type, type_of
+from fxq.graph.module import FxqModule, free_path, put_module
+from fxq.graph.opdef import Policy
+from fxq.graph.ops import call_of
+from fxq.graph.verify import OBSERVER_RULE
+from fxq.observers import Observer
+from fxq.passes.pipeline import Context
+from fxq.passes.share_qparams import fixed_qparams
+
+
+def insert_observers(module: FxqModule, context: Context) -> int:
+    """x → observer(x) for every quantized value whose range is not fixed or given by the values it is made of.
+
+    Returns:
+        the number of observers.
+    """
+    groups: dict[int, list[Node]] = defaultdict(list)
+    for node in module.graph.nodes:
+        quant = quant_of(node)
+        if quant is not None and quant.group is not None:
+            groups[quant.group].append(node)
+    observed = {group: sources for group, members in groups.items() if (sources := _sources(members))}
+    for group, sources in observed.items():
+        _observe(module, group, sources)
+    return len(observed)
+
+
+def _sources(members: list[Node]) -> list[Node]:
+    """Members whose range is not that of other members, nor known beforehand."""
+    return [node for node in members if not _keeps_qparams(node) and fixed_qparams(node) is None]
+
+
+def _keeps_qparams(node: Node) -> bool:
+    call, quant = call_of(node), quant_of(node)
+    return call is not None and call.op.keeps_qparams and quant is not None and quant.is_int8
+
+
+def _observe(module: FxqModule, group: int, sources: list[Node]) -> None:
+    observer = _make_observer(sources[0])
+    observer.name = ", ".join(node.name for node in sources)
+    path = free_path(module, f"{sources[0].name}_observer")
+    put_module(module, path, observer)
+    for node in sources:
+        _insert(module, node, path, group)
+
+
+def _make_observer(source: Node) -> Observer:
+    """By the qconfig of the op that makes the value, or of the first int8 op that reads it."""
+    for node in (source, *source.users):
+        quant, resolution = quant_of(node), resolution_of(node)
+        if quant is not None and quant.is_int8 and resolution is not None:
+            made: Observer = resolution.qconfig.activation()
+            return made
+    raise AssertionError(f"nobody wants {source.name} quantized")
+
+
+def _insert(module: FxqModule, node: Node, path: str, group: int) -> None:
+    quant = quant_of(node)
+    assert quant is not None
+    with module.graph.inserting_after(node):
+        observer = module.graph.call_module(path, (node,))
+    set_type(observer, type_of(node))
+    set_quant(observer, NodeQuant(output=quant.output, group=group, rule=OBSERVER_RULE))
+    node.replace_all_uses_with(observer, delete_user_cb=lambda reader: reader is not observer and reads_quantized(node, reader))
+
+
+def reads_quantized(value: Node, reader: Node) -> bool:
+    """Whether the reader of a quantized value reads what is left of it after quantization.
+
+    The result of an int8 op exists in 8 bits only. The result of a float op is there for float readers as it was. Shapes are
+    read from either.
+    """
+    call, of_value, of_reader = call_of(reader), quant_of(value), quant_of(reader)
+    if call is not None and call.op.policy is Policy.METADATA:
+        return False
+    value_is_int8 = of_value is not None and of_value.is_int8
+    return value_is_int8 or (of_reader is not None and of_reader.is_int8)

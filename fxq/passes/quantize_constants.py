@@ -1,0 +1,47 @@
+"""quantize(@w) → @w as integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch.fx import Node
+
+from fxq.graph.module import FxqModule, constant_of, read_constant, remove_unread, replace_constant
+from fxq.graph.qdq import is_quantize, qparams_of
+from fxq.graph.qtypes import QParams, quantize_tensor
+from fxq.passes.pipeline import Context
+
+
+@dataclass(frozen=True)
+class _Quantized:
+    """A tensor of the model that has been quantized, and where its integers are."""
+
+    source: str
+    qparams: QParams
+    path: str
+
+
+def quantize_constants(module: FxqModule, context: Context) -> int:
+    """Weights are stored as integers; one that is read twice with the same qparams is stored once."""
+    done: dict[str, list[_Quantized]] = {}
+    nodes = [node for node in module.graph.nodes if is_quantize(node) and node.args[0].op == "get_attr"]
+    for node in nodes:
+        source = str(node.args[0].target)
+        done.setdefault(source, []).append(_quantize(module, node, done.get(source, [])))
+    remove_unread(module)
+    return len(nodes)
+
+
+def _quantize(module: FxqModule, node: Node, done: list[_Quantized]) -> _Quantized:
+    weight, qparams = node.args[0], qparams_of(node)
+    assert isinstance(weight, Node)
+    same = next((each for each in done if each.qparams == qparams), None)
+    if same is not None:
+        integers = read_constant(node, same.path)
+    else:
+        values = constant_of(weight)
+        assert values is not None
+        integers = replace_constant(weight, quantize_tensor(values.detach(), qparams))
+    node.replace_all_uses_with(integers)
+    module.graph.erase_node(node)
+    return _Quantized(str(weight.target), qparams, str(integers.target))

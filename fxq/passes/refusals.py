@@ -1,0 +1,104 @@
+"""Why a node cannot be int8, asked of the node alone: its configuration, its op, its operands, the profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.fx import Node
+
+from fxq.graph.annotation import Resolution, resolution_of, tensor_type
+from fxq.graph.module import FxqModule
+from fxq.graph.opdef import Call, Policy, Role, role_of
+from fxq.graph.ops import call_of, recognise
+from fxq.graph.profile import BackendProfile
+from fxq.graph.reasons import Reason, Why
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """refusal(node): the first objection to quantizing it, or None.
+
+    Attributes:
+        module: the fused graph.
+        profile: the backend to ask.
+        mutated: values that are changed in place → the node that changes them.
+    """
+
+    module: FxqModule
+    profile: BackendProfile
+    mutated: Mapping[Node, Node]
+
+    def refusal(self, node: Node) -> Reason | None:
+        """Why the node stays float whatever its neighbours are; None where it may be int8."""
+        call = call_of(node)
+        if call is None:
+            return self._not_canonical(node)
+        if call.op.policy is Policy.METADATA:
+            return Reason(Why.NO_ELEMENTS, node.name, f"{call.op.name} reads no element")
+        return next(self._objections(node, call), None)
+
+    def _not_canonical(self, node: Node) -> Reason:
+        if node.op == "placeholder":
+            return Reason(Why.NO_ELEMENTS, node.name, "is an input")
+        if tensor_type(node) is None and not any(tensor_type(operand) for operand in node.all_input_nodes):
+            return Reason(Why.NO_ELEMENTS, node.name, "computes no tensor")
+        if node in self.mutated:
+            return self._is_mutated(node, node)
+        module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        found = recognise(node, module)
+        return found if isinstance(found, Reason) else Reason(Why.OPERAND, node.name, "its operands are not all tensors")
+
+    def _objections(self, node: Node, call: Call) -> Iterator[Reason]:
+        resolution = resolution_of(node)
+        if resolution is None or resolution.qconfig is None:
+            yield _not_configured(node, resolution)
+            return
+        if call.op.policy is Policy.FLOAT:
+            yield Reason(Why.FLOAT_ONLY, node.name, f"{call.op.name} has no integer form")
+        if call.operands.get("training") is True:
+            yield Reason(Why.TRAINING, node.name, f"{call.op.name} is in training mode; call model.eval() before prepare_fx")
+        yield from (self._is_mutated(node, value) for value in (node, *call.activations.values()) if value in self.mutated)
+        yield from _operand_objections(node, call)
+        weight = resolution.qconfig.weight.spec if "weight" in call.operands else None
+        objection = self.profile.accepts(node.name, call.op.name, resolution.qconfig.activation.spec, weight)
+        if objection is not None:
+            yield objection
+
+    def _is_mutated(self, node: Node, value: Node) -> Reason:
+        return Reason(Why.MUTATED, node.name, f"{value.name} is changed in place by {self.mutated[value].name}; use the out-of-place form")
+
+
+def _not_configured(node: Node, resolution: Resolution | None) -> Reason:
+    if resolution is not None and resolution.explicit:
+        return Reason(Why.SWITCHED_OFF, node.name, f"kept float by {resolution.rule}")
+    return Reason(Why.NO_QCONFIG, node.name, "no rule of the QConfigMapping gives it a qconfig")
+
+
+def _operand_objections(node: Node, call: Call) -> Iterator[Reason]:
+    for name, value in call.operands.items():
+        role = role_of(name)
+        if role is Role.ACTIVATION:
+            yield from _activation_objections(node, name, value)
+        elif role in (Role.WEIGHT, Role.BIAS) and isinstance(value, Node) and value.op != "get_attr":
+            yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant of the model")
+        elif role is Role.ATTRIBUTE and call.op.policy is not Policy.MOVES and isinstance(value, Node):
+            yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant")
+    result = tensor_type(node)
+    if result is None or result.dtype != torch.float32:
+        yield Reason(Why.DTYPE, node.name, f"its result is {result.dtype if result else 'no tensor'}, not float32")
+
+
+def _activation_objections(node: Node, name: str, value: object) -> Iterator[Reason]:
+    for operand in value if isinstance(value, list | tuple) else (value,):
+        if operand is None:
+            continue
+        if not isinstance(operand, Node):
+            yield Reason(Why.OPERAND, node.name, f"its {name} is the number {operand}")
+        elif operand.op == "get_attr":
+            yield Reason(Why.OPERAND, node.name, f"its {name} is the constant {operand.target}")
+        else:
+            found = tensor_type(operand)
+            if found is None or found.dtype != torch.float32:
+                yield Reason(Why.DTYPE, node.name, f"its {name} is {found.dtype if found else 'no tensor'}, not float32")

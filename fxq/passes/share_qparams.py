@@ -1,0 +1,64 @@
+"""Values that must mean the same get one sharing group, and with it one set of qparams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.fx import Node
+
+from fxq.graph.annotation import quant_of, update_quant
+from fxq.graph.module import FxqModule
+from fxq.graph.ops import call_of
+from fxq.graph.qtypes import QParams, QuantSpec
+from fxq.graph.topology import classes
+from fxq.passes.pipeline import Context
+
+
+def share_qparams(module: FxqModule, context: Context) -> int:
+    """y = max_pool(x): x and y in one group; y = cat(a, b): a, b and y in one group. Returns the number of groups.
+
+    A value with fixed qparams (of sigmoid, say) shares only with values that have the same ones; an op that wants other
+    qparams reads it requantized.
+    """
+    quantized = [node for node in module.graph.nodes if _output_spec(node) is not None]
+    fixed: dict[Node, QParams | None] = {}
+    pairs: list[tuple[Node, Node]] = []
+    for node in quantized:
+        operands = list(_operands_kept(node))
+        fixed[node] = _fixed(node, [fixed[operand] for operand in operands])
+        pairs += [(operand, node) for operand in operands if fixed[operand] == fixed[node] and _output_spec(operand) == _output_spec(node)]
+    groups = classes(quantized, pairs)
+    for number, group in enumerate(groups):
+        for node in group:
+            update_quant(node, group=number)
+    return len(groups)
+
+
+def _output_spec(node: Node) -> QuantSpec | None:
+    quant = quant_of(node)
+    return None if quant is None else quant.output
+
+
+def _operands_kept(node: Node) -> Iterator[Node]:
+    """Inputs whose qparams the node's result takes; none for an op with qparams of its own."""
+    call, quant = call_of(node), quant_of(node)
+    if call is not None and call.op.keeps_qparams and quant is not None and quant.is_int8:
+        yield from call.activations.values()
+
+
+def _fixed(node: Node, of_operands: list[QParams | None]) -> QParams | None:
+    """Qparams that are known before any data is."""
+    if of_operands:
+        return of_operands[0] if all(qparams == of_operands[0] for qparams in of_operands) else None
+    return fixed_qparams(node)
+
+
+def fixed_qparams(node: Node) -> QParams | None:
+    """The qparams that an int8 op's result always has; None where they are observed.
+
+    They hold for the spec they are written for; with another one (int8 activations) the result is observed like any other.
+    """
+    call, quant = call_of(node), quant_of(node)
+    if call is None or quant is None or not quant.is_int8 or call.op.fixed is None or call.op.fixed.spec != quant.output:
+        return None
+    return call.op.fixed

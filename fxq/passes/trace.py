@@ -1,0 +1,131 @@
+"""nn.Module → graph of the calls it makes: torch.fx tracing of a copy, with an Origin on every node."""
+
+from __future__ import annotations
+
+import copy
+import linecache
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx import Node, Tracer
+
+from fxq.errors import CaptureError
+from fxq.graph.annotation import Origin, set_origins
+from fxq.graph.infer import infer_types
+from fxq.graph.module import FxqModule
+from fxq.graph.names import qualified_name
+
+_REMEDIES = (
+    "write it without Python control flow on tensor values (torch.where, module attributes instead of tensor tests), "
+    "or wrap the function with torch.fx.wrap, or quantize the traceable submodules one by one"
+)
+# frames of these files are torch's and ours, not the user's
+_NOT_USER_CODE = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+
+
+def trace(model: nn.Module, example_inputs: Any) -> FxqModule:
+    """Traces a copy of the model; every value's shape and dtype come from running it on the example inputs.
+
+    Modules of torch.nn are leaves, except containers.
+
+    Args:
+        model: left as it is.
+        example_inputs: a tuple of positional inputs, one tensor, or a dict of keyword inputs.
+
+    Raises:
+        CaptureError: the model cannot be traced, or does not run on the inputs. Names submodule, file and line.
+    """
+    args, kwargs = split_inputs(example_inputs)
+    duplicate = copy.deepcopy(model)
+    tracer = OriginTracer()
+    try:
+        graph = tracer.trace(duplicate)
+    except Exception as error:
+        raise _untraceable(tracer, model, error) from error
+    module = FxqModule(duplicate, graph, type(model).__name__)
+    infer_types(module, args, kwargs)
+    return module
+
+
+def split_inputs(example_inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """What a user passes as inputs → positional and keyword arguments of forward."""
+    if isinstance(example_inputs, Mapping):
+        return (), example_inputs
+    if isinstance(example_inputs, list | tuple):
+        return tuple(example_inputs), {}
+    if isinstance(example_inputs, torch.Tensor):
+        return (example_inputs,), {}
+    raise CaptureError(
+        "example_inputs",
+        expected="a tuple of inputs, one tensor, or a dict of keyword inputs",
+        found=type(example_inputs).__name__,
+        remedy="pass example_inputs=(torch.randn(1, 3, 224, 224),), with the shapes that the model takes",
+    )
+
+
+class OriginTracer(Tracer):
+    """Notes for every node which module, object type and source line it comes from."""
+
+    def __init__(self) -> None:
+        super().__init__(param_shapes_constant=False)
+        self.path: list[str] = [""]
+        self._calls: Counter[tuple[str, str]] = Counter()
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.path.append(self.path_of_module(m))
+        try:
+            result = super().call_module(m, forward, args, kwargs)
+        except Exception:
+            raise  # the path stays, to name the submodule
+        self.path.pop()
+        return result
+
+    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None) -> Node:
+        node = super().create_node(kind, target, args, kwargs, name, type_expr)
+        if kind.startswith("call_"):
+            set_origins(node, (self._origin(kind, target),))
+        return node
+
+    def _origin(self, kind: str, target: Any) -> Origin:
+        path = self.path[-1]
+        module_type = qualified_name(type(self.root.get_submodule(path)))
+        object_type = module_type if kind == "call_module" else qualified_name(target)
+        scope = path.rpartition(".")[0] if kind == "call_module" else path
+        index = self._calls[scope, object_type]
+        self._calls[scope, object_type] += 1
+        return Origin(path, object_type, index, _user_line(), module_type)
+
+
+def _user_line() -> str:
+    """file:line of the innermost frame that is the user's."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if not filename.startswith(_NOT_USER_CODE) and not filename.startswith("<"):
+            return f"{filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+def _untraceable(tracer: OriginTracer, model: nn.Module, error: Exception) -> CaptureError:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_USER_CODE)]
+    user_frames = [frame for frame in frames if not frame.filename.startswith("<")]
+    path = tracer.path[-1]
+    submodule = f"submodule {path!r}" if path else "the model itself"
+    where = f"{type(model).__name__}, {submodule}"
+    if user_frames:
+        frame = user_frames[-1]
+        where += f", {frame.filename}:{frame.lineno}"
+        construct = linecache.getline(frame.filename, frame.lineno or 0).strip()
+        found = f"`{construct}` — {type(error).__name__}: {error}"
+    else:
+        found = f"{type(error).__name__}: {error}"
+    return CaptureError(where, expected="code that torch.fx can trace", found=found, remedy=_REMEDIES)
+
+

@@ -1,0 +1,1 @@
+"""Pattern expressions over canonical ops, the matcher, the rewriter, and the rule tables."""

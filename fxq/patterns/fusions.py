@@ -1,0 +1,142 @@
+"""FUSIONS: float → float. What follows an op is folded into its weights or becomes its epilogue."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from fxq.graph.annotation import origins_of, set_origins, set_type, type_of
+from fxq.graph.functional import RELU, Act
+from fxq.graph.module import constant_of, insert_constant, module_of, replace_constant, tensor_at
+from fxq.graph.opdef import Call
+from fxq.graph.ops import call_of, write_call
+from fxq.patterns import guards as g
+from fxq.patterns.expressions import Var, op
+from fxq.patterns.matcher import Match
+from fxq.patterns.rules import Rule
+
+X, W, B, R = Var("X"), Var("W"), Var("B"), Var("R")
+
+conv = op("conv")
+linear = op("linear")
+batch_norm = op("batch_norm")
+relu = op("relu")
+clamp = op("clamp")
+add = op("add", commutative=True)
+holder = op("conv", "linear", "add", "mul", label="holder")  # ops whose epilogue has room for an activation
+
+_STATISTICS = ("running_mean", "running_var", "weight", "bias")
+
+
+def fold_bn(match: Match) -> Node:
+    """bn(op(x)) = op'(x):  W' = W · g,  b' = β + (b − μ) · g,  g = γ / sqrt(σ² + ε), computed in float64."""
+    bn, target = match.anchor, next(node for label, node in match.nodes.items() if label != "batch_norm")
+    statistics, call = _call(bn).operands, _call(target)
+    mean, variance, gamma, beta = (_constant(statistics[name]) for name in _STATISTICS)
+    assert mean is not None and variance is not None
+    gain = torch.rsqrt(variance + statistics["eps"]) * (1.0 if gamma is None else gamma)
+    weight, bias = _constant(call.operands["weight"]), _constant(call.operands["bias"])
+    assert weight is not None
+    folded_bias = (0.0 if beta is None else beta) + ((0.0 if bias is None else bias) - mean) * gain
+    folded_weight = weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
+    return _absorb(match, target, **_new_weights(target, call, folded_weight, folded_bias))
+
+
+def _new_weights(target: Node, call: Call, weight: Tensor, bias: Tensor) -> dict[str, Node]:
+    old_weight, old_bias = call.operands["weight"], call.operands["bias"]
+    dtype = tensor_at(module_of(target), str(old_weight.target)).dtype
+    operands = {"weight": replace_constant(old_weight, weight.to(dtype))}
+    if isinstance(old_bias, Node):
+        operands["bias"] = replace_constant(old_bias, bias.to(dtype))
+    else:
+        path = str(old_weight.target).rpartition(".")[0]
+        operands["bias"] = insert_constant(target, f"{path}.bias" if path else f"{target.name}_bias", bias.to(dtype))
+    return operands
+
+
+def attach_relu(match: Match) -> Node:
+    """relu(op(x)) = op(x, act=relu)"""
+    return _absorb(match, match.nodes["holder"], act=RELU)
+
+
+def attach_clamp(match: Match) -> Node:
+    """clamp(op(x), low, high) = op(x, act=clamp(low, high))"""
+    bounds = _call(match.anchor).operands
+    low = -math.inf if bounds["min"] is None else float(bounds["min"])
+    high = math.inf if bounds["max"] is None else float(bounds["max"])
+    act: Act = ("clamp", low, high)
+    return _absorb(match, match.nodes["holder"], act=act)
+
+
+def attach_residual(match: Match) -> Node:
+    """conv(x) + r = conv(x, residual=r)"""
+    return _absorb(match, match.nodes["conv"], residual=match.values["R"])
+
+
+def _absorb(match: Match, target: Node, **operands: object) -> Node:
+    """Gives `target` new operands and the anchor's place, readers, type and origins; the anchor goes."""
+    call, anchor = _call(target), match.anchor
+    anchor.prepend(target)
+    anchor.replace_all_uses_with(target)
+    write_call(target, Call(call.op, {**call.operands, **operands}))
+    set_type(target, type_of(anchor))
+    set_origins(target, origins_of(target) + origins_of(anchor))
+    anchor.graph.erase_node(anchor)
+    return target
+
+
+def _call(node: Node) -> Call:
+    call = call_of(node)
+    assert call is not None
+    return call
+
+
+def _constant(operand: object) -> Tensor | None:
+    tensor = constant_of(operand) if isinstance(operand, Node) else None
+    return None if tensor is None else tensor.detach().to(torch.float64)
+
+
+_FOLDABLE = (
+    g.eval_mode("batch_norm"),
+    g.constant("batch_norm", *_STATISTICS),
+)
+
+FUSIONS = (
+    # bn(conv(x)) = conv(x) · g + (β − μ · g): g goes into the weight, the rest into the bias
+    Rule(
+        "conv_bn",
+        batch_norm(conv(X, W, B)),
+        when=(*_FOLDABLE, g.single_use("conv"), g.bare("conv"), g.constant("conv", "weight", "bias"), g.rank_of_weight("conv")),
+        rewrite=fold_bn,
+    ),
+    # the same for linear, whose channels are dimension 1 only where its output has two dimensions
+    Rule(
+        "linear_bn",
+        batch_norm(linear(X, W, B)),
+        when=(*_FOLDABLE, g.single_use("linear"), g.bare("linear"), g.constant("linear", "weight", "bias"), g.rank_of_weight("linear")),
+        rewrite=fold_bn,
+    ),
+    # y = clip(rint(acc · m) + z, low, high): the activation becomes the bounds, and costs nothing
+    Rule(
+        "op_relu",
+        relu(holder),
+        when=(g.single_use("holder"), g.no_activation("holder"), g.not_switched_off("relu")),
+        rewrite=attach_relu,
+    ),
+    Rule(
+        "op_clamp",
+        clamp(holder),
+        when=(g.single_use("holder"), g.no_activation("holder"), g.numbers("clamp", "min", "max"), g.not_switched_off("clamp")),
+        rewrite=attach_clamp,
+    ),
+    # conv(x) + r: the sum is made of accumulators, so the 8-bit value between the two ops never exists
+    Rule(
+        "conv_add",
+        add(conv(X, W, B), R),
+        when=(g.equals("add", "alpha", 1), g.single_use("conv"), g.bare("conv"), g.same_type("conv", "R"), g.not_switched_off("add")),
+        rewrite=attach_residual,
+    ),
+)

@@ -1,0 +1,140 @@
+"""Conditions of rules: each returns why a match must not be rewritten, or None."""
+
+from __future__ import annotations
+
+from torch.fx import Node
+
+from fxq.graph.annotation import resolution_of, tensor_type
+from fxq.graph.ops import call_of
+from fxq.graph.reasons import Reason, Why
+from fxq.patterns.matcher import Match
+from fxq.patterns.rules import Guard
+
+
+def single_use(label: str) -> Guard:
+    """The node's value has one reader, which the rewrite removes."""
+
+    def guard(match: Match) -> Reason | None:
+        readers = sorted(user.name for user in match.nodes[label].users)
+        if len(readers) == 1:
+            return None
+        return Reason(Why.SHARED, match.anchor.name, f"{match.nodes[label].name} is read by {', '.join(readers)}")
+
+    return guard
+
+
+def eval_mode(label: str) -> Guard:
+    """The op does not depend on statistics of the batch."""
+
+    def guard(match: Match) -> Reason | None:
+        if not _operand(match, label, "training"):
+            return None
+        return Reason(Why.TRAINING, match.anchor.name, f"{match.nodes[label].name} is in training mode; call model.eval() first")
+
+    return guard
+
+
+def bare(label: str) -> Guard:
+    """Nothing has been fused behind the op yet."""
+
+    def guard(match: Match) -> Reason | None:
+        fused = [name for name in ("residual", "act") if _operand(match, label, name) is not None]
+        if not fused:
+            return None
+        return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{match.nodes[label].name} already has its {fused[-1]} fused")
+
+    return guard
+
+
+def no_activation(label: str) -> Guard:
+    """No activation has been fused behind the op yet."""
+
+    def guard(match: Match) -> Reason | None:
+        if _operand(match, label, "act") is None:
+            return None
+        return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{match.nodes[label].name} already has an activation fused")
+
+    return guard
+
+
+def constant(label: str, *operands: str) -> Guard:
+    """The operands are tensors of the model, or absent."""
+
+    def guard(match: Match) -> Reason | None:
+        for name in operands:
+            value = _operand(match, label, name)
+            if isinstance(value, Node) and value.op != "get_attr":
+                return Reason(Why.NOT_CONSTANT, match.anchor.name, f"{name} of {match.nodes[label].name} is computed by {value.name}")
+        return None
+
+    return guard
+
+
+def numbers(label: str, *operands: str) -> Guard:
+    """The operands are plain numbers, or absent."""
+
+    def guard(match: Match) -> Reason | None:
+        for name in operands:
+            value = _operand(match, label, name)
+            if value is not None and not isinstance(value, int | float):
+                return Reason(Why.NOT_CONSTANT, match.anchor.name, f"{name} of {match.nodes[label].name} is {value}, not a number")
+        return None
+
+    return guard
+
+
+def rank_of_weight(label: str) -> Guard:
+    """The value has as many dimensions as the op's weight, so that its channels are dimension 1."""
+
+    def guard(match: Match) -> Reason | None:
+        node, weight = match.nodes[label], _operand(match, label, "weight")
+        found, kernel = tensor_type(node), tensor_type(weight) if isinstance(weight, Node) else None
+        if found is not None and kernel is not None and len(found.shape) == len(kernel.shape):
+            return None
+        shape = list(found.shape) if found else "of unknown shape"
+        return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{node.name} is {shape}, where dimension 1 is not its channels")
+
+    return guard
+
+
+def same_type(label: str, var: str) -> Guard:
+    """The operand is a tensor of the node's shape and dtype: nothing is broadcast."""
+
+    def guard(match: Match) -> Reason | None:
+        node, other = match.nodes[label], match.values[var]
+        if isinstance(other, Node) and other.op != "get_attr" and tensor_type(other) == tensor_type(node):
+            return None
+        return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{other} has not the shape and dtype of {node.name}")
+
+    return guard
+
+
+def equals(label: str, operand: str, expected: object) -> Guard:
+    """An attribute has the given value."""
+
+    def guard(match: Match) -> Reason | None:
+        found = _operand(match, label, operand)
+        if found == expected:
+            return None
+        return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{operand} is {found}, not {expected}")
+
+    return guard
+
+
+def not_switched_off(label: str) -> Guard:
+    """No rule of the QConfigMapping keeps this very op float."""
+
+    def guard(match: Match) -> Reason | None:
+        node = match.nodes[label]
+        resolution = resolution_of(node)
+        if resolution is None or resolution.qconfig is not None or not resolution.explicit:
+            return None
+        return Reason(Why.SWITCHED_OFF, match.anchor.name, f"{node.name} is kept float by {resolution.rule}")
+
+    return guard
+
+
+def _operand(match: Match, label: str, name: str) -> object:
+    call = call_of(match.nodes[label])
+    assert call is not None
+    return call.operands.get(name)

@@ -1,0 +1,99 @@
+"""match(pattern, node): does the graph above `node` have the pattern's form?
+
+A pattern is anchored at its output and of fixed size, so one attempt takes constant time and a sweep over a graph is
+linear in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch.fx import Node
+
+from fxq.graph.ops import call_of
+from fxq.patterns.expressions import OpPattern, Pattern, Var
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a pattern's names stand for.
+
+    Attributes:
+        anchor: the node that was matched with the whole pattern.
+        nodes: label → node.
+        values: Var name → operand, a Node or a constant.
+    """
+
+    anchor: Node
+    nodes: Mapping[str, Node]
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first place, furthest from the anchor, where graph and pattern differ."""
+
+    node: str
+    detail: str
+    depth: int
+
+
+@dataclass(frozen=True)
+class _Bound:
+    nodes: Mapping[str, Node]
+    values: Mapping[str, Any]
+
+
+def match(pattern: OpPattern, node: Node) -> Match | Mismatch:
+    """Matches the pattern with the graph that ends in `node`. Of several solutions the one with operands as written wins."""
+    failures: list[Mismatch] = []
+    for bound in _solutions(pattern, node, _Bound({}, {}), failures, 0):
+        return Match(node, bound.nodes, bound.values)
+    return max(failures, key=lambda failure: failure.depth)
+
+
+def all_matches(pattern: OpPattern, node: Node) -> Iterator[Match]:
+    """Every solution: commutative operands in both orders."""
+    for bound in _solutions(pattern, node, _Bound({}, {}), [], 0):
+        yield Match(node, bound.nodes, bound.values)
+
+
+def _solutions(pattern: Pattern, value: Any, bound: _Bound, failures: list[Mismatch], depth: int) -> Iterator[_Bound]:
+    if isinstance(pattern, Var):
+        yield from _bind(pattern, value, bound, failures, depth)
+        return
+    call = call_of(value) if isinstance(value, Node) else None
+    if call is None or call.op.name not in pattern.ops:
+        found = call.op.name if call else str(value)
+        failures.append(Mismatch(str(value), f"expected {' or '.join(sorted(pattern.ops))}, found {found}", depth))
+        return
+    operands = [call.operands[name] for name in call.op.positional][: len(pattern.operands)]
+    if len(operands) < len(pattern.operands):
+        failures.append(Mismatch(str(value), f"expected {len(pattern.operands)} tensor operands, found {len(operands)}", depth))
+        return
+    here = _Bound({**bound.nodes, pattern.label: value}, bound.values)
+    for order in _orders(pattern, operands):
+        yield from _all(pattern.operands, order, here, failures, depth + 1)
+
+
+def _orders(pattern: OpPattern, operands: list[Any]) -> Iterator[list[Any]]:
+    yield operands
+    if pattern.commutative and len(operands) >= 2:
+        yield [operands[1], operands[0], *operands[2:]]
+
+
+def _all(patterns: tuple[Pattern, ...], values: list[Any], bound: _Bound, failures: list[Mismatch], depth: int) -> Iterator[_Bound]:
+    if not patterns:
+        yield bound
+        return
+    for first in _solutions(patterns[0], values[0], bound, failures, depth):
+        yield from _all(patterns[1:], values[1:], first, failures, depth)
+
+
+def _bind(var: Var, value: Any, bound: _Bound, failures: list[Mismatch], depth: int) -> Iterator[_Bound]:
+    if var.name in bound.values and bound.values[var.name] is not value:
+        failures.append(Mismatch(str(value), f"{var.name} is already {bound.values[var.name]}", depth))
+        return
+    yield _Bound(bound.nodes, {**bound.values, var.name: value})

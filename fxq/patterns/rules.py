@@ -1,0 +1,83 @@
+"""Rule: a row of a pattern table; and rewrite(module, rules), which applies a table to a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch.fx import Node
+
+from fxq.graph.annotation import note_refusal
+from fxq.graph.module import FxqModule, remove_unread
+from fxq.graph.ops import call_of
+from fxq.graph.reasons import Reason
+from fxq.patterns.expressions import OpPattern
+from fxq.patterns.matcher import Match, all_matches
+
+Guard = Callable[[Match], Reason | None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rewrite: where the pattern matches and no guard objects, `rewrite` is applied.
+
+    Attributes:
+        name: for messages and reports.
+        pattern: what to look for.
+        when: guards, in order; the first Reason refuses the match, and is put on record at the anchor.
+        rewrite: changes the graph and returns the node that now stands for the anchor.
+    """
+
+    name: str
+    pattern: OpPattern
+    when: tuple[Guard, ...]
+    rewrite: Callable[[Match], Node]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One rewrite that happened: the rule, and the node that came of it."""
+
+    rule: str
+    node: Node
+
+
+def rewrite(module: FxqModule, rules: Sequence[Rule]) -> list[Applied]:
+    """Applies the rules in one sweep in order of execution; at each node the first rule that fits, until none does.
+
+    Linear in the graph: a node is tried only with rules whose pattern ends in its op, and a pattern has a fixed size.
+    """
+    applied = [made for node in list(module.graph.nodes) if not node._erased for made in _rewrite_at(node, rules)]
+    if applied:
+        remove_unread(module)
+    return applied
+
+
+def _rewrite_at(node: Node, rules: Sequence[Rule]) -> Iterator[Applied]:
+    while True:
+        allowed = _first_allowed(node, rules)
+        if allowed is None:
+            return
+        rule, found = allowed
+        node = rule.rewrite(found)
+        yield Applied(rule.name, node)
+
+
+def _first_allowed(node: Node, rules: Sequence[Rule]) -> tuple[Rule, Match] | None:
+    call = call_of(node)
+    for rule in rules:
+        if call is None or call.op.name not in rule.pattern.ops:
+            continue
+        objections = []
+        for found in all_matches(rule.pattern, node):
+            objection = _objection(rule, found)
+            if objection is None:
+                return rule, found
+            objections.append(objection)
+        for objection in objections[:1]:
+            note_refusal(node, rule.name, objection)
+    return None
+
+
+def _objection(rule: Rule, found: Match) -> Reason | None:
+    return next((reason for guard in rule.when if (reason := guard(found)) is not None), None)
