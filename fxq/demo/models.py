@@ -87,17 +87,17 @@ class MobileNetDigits(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            _conv_bn_relu6(1, 16, 3),
-            InvertedResidual(16, 24, 1, expansion=4),
-            InvertedResidual(24, 24, 1, expansion=4),
-            InvertedResidual(24, 32, 2, expansion=4),
-            InvertedResidual(32, 32, 1, expansion=4),
-            InvertedResidual(32, 48, 2, expansion=4),
+            _conv_bn_relu6(1, 32, 3),
+            InvertedResidual(32, 32, 1, expansion=2),
+            InvertedResidual(32, 32, 2, expansion=4),
+            InvertedResidual(32, 48, 1, expansion=4),
             InvertedResidual(48, 48, 1, expansion=4),
-            _conv_bn_relu6(48, 128, 1),
+            InvertedResidual(48, 64, 2, expansion=4),
+            InvertedResidual(64, 64, 1, expansion=4),
+            _conv_bn_relu6(64, 192, 1),
         )
         self.dropout = nn.Dropout(0.1)
-        self.classifier = nn.Linear(128, CLASSES)
+        self.classifier = nn.Linear(192, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.features(x).mean(dim=(2, 3))
