@@ -98,15 +98,20 @@ class AddFixedPoint(_Binary):
         super().__init__()
         self.a, self.b, self.shift, self.output = a, b, shift, output
 
+    @staticmethod
+    def covers(a: Operand, b: Operand) -> bool:
+        """Both ratios are positive, and the larger one is in the range of QNNPACK's shift, [2^-10, 2^8)."""
+        return min(a.ratio, b.ratio) > 0 and 2.0**-10 <= max(a.ratio, b.ratio) < 2.0**8
+
     @classmethod
     def from_ratios(cls, a: Operand, b: Operand, output: IntegerOutput) -> AddFixedPoint:
         """shift = 21 − e, e the exponent of the larger fl(s/s_y), and m = rint(fl(s/s_y)·2^shift).
 
         Raises:
-            ConfigError: the larger ratio is outside [2^-10, 2^8), the range of QNNPACK's shift.
+            ConfigError: the ratios are not covered.
         """
         larger = max(a.ratio, b.ratio)
-        if not 2.0**-10 <= larger < 2.0**8:
+        if not cls.covers(a, b):
             raise ConfigError(
                 "AddFixedPoint",
                 expected="the larger of s_a/s_y and s_b/s_y in [2^-10, 2^8)",

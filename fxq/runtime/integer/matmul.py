@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 EXACT_FLOAT32 = 2**24  # integers up to here, and sums that stay below it, have no rounding in f32
+_EXACT_SETTINGS = ("ieee", "none")
 _BLOCK = (EXACT_FLOAT32 - 1) // (255 * 128)  # |x·w| ≤ 255·128, so sums of this many products are exact
 
 
@@ -25,7 +26,8 @@ def int_mm(x: Tensor, w: Tensor) -> Tensor:
     """
     if x.shape[0] == 0 or x.shape[1] == 0 or w.shape[0] == 0:
         return torch.zeros(x.shape[0], w.shape[0], dtype=torch.int32, device=x.device)
-    return torch._int_mm(x, w.t()) if has_exact_int_mm() else blocked_mm(x, w)
+    # contiguous, because torch._int_mm misreads rows that overlap, as the windows of a one-row convolution do
+    return torch._int_mm(x.contiguous(), w.t()) if has_exact_int_mm() else blocked_mm(x, w)
 
 
 def blocked_mm(x: Tensor, w: Tensor) -> Tensor:
@@ -66,10 +68,10 @@ def exact_float_dtype() -> torch.dtype:
 
 def _settings_are_exact() -> bool:
     """Newer torch has one setting per op and lets the old one fail where both were used; older torch has only the old one."""
-    settings = [getattr(torch.backends.mkldnn, op, None) for op in ("conv", "matmul")]
-    if all(settings):
-        return all(setting.fp32_precision in ("ieee", "none") for setting in settings)
-    return torch.get_float32_matmul_precision() == "highest"
+    conv, matmul = (getattr(torch.backends.mkldnn, op, None) for op in ("conv", "matmul"))
+    if conv is None or matmul is None:
+        return torch.get_float32_matmul_precision() == "highest"
+    return conv.fp32_precision in _EXACT_SETTINGS and matmul.fp32_precision in _EXACT_SETTINGS
 
 
 def exact_conv_dtype() -> torch.dtype:

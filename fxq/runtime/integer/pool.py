@@ -103,6 +103,21 @@ def adaptive_max_pool(x: Tensor, output_size: Sequence[int | None]) -> Tensor:
     return x
 
 
+class AdaptiveMaxPool(IntegerOp):
+    """`adaptive_max_pool` as a module."""
+
+    def __init__(self, output_size: tuple[int | None, ...]) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x u8 or s8 → the same dtype. Raises DataError."""
+        return adaptive_max_pool(x, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
 @dataclass(frozen=True)
 class Divisor:
     """n of an average: the window's elements, with or without those in the padding, or a number given by the user."""
