@@ -17,6 +17,7 @@ from fxq.runtime.integer.outputs import IntegerOutput, PackedWeights
 MultiplierBits = Literal[22, 24]  # significant bits of m: x86 kernels may use one fma with 22; QNNPACK's arithmetic has all 24
 
 _INT32 = 2**31
+_BEYOND = 2.0**62  # no accumulator holds it, and 64 bits hold its sum with any other term
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ def accumulator_bound(weight: Tensor, scales: Scales, bias: Tensor | None, node:
 
 
 def quantize_bias(bias: Tensor | None, products: Tensor) -> Tensor:
-    """b_q[c] = rint(fl(bias[c] · fl(1f / fl(s_x·s_w[c])))), i64 [O]; zeros without a bias.
+    """b_q[c] = rint(fl(bias[c] · fl(1f / fl(s_x·s_w[c])))), i64 [O]; zeros without a bias, ±2^62 for what is beyond (and NaN).
 
     Args:
         bias: f32 [O] or None.
@@ -79,7 +80,8 @@ def quantize_bias(bias: Tensor | None, products: Tensor) -> Tensor:
     """
     if bias is None:
         return torch.zeros_like(products, dtype=torch.int64)
-    return torch.round(bias.detach().to(torch.float32) * (1.0 / products)).to(torch.int64)
+    rounded = torch.round(bias.detach().to(torch.float32) * (1.0 / products))
+    return rounded.nan_to_num(nan=_BEYOND).clamp(-_BEYOND, _BEYOND).to(torch.int64)
 
 
 def round_multiplier(multiplier: Tensor, bits: MultiplierBits) -> Tensor:

@@ -26,8 +26,18 @@ def int_mm(x: Tensor, w: Tensor) -> Tensor:
     """
     if x.shape[0] == 0 or x.shape[1] == 0 or w.shape[0] == 0:
         return torch.zeros(x.shape[0], w.shape[0], dtype=torch.int32, device=x.device)
-    # contiguous, because torch._int_mm misreads rows that overlap, as the windows of a one-row convolution do
-    return torch._int_mm(x.contiguous(), w.t()) if has_exact_int_mm() else blocked_mm(x, w)
+    if x.shape[1] == 1 or not has_exact_int_mm():
+        return blocked_mm(x, w)
+    return torch._int_mm(_dense(x), _dense(w).t())
+
+
+def _dense(x: Tensor) -> Tensor:
+    """x with strides (K, 1).
+
+    torch._int_mm (seen in 2.13) misreads anything looser without a word: rows that overlap, as the windows of a one-row convolution do; a
+    single row whose stride is not K, although is_contiguous() holds; and depth 1, where both strides of the transpose are 1.
+    """
+    return x.contiguous().as_strided(x.shape, (x.shape[1], 1))
 
 
 def blocked_mm(x: Tensor, w: Tensor) -> Tensor:

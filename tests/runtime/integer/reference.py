@@ -23,9 +23,9 @@ def finish(values: Array, output: Output) -> Tensor:
     """clip(rint(v) + z, low, high), or clamp(v)."""
     assert values.dtype == np.float32
     if isinstance(output, FloatOutput):
-        return torch.from_numpy(np.clip(values, np.float32(output.low), np.float32(output.high)))
+        return torch.from_numpy(np.asarray(np.clip(values, np.float32(output.low), np.float32(output.high))))
     clipped = np.clip(np.rint(values.astype(np.float64)) + output.zero_point, output.low, output.high)
-    return torch.from_numpy(clipped.astype(output.dtype))
+    return torch.from_numpy(np.asarray(clipped).astype(output.dtype))
 
 
 def rescale(a: Tensor, zero_point: int, ratio: float) -> Array:

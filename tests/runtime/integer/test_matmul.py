@@ -14,7 +14,23 @@ from fxq.runtime.integer.matmul import blocked_mm, exact_conv_dtype, exact_float
 from tests.runtime.integer.reference import random_bytes
 
 Product = Callable[[Tensor, Tensor], Tensor]
-SIZES = [(1, 1, 1), (1, 64, 16), (7, 513, 33), (48, 514, 64), (49, 515, 1), (3, 1029, 17), (0, 4, 4), (4, 0, 4), (4, 4, 0)]
+SIZES = [
+    (1, 1, 1),
+    (50, 1, 33),
+    (2, 1, 33),
+    (1, 1, 33),
+    (5, 1, 1),
+    (50, 2, 33),
+    (9, 40, 1),
+    (1, 64, 16),
+    (7, 513, 33),
+    (48, 514, 64),
+    (49, 515, 1),
+    (3, 1029, 17),
+    (0, 4, 4),
+    (4, 0, 4),
+    (4, 4, 0),
+]
 
 
 @pytest.mark.parametrize(("rows", "depth", "columns"), SIZES)
@@ -43,10 +59,14 @@ def test_strided_operands() -> None:
     assert torch.equal(blocked_mm(part, w), (part.long() @ w.long().t()).to(torch.int32))
 
 
-def test_rows_that_overlap() -> None:
-    x, w = random_bytes((100,)).as_strided((9, 24), (8, 1)), random_bytes((16, 24), torch.int8)
-    assert torch.equal(int_mm(x, w), (x.long() @ w.long().t()).to(torch.int32))
-    assert torch.equal(blocked_mm(x, w), (x.long() @ w.long().t()).to(torch.int32))
+@pytest.mark.parametrize("rows", [1, 2, 9])
+@pytest.mark.parametrize("stride", [1, 5, 8, 24, 25, 100])
+@pytest.mark.parametrize("product", [int_mm, blocked_mm])
+def test_rows_that_overlap_or_lie_apart(product: Product, stride: int, rows: int) -> None:
+    x = random_bytes((1000,)).as_strided((rows, 24), (stride, 1))
+    w = random_bytes((1000,), torch.int8, seed=1).as_strided((rows, 24), (stride, 1))
+    for left, right in ((x, random_bytes((16, 24), torch.int8)), (random_bytes((7, 24)), w)):
+        assert torch.equal(product(left, right), (left.long() @ right.long().t()).to(torch.int32))
 
 
 def test_falls_back_where_int_mm_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
