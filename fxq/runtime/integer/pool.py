@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -150,8 +149,8 @@ class AvgPool(IntegerOp):
         """x u8 or s8, [N, C, *spatial] or [C, *spatial] → y. Raises DataError for other dtypes and ranks, or where no window fits."""
         _check("AvgPool", x, len(self.geometry.kernel))
         windows = self.geometry.windows(x)
-        dtype = torch.float32 if 255 * math.prod(self.geometry.kernel) < _EXACT_FLOAT32 else torch.int64
-        sums = reduce_windows(x.to(dtype).sub_(self.input_zero_point), windows, 0, torch.add)
+        centered = x.to(_sum_dtype(self.geometry.kernel)).sub_(self.input_zero_point)
+        sums = reduce_windows(centered, windows, 0, torch.add)
         return _scaled(sums, self.step, self._divisor(windows), self.output)
 
     def _divisor(self, windows: list[Windows]) -> Tensor:
@@ -180,13 +179,20 @@ class AdaptiveAvgPool(IntegerOp):
         """x u8 or s8, [N, C, *spatial] or [C, *spatial] → y. Raises DataError for other dtypes and ranks."""
         rank = len(self.output_size)
         _check("AdaptiveAvgPool", x, rank)
-        add = partial(torch.sum, dtype=_sum_dtype(x.shape[-rank:]))
-        sums, sizes = x, []
-        for axis, count in enumerate(self.output_size, x.ndim - rank):
-            sizes.append(torch.tensor([len(part) for part in bins(x.shape[axis], count)]))
-            sums = reduce_bins(sums, axis, count, add)
+        spatial = x.shape[-rank:]
+        sizes = [torch.tensor([len(part) for part in bins(*along)]) for along in zip(spatial, self.output_size, strict=True)]
+        sums = self._sums(x.to(_sum_dtype(spatial)))
         counts = _products(sizes)
         return _scaled(sums - counts * self.input_zero_point, self.step, counts, self.output)
+
+    def _sums(self, x: Tensor) -> Tensor:
+        """Σ of each window; over all spatial dimensions at once where that is one window, which torch does ten times faster."""
+        rank = len(self.output_size)
+        if all(count == 1 for count in self.output_size):
+            return x.sum(tuple(range(-rank, 0)), keepdim=True)
+        for axis, count in enumerate(self.output_size, x.ndim - rank):
+            x = reduce_bins(x, axis, count, torch.sum)
+        return x
 
     def extra_repr(self) -> str:
         return f"{self.output_size}, x: zero_point={self.input_zero_point}, y: {self.output}"
@@ -210,7 +216,7 @@ class Mean(IntegerOp):
         check_bytes(type(self).__name__, x)
         dims = self.dims or tuple(range(x.ndim))
         reduced = [x.shape[dim] for dim in dims]
-        sums = x.sum(dims, keepdim=self.keepdim, dtype=_sum_dtype(reduced)).sub_(math.prod(reduced) * self.input_zero_point)
+        sums = x.to(_sum_dtype(reduced)).sum(dims, keepdim=self.keepdim).sub_(math.prod(reduced) * self.input_zero_point)
         return _scaled(sums, self.step, torch.tensor(self.divisor(math.prod(reduced))), self.output)
 
     def divisor(self, count: int) -> int:
@@ -244,8 +250,8 @@ def _products(sizes: list[Tensor]) -> Tensor:
 
 
 def _sum_dtype(reduced: Sequence[int]) -> torch.dtype:
-    """int32 where no sum of that many bytes can leave it."""
-    return torch.int32 if 255 * math.prod(reduced) < 2**31 else torch.int64
+    """float32 where no sum of that many bytes reaches 2^24, so that it is exact in any order; int64 beyond."""
+    return torch.float32 if 255 * math.prod(reduced) < _EXACT_FLOAT32 else torch.int64
 
 
 def _check(where: str, x: Tensor, rank: int) -> None:
