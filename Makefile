@@ -12,7 +12,7 @@ CODE   := fxq tests
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint style layout types format clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,9 +23,15 @@ demo: $(VENV)/.extra-demo ## train two small networks and show what fxq does wit
 test: $(VENV)/.extra-test $(VENV)/.torchvision ## all tests; PYTEST_ARGS="-k name" for some
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-lint: $(VENV)/.extra-lint ## style, format and types
+lint: style layout types ## style, layout and types; -k to see what all three have to say
+
+style: $(VENV)/.extra-lint
 	$(BIN)/ruff check $(CODE)
+
+layout: $(VENV)/.extra-lint
 	$(BIN)/ruff format --check $(CODE)
+
+types: $(VENV)/.extra-lint
 	$(BIN)/mypy
 
 format: $(VENV)/.extra-lint ## sort imports and format
