@@ -289,11 +289,15 @@ def _qparams(scale: float | Tensor, zero_point: int | Tensor, spec: QuantSpec) -
     return QParams(spec, torch.as_tensor(scale, dtype=torch.float32), torch.as_tensor(zero_point, dtype=torch.int32))
 
 
-def quantize(input: Tensor, scale: float | Tensor, zero_point: int | Tensor, qmin: int = 0, qmax: int = 255, axis: int | None = None) -> Tensor:
+def quantize(
+    input: Tensor, scale: float | Tensor, zero_point: int | Tensor, qmin: int = 0, qmax: int = 255, axis: int | None = None
+) -> Tensor:
     """q = clip(rint(input · (1/scale)) + zero_point, qmin, qmax), in the smallest integer dtype that holds [qmin, qmax]."""
     return quantize_tensor(input, _qparams(scale, zero_point, spec_of_range(qmin, qmax, axis)))
 
 
-def dequantize(input: Tensor, scale: float | Tensor, zero_point: int | Tensor, qmin: int = 0, qmax: int = 255, axis: int | None = None) -> Tensor:
+def dequantize(
+    input: Tensor, scale: float | Tensor, zero_point: int | Tensor, qmin: int = 0, qmax: int = 255, axis: int | None = None
+) -> Tensor:
     """scale · (input − zero_point), float32."""
     return dequantize_tensor(input, _qparams(scale, zero_point, spec_of_range(qmin, qmax, axis)))

@@ -66,7 +66,7 @@ def _placeholder_values(module: FxqModule, args: tuple[Any, ...], kwargs: Mappin
             "example_inputs",
             expected=f"inputs for {', '.join(names)}",
             found=f"{len(args)} positional" + (f" and unknown {', '.join(unknown)}" if unknown else ""),
-            remedy="pass a tuple in the order of forward's parameters, or a dict by their names",
+            remedy="pass a tuple in the order of forward's parameters, or a dict by their names; of (input, label) pairs pass only the input",
         )
     values = list(args)
     for node in placeholders[len(args) :]:
@@ -86,7 +86,6 @@ def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for buffer, version, value in before:
-            if buffer._version != version:
-                with torch.no_grad():
-                    buffer.copy_(value)
+        with torch.no_grad():
+            for buffer, _, value in (each for each in before if each[0]._version != each[1]):
+                buffer.copy_(value)

@@ -184,7 +184,9 @@ def _read_operands(node: Node, module: nn.Module | None, op: OpDef, spelling: Sp
 def _row_of_module(node: Node, module: nn.Module) -> tuple[OpDef, Spelling] | Reason | None:
     """The row of the module's type, or of the base type whose forward it inherits unchanged (parametrized modules, say)."""
     if module._forward_hooks or module._forward_pre_hooks:
-        return Reason(Why.HOOKS, node.name, "its module has forward hooks, which an int8 op would not run; remove them or use parametrizations")
+        return Reason(
+            Why.HOOKS, node.name, "its module has forward hooks, which an int8 op would not run; remove them or use parametrizations"
+        )
     for base in type(module).__mro__:
         if base in _rows_by_target():
             same = all(getattr(type(module), name, None) is getattr(base, name, None) for name in ("forward", "_conv_forward"))

@@ -15,8 +15,9 @@ from torch.fx import Graph, Node
 
 from fxq.errors import FxqError
 from fxq.graph.annotation import Origin, set_origins, type_of
+from fxq.graph.constants import put_tensor, tensor_at
 from fxq.graph.infer import infer_types
-from fxq.graph.module import FxqModule, find_function, put_tensor, tensor_at
+from fxq.graph.module import FxqModule, find_function
 from fxq.graph.names import qualified_name
 from fxq.graph.opdef import Call, OpDef, Operands
 from fxq.graph.ops import ops_by_name, write_call
@@ -118,8 +119,9 @@ class _Parser:
         if isinstance(sizes, tuple):
             return len(sizes)
         weight = operands.get("weight")
-        is_constant = isinstance(weight, Node) and weight.op == "get_attr"
-        return tensor_at(self.root, str(weight.target)).ndim - 2 if is_constant else 1
+        if not isinstance(weight, Node) or weight.op != "get_attr":
+            return 1
+        return tensor_at(self.root, str(weight.target)).ndim - 2
 
     def _value(self, text: str) -> Any:
         return self._evaluate(ast.parse(self._without_constants(text), mode="eval").body)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.graph.annotation import TensorType, set_type, tensor_type
+from fxq.graph.constants import constant_of, insert_constant
 from fxq.graph.functional import dequantize, quantize, spec_of_range
-from fxq.graph.module import constant_of, insert_constant
 from fxq.graph.ops import call_of
 from fxq.graph.qtypes import QParams
 
@@ -28,6 +28,13 @@ def is_dequantize(value: object) -> bool:
 def _is_call_of(name: str, value: object) -> bool:
     call = call_of(value) if isinstance(value, Node) else None
     return call is not None and call.op.name == name
+
+
+def integers_behind(dequantized: Node) -> Node:
+    """x of dequantize(x)."""
+    integers = dequantized.args[0]
+    assert isinstance(integers, Node)
+    return integers
 
 
 def insert_qdq(value: Node, qparams: QParams, after: Node) -> Node:

@@ -133,13 +133,10 @@ def sizes(operand: str) -> Reader:
     """x.view(2, 3) and x.view((2, 3)): the arguments, or one sequence, are the operand."""
 
     def read(input: Any, *given: Any, **named: Any) -> Operands:
-        if named:
-            (given,) = named.values()
-        elif len(given) == 1 and isinstance(given[0], list | tuple):
-            given = given[0]
-        if not isinstance(given, list | tuple) or any(isinstance(size, torch.dtype) for size in given):
+        (sizes,) = named.values() if named else given[:1] if len(given) == 1 and isinstance(given[0], list | tuple) else (given,)
+        if not isinstance(sizes, list | tuple) or any(isinstance(size, torch.dtype) for size in sizes):
             raise TypeError(f"{operand} is not a sequence of sizes")
-        return {"input": input, operand: tuple(given)}
+        return {"input": input, operand: tuple(sizes)}
 
     return read
 

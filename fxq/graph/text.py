@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import _get_qualified_name
 
 from fxq.graph.annotation import TensorType, ValueType, type_of
-from fxq.graph.module import constant_of, module_of
+from fxq.graph.constants import constant_of, module_of
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from fxq.graph.annotation import TensorType, quant_of, set_type, tensor_type, update_quant
-from fxq.graph.module import FxqModule, free_path, module_of, put_module, remove_unread
+from fxq.graph.constants import free_path, module_of, put_module, remove_unread
+from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of, write_call
 from fxq.graph.profile import BackendProfile
-from fxq.graph.qdq import is_dequantize, is_quantize, qparams_of
+from fxq.graph.qdq import integers_behind, is_dequantize, is_quantize, qparams_of
 from fxq.graph.reasons import Reason
 from fxq.lowering.lowerings import Site, lower_site
 from fxq.runtime.integer.module import IntegerOp
@@ -63,7 +64,7 @@ def _lower_node(node: Node, profile: BackendProfile, replaced: list[_Replaced]) 
     if isinstance(result, Call):
         write_call(node, result)
         for dequantized in set(site.call.activations.values()):
-            node.replace_input_with(dequantized, dequantized.args[0])
+            node.replace_input_with(dequantized, integers_behind(dequantized))
     else:
         _call_op(node, result, site.call.activations.values())
         weight = site.call.operands.get("weight")
@@ -84,15 +85,13 @@ def _call_op(node: Node, op: IntegerOp, inputs: Iterable[Node]) -> None:
     """The node calls the integer op with the integers behind its dequantized inputs, in the op's order."""
     path = free_path(module_of(node), node.name)
     put_module(module_of(node), path, op)
-    node.args = tuple(dequantized.args[0] for dequantized in inputs)
+    node.args = tuple(map(integers_behind, inputs))
     node.op, node.target, node.kwargs = "call_module", path, {}
 
 
 def _owner_of_weight(dequantized: Node) -> str:
     """Path of the float module that holds a weight and nothing but its own tensors; "" where there is none."""
-    integers = dequantized.args[0]
-    assert isinstance(integers, Node)
-    owner = str(integers.target).rpartition(".")[0]
+    owner = str(integers_behind(dequantized).target).rpartition(".")[0]
     return "" if owner and any(module_of(dequantized).get_submodule(owner).children()) else owner
 
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import Node
 
+from fxq.graph.constants import constant_of
 from fxq.graph.functional import spatial_padding
-from fxq.graph.module import constant_of
 from fxq.graph.opdef import Call
 from fxq.graph.ops import ops_by_name
 from fxq.graph.profile import BackendProfile
-from fxq.graph.qdq import qparams_of
+from fxq.graph.qdq import integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, quantize_tensor
 from fxq.graph.reasons import Reason
 from fxq.lowering.requantize import Scales, accumulator_bound, integer_output, pack_weights, product_multiplier, scale_ratio, scale_step
@@ -103,7 +103,7 @@ def _pack(site: Site) -> PackedWeights | Reason:
 
 
 def _integers(dequantized: Node) -> Tensor:
-    weight = _constant(dequantized.args[0])
+    weight = _constant(integers_behind(dequantized))
     assert weight is not None
     return weight
 

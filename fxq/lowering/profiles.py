@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fxq.errors import ConfigError
-from fxq.graph.ops import OPS, Policy
+from fxq.graph.opdef import Policy
+from fxq.graph.ops import OPS
 from fxq.graph.profile import Accepted, BackendProfile
 
 _QUANTIZABLE = frozenset(op.name for op in OPS if op.policy not in (Policy.FLOAT, Policy.METADATA))

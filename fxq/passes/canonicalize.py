@@ -7,7 +7,8 @@ from typing import Any
 from torch.fx import Node
 
 from fxq.graph.annotation import tensor_type
-from fxq.graph.module import FxqModule, insert_constant, owner_of, read_constant, tensor_at
+from fxq.graph.constants import insert_constant, owner_of, read_constant, tensor_at
+from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import recognise, write_call
 from fxq.graph.reasons import Reason

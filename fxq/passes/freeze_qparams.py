@@ -8,10 +8,11 @@ from torch.fx import Node
 
 from fxq.errors import CalibrationError
 from fxq.graph.annotation import quant_of, resolution_of
-from fxq.graph.module import FxqModule, constant_of
+from fxq.graph.constants import constant_of
+from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of, write_call
-from fxq.graph.qdq import insert_qdq, qparams_of
+from fxq.graph.qdq import insert_qdq, integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, enlarge_scales
 from fxq.graph.verify import OBSERVER_RULE
 from fxq.observers import Observer
@@ -106,8 +107,7 @@ def _requantize_operands(node: Node, qparams: Mapping[int, QParams]) -> int:
 
 
 def _value_behind(dq: Node) -> Node:
-    (q,) = (node for node in dq.all_input_nodes if node.op != "get_attr")
-    return q.all_input_nodes[0]
+    return integers_behind(dq).all_input_nodes[0]
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------------

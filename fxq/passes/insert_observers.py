@@ -7,7 +7,8 @@ from collections import defaultdict
 from torch.fx import Node
 
 from fxq.graph.annotation import NodeQuant, quant_of, resolution_of, set_quant, set_type, type_of
-from fxq.graph.module import FxqModule, free_path, put_module
+from fxq.graph.constants import free_path, put_module
+from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Policy
 from fxq.graph.ops import call_of
 from fxq.graph.verify import OBSERVER_RULE

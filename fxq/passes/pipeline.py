@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fxq.errors import StageError
 from fxq.graph.module import FxqModule
@@ -50,7 +51,7 @@ Pipeline = tuple[Pass, ...]
 
 def pipeline(*passes: Pass) -> Pipeline:
     """A sequence of passes in which each starts at the stage where the one before it ended."""
-    for before, after in zip(passes, passes[1:], strict=False):
+    for before, after in pairwise(passes):
         assert before.gives is after.needs, f"{before.name} gives {before.gives.name}, {after.name} needs {after.needs.name}"
     return passes
 
@@ -97,4 +98,4 @@ def _dump(module: FxqModule, step: Pass, changes: int) -> None:
     """FXQ_DUMP=1 prints the graph after every pass; FXQ_DUMP=fuse after the pass of that name. See docs/debugging.md."""
     wanted = os.environ.get("FXQ_DUMP", "")
     if wanted in ("1", step.name):
-        print(f"--- {step.name}: {changes} changes, stage {step.gives.name}\n{print_graph(module)}", file=sys.stderr)
+        sys.stderr.write(f"--- {step.name}: {changes} changes, stage {step.gives.name}\n{print_graph(module)}\n")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch.fx import Node
 
-from fxq.graph.module import FxqModule, constant_of, read_constant, remove_unread, replace_constant
+from fxq.graph.constants import constant_of, read_constant, remove_unread, replace_constant
+from fxq.graph.module import FxqModule
 from fxq.graph.qdq import is_quantize, qparams_of
 from fxq.graph.qtypes import QParams, quantize_tensor
 from fxq.passes.pipeline import Context

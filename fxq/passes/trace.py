@@ -9,6 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -104,12 +105,12 @@ class OriginTracer(Tracer):
 
 def _user_line() -> str:
     """file:line of the innermost frame that is the user's."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
         if not filename.startswith(_NOT_USER_CODE) and not filename.startswith("<"):
             return f"{filename}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""
 
 
@@ -127,5 +128,3 @@ def _untraceable(tracer: OriginTracer, model: nn.Module, error: Exception) -> Ca
     else:
         found = f"{type(error).__name__}: {error}"
     return CaptureError(where, expected="code that torch.fx can trace", found=found, remedy=_REMEDIES)
-
-

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.graph.annotation import origins_of, set_origins, set_type, type_of
+from fxq.graph.constants import constant_of, insert_constant, module_of, replace_constant, tensor_at
 from fxq.graph.functional import RELU, Act
-from fxq.graph.module import constant_of, insert_constant, module_of, replace_constant, tensor_at
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of, write_call
 from fxq.patterns import guards as g

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from fxq.graph.annotation import note_refusal
-from fxq.graph.module import FxqModule, remove_unread
+from fxq.graph.constants import remove_unread
+from fxq.graph.module import FxqModule
 from fxq.graph.ops import call_of
 from fxq.graph.reasons import Reason
 from fxq.patterns.expressions import OpPattern

@@ -1,0 +1,127 @@
+"""Tensors and submodules of a model by dotted path, and the get_attr nodes that read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.fx import Node
+
+from fxq.graph.annotation import TensorType, set_type
+from fxq.graph.module import FxqModule
+from fxq.graph.ops import call_of
+
+
+def owner_of(module: nn.Module, path: str) -> nn.Module:
+    """The submodule that holds the last name of a dotted path."""
+    return module.get_submodule(path.rpartition(".")[0])
+
+
+def tensor_at(module: nn.Module, path: str) -> Tensor:
+    """The parameter, buffer or tensor attribute at a dotted path."""
+    value = getattr(owner_of(module, path), path.rpartition(".")[2])
+    assert isinstance(value, Tensor), f"{path} is {type(value).__name__}, not a tensor"
+    return value
+
+
+def constant_of(node: Node) -> Tensor | None:
+    """The tensor that a get_attr node reads; None for a node of another kind."""
+    return tensor_at(module_of(node), str(node.target)) if node.op == "get_attr" else None
+
+
+def free_path(module: nn.Module, path: str) -> str:
+    """path, or path_1, path_2, ...: the first that holds nothing yet."""
+    taken, suffix = path, 0
+    while _holds(module, taken):
+        suffix += 1
+        taken = f"{path}_{suffix}"
+    return taken
+
+
+def _holds(module: nn.Module, path: str) -> bool:
+    owner: Any = module
+    for name in path.split("."):
+        owner = getattr(owner, name, None)
+        if owner is None:
+            return False
+    return True
+
+
+def put_tensor(module: nn.Module, path: str, value: Tensor) -> None:
+    """Stores a tensor at a dotted path: a Parameter stays one, anything else becomes a buffer."""
+    owner, name = _make_owner(module, path), path.rpartition(".")[2]
+    if hasattr(owner, name):
+        delattr(owner, name)
+    if isinstance(value, nn.Parameter):
+        owner.register_parameter(name, value)
+    else:
+        owner.register_buffer(name, value)
+
+
+def put_module(module: nn.Module, path: str, value: nn.Module) -> None:
+    """Stores a submodule at a dotted path."""
+    setattr(_make_owner(module, path), path.rpartition(".")[2], value)
+
+
+def _make_owner(module: nn.Module, path: str) -> nn.Module:
+    owner = module
+    for name in path.split(".")[:-1]:
+        if not hasattr(owner, name):
+            owner.add_module(name, nn.Module())
+        owner = owner.get_submodule(name)
+    return owner
+
+
+def module_of(node: Node) -> FxqModule:
+    """The module whose graph the node is in."""
+    module = node.graph.owning_module
+    assert isinstance(module, FxqModule), f"{node.name} belongs to no FxqModule"
+    return module
+
+
+def read_constant(before: Node, path: str) -> Node:
+    """A get_attr node in front of `before` that reads the tensor at a path."""
+    with before.graph.inserting_before(before):
+        node = before.graph.create_node("get_attr", path, name=path.replace(".", "_"))
+    _note_type(node, tensor_at(module_of(before), path))
+    return node
+
+
+def _note_type(node: Node, value: Tensor) -> None:
+    set_type(node, TensorType(tuple(value.shape), value.dtype))
+
+
+def insert_constant(before: Node, path: str, value: Tensor) -> Node:
+    """A get_attr node in front of `before` that reads `value`, stored at the first free path."""
+    module = module_of(before)
+    path = free_path(module, path)
+    put_tensor(module, path, value)
+    return read_constant(before, path)
+
+
+def replace_constant(node: Node, value: Tensor) -> Node:
+    """Gives one reader of a constant a new value; other readers of the same tensor keep theirs.
+
+    Returns:
+        the get_attr node to read from: the same one where nobody else reads the tensor, else a new one.
+    """
+    module, path = module_of(node), str(node.target)
+    if isinstance(tensor_at(module, path), nn.Parameter) and value.is_floating_point():
+        value = nn.Parameter(value)
+    readers = [user for other in node.graph.find_nodes(op="get_attr", target=path) for user in other.users]
+    owner, name = owner_of(module, path), path.rpartition(".")[2]
+    if len(readers) > 1 or not (name in owner._parameters or name in owner._buffers):
+        return insert_constant(node, path, value)
+    put_tensor(module, path, value)
+    _note_type(node, value)
+    return node
+
+
+def remove_unread(module: FxqModule) -> None:
+    """Removes constants and canonical ops that nobody reads, and the tensors and submodules that are left behind.
+
+    What fxq does not know may have effects, and stays.
+    """
+    module.graph.eliminate_dead_code(is_impure_node=lambda node: node.op != "get_attr" and call_of(node) is None)
+    module.delete_all_unused_submodules()
+    module.recompile()
