@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping
 from itertools import chain
+from operator import length_hint
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from fxq.errors import CalibrationError, ConfigError
+from fxq.errors import CalibrationError, ConfigError, FxqError
 from fxq.graph.module import FxqModule
 from fxq.graph.profile import BackendProfile
 from fxq.graph.stages import Stage
@@ -123,7 +124,7 @@ def quantize(
         progress: show the bar, where standard error is a terminal.
 
     Raises:
-        CalibrationError: there is no batch, or one has values that are not finite.
+        CalibrationError: there is no batch, or one has values that are not finite, or the model does not run on one.
         CaptureError, ConfigError: as prepare_fx.
     """
     chosen = find_profile(profile)
@@ -138,7 +139,7 @@ def quantize(
         )
     mapping = get_default_qconfig_mapping(chosen.name) if qconfig_mapping is None else qconfig_mapping
     prepared = prepare_fx(copy.deepcopy(model).eval(), mapping, first, profile=chosen)
-    total = len(calibration_batches) if isinstance(calibration_batches, Sized) else None
+    total = length_hint(calibration_batches) or None
     calibrate(prepared, chain([first], batches), total=total, progress=progress)
     return convert_fx(prepared)
 
@@ -150,13 +151,30 @@ def calibrate(prepared: FxqModule, batches: Iterable[Any], *, total: int | None 
         batches: as for `quantize`.
         total: number of batches, for the progress bar; None where it is not known.
         progress: show the bar, where standard error is a terminal.
+
+    Raises:
+        CalibrationError: the model does not run on a batch, or sees values that are not finite.
     """
     console = Console(stderr=True)
     shown = progress and console.is_terminal
     with torch.no_grad():
-        for batch in track(batches, "calibrating", total=total, console=console, disable=not shown):
-            args, kwargs = split_inputs(batch)
-            prepared(*args, **kwargs)
+        for number, batch in enumerate(track(batches, "calibrating", total=total, console=console, disable=not shown)):
+            _observe(prepared, batch, number)
+
+
+def _observe(prepared: FxqModule, batch: Any, number: int) -> None:
+    args, kwargs = split_inputs(batch)
+    try:
+        prepared(*args, **kwargs)
+    except FxqError:
+        raise
+    except Exception as error:
+        raise CalibrationError(
+            f"calibration batch {number}",
+            expected="inputs that the model runs on, like those of the first batch",
+            found=f"{type(error).__name__}: {error}",
+            remedy="give batches with the shapes and dtypes that the model is used with, and without labels",
+        ) from error
 
 
 def _context(module: FxqModule, wanted_by: str) -> Context:
