@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -125,3 +126,21 @@ def remove_unread(module: FxqModule) -> None:
     module.graph.eliminate_dead_code(is_impure_node=lambda node: node.op != "get_attr" and call_of(node) is None)
     module.delete_all_unused_submodules()
     module.recompile()
+
+
+def remove_unread_tensors(module: FxqModule) -> None:
+    """Removes parameters and buffers that no node reads, outside of the modules that are called."""
+    read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
+    called = {str(node.target) for node in module.graph.find_nodes(op="call_module")}
+    for path, owner in list(_outside(module, "", called)):
+        for name in [*owner._parameters, *owner._buffers]:
+            if f"{path}{name}" not in read:
+                delattr(owner, name)
+
+
+def _outside(owner: nn.Module, path: str, called: set[str]) -> Iterator[tuple[str, nn.Module]]:
+    """(path with a trailing dot, module) for a module and all below it, down to those that are called."""
+    yield path, owner
+    for name, child in owner.named_children():
+        if f"{path}{name}" not in called:
+            yield from _outside(child, f"{path}{name}.", called)

@@ -299,5 +299,5 @@ def quantize(
 def dequantize(
     input: Tensor, scale: float | Tensor, zero_point: int | Tensor, qmin: int = 0, qmax: int = 255, axis: int | None = None
 ) -> Tensor:
-    """scale · (input − zero_point), float32."""
-    return dequantize_tensor(input, _qparams(scale, zero_point, spec_of_range(qmin, qmax, axis)))
+    """scale · (input − zero_point), float32, in row-major order as float ops behind it may expect."""
+    return dequantize_tensor(input, _qparams(scale, zero_point, spec_of_range(qmin, qmax, axis))).contiguous()

@@ -66,7 +66,7 @@ def _placeholder_values(module: FxqModule, args: tuple[Any, ...], kwargs: Mappin
             "example_inputs",
             expected=f"inputs for {', '.join(names)}",
             found=f"{len(args)} positional" + (f" and unknown {', '.join(unknown)}" if unknown else ""),
-            remedy="pass a tuple in the order of forward's parameters, or a dict by their names; of (input, label) pairs pass only the input",
+            remedy="pass a tuple in the order of forward's parameters, or a dict by their names; of an (input, label) pair only the input",
         )
     values = list(args)
     for node in placeholders[len(args) :]:

@@ -90,6 +90,7 @@ class OpDef:
         policy: what quantization does with it.
         spellings: every way to write it.
         fixed: output qparams of a FIXED op.
+        objection: operands → why this call has no integer form; "" where it has one.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.
     """
@@ -99,6 +100,7 @@ class OpDef:
     policy: Policy
     spellings: tuple[Spelling, ...] = field(default=(), repr=False)
     fixed: QParams | None = None
+    objection: Callable[[Operands], str] = lambda operands: ""
     float_output: bool = False
 
     @cached_property

@@ -14,7 +14,7 @@ from torch.fx import Node
 
 from fxq.graph import functional
 from fxq.graph import spellings as read
-from fxq.graph.opdef import Call, OpDef, Policy, Spelling
+from fxq.graph.opdef import Call, OpDef, Operands, Policy, Spelling
 from fxq.graph.qtypes import QParams
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.spellings import in_place, spelled
@@ -23,6 +23,16 @@ OWN, TABLE, FIXED, SHARES, MOVES, METADATA, FLOAT = Policy
 
 _UNIT = QParams.per_tensor(1 / 256, 0)  # [0, 1)
 _SIGNED_UNIT = QParams.per_tensor(1 / 128, 128)  # [−1, 1)
+
+
+def _pads_with_a_value(operands: Operands) -> str:
+    """Qparams stay only if the border is a value that every range contains."""
+    return f"its border is {operands['value']}, and the range of its input need not contain that" if operands["value"] else ""
+
+
+def _drops(operands: Operands) -> str:
+    return "it is in training mode; call model.eval() first" if operands["training"] else ""
+
 
 # fmt: off
 OPS = (
@@ -99,7 +109,7 @@ OPS = (
         *spelled(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d, read=read.pad_module("reflect")),
         *spelled(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d, read=read.pad_module("replicate")),
         *spelled(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, read=read.pad_module("circular")),
-    )),
+    ), objection=_pads_with_a_value),
     OpDef("flatten", functional.flatten, MOVES, spelled(nn.Flatten, torch.flatten, "flatten")),
     OpDef("reshape", functional.reshape, MOVES, (*spelled(torch.reshape), *spelled("reshape", "view", read=read.sizes("shape")))),
     OpDef("permute", functional.permute, MOVES, (*spelled(torch.permute), *spelled("permute", read=read.sizes("dims")))),
@@ -111,7 +121,7 @@ OPS = (
     OpDef("identity", functional.identity, MOVES, spelled(nn.Identity)),
     OpDef("dropout", functional.dropout, MOVES, (
         *spelled(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), *spelled(F.dropout),
-    )),
+    ), objection=_drops),
     OpDef("size", functional.size, METADATA, (*spelled("size"), *spelled(getattr, read=read.shape_attribute))),
     # quantization
     OpDef("quantize", functional.quantize, FLOAT),

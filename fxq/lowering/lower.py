@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from fxq.graph.annotation import TensorType, quant_of, set_type, tensor_type, update_quant
-from fxq.graph.constants import free_path, module_of, put_module, remove_unread
+from fxq.graph.constants import free_path, module_of, put_module, remove_unread, remove_unread_tensors
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of, write_call
@@ -123,3 +123,4 @@ def _take_places(module: FxqModule, replaced: list[_Replaced]) -> None:
             put_module(module, path, module.get_submodule(str(node.target)))
             node.target = path
     module.delete_all_unused_submodules()
+    remove_unread_tensors(module)

@@ -48,6 +48,9 @@ def _choose(graph: Graph, calls: Calls) -> Calls:
         follows = node in wanted or (reads_int8 and call.op.policy is Policy.SHARES)
         if follows or not call.op.keeps_qparams:
             chosen[node] = call
+    for node in reversed(list(chosen)):
+        if chosen[node].op.policy is Policy.MOVES and not any(reader in chosen for reader in node.users):
+            del chosen[node]  # what wanted it stayed float
     return chosen
 
 

@@ -57,14 +57,15 @@ class Refusals:
             return
         if call.op.policy is Policy.FLOAT:
             yield Reason(Why.FLOAT_ONLY, node.name, f"{call.op.name} has no integer form")
-        if call.operands.get("training") is True:
-            yield Reason(Why.TRAINING, node.name, f"{call.op.name} is in training mode; call model.eval() before prepare_fx")
+        objection = call.op.objection(call.operands)
+        if objection:
+            yield Reason(Why.OPERAND, node.name, objection)
         yield from (self._is_mutated(node, value) for value in (node, *call.activations.values()) if value in self.mutated)
         yield from _operand_objections(node, call)
         weight = resolution.qconfig.weight.spec if "weight" in call.operands else None
-        objection = self.profile.accepts(node.name, call.op.name, resolution.qconfig.activation.spec, weight)
-        if objection is not None:
-            yield objection
+        refused = self.profile.accepts(node.name, call.op.name, resolution.qconfig.activation.spec, weight)
+        if refused is not None:
+            yield refused
 
     def _is_mutated(self, node: Node, value: Node) -> Reason:
         return Reason(Why.MUTATED, node.name, f"{value.name} is changed in place by {self.mutated[value].name}; use the out-of-place form")

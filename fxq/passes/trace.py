@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.fx import Node, Tracer
 
-from fxq.errors import CaptureError
+from fxq.errors import CaptureError, StageError
 from fxq.graph.annotation import Origin, set_origins
 from fxq.graph.infer import infer_types
 from fxq.graph.module import FxqModule
@@ -42,6 +42,13 @@ def trace(model: nn.Module, example_inputs: Any) -> FxqModule:
     Raises:
         CaptureError: the model cannot be traced, or does not run on the inputs. Names submodule, file and line.
     """
+    if isinstance(model, FxqModule):
+        raise StageError(
+            "trace",
+            expected="the float model",
+            found=f"a model at stage {model.stage.name}",
+            remedy="pass the torch.nn.Module that it was made from",
+        )
     args, kwargs = split_inputs(example_inputs)
     duplicate = copy.deepcopy(model)
     tracer = OriginTracer()

@@ -26,7 +26,7 @@ batch_norm = op("batch_norm")
 relu = op("relu")
 clamp = op("clamp")
 add = op("add", commutative=True)
-holder = op("conv", "linear", "add", "mul", label="holder")  # ops whose epilogue has room for an activation
+holder = op("conv", "linear", "add", "sub", "mul", label="holder")  # ops whose epilogue has room for an activation
 
 _STATISTICS = ("running_mean", "running_var", "weight", "bias")
 

@@ -14,7 +14,7 @@ from fxq.runtime.integer.epilogue import Epilogue, check_residual
 from fxq.runtime.integer.matmul import EXACT_FLOAT32, exact_conv_dtype, has_exact_int_mm, int_mm
 from fxq.runtime.integer.module import IntegerOp, check_bytes
 from fxq.runtime.integer.movement import Padding, pad
-from fxq.runtime.integer.outputs import Output, PackedWeights, Residual, output_dtype
+from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, Residual, output_dtype
 from fxq.runtime.integer.windows import channels_first, channels_last, sliding_windows, window_counts
 
 _FLOAT_CONV_SCALE = 4  # a call of torch's convolution costs 20–25 µs before the first product
@@ -93,7 +93,8 @@ class Conv(IntegerOp):
             padded = channels_last(pad(x, geometry.padding, geometry.padding_mode, self.input_zero_point)).contiguous()
             convolve = self._by_float_conv if self._prefers_float() else self._by_windows
             convolve(padded, y, None if residual is None else channels_last(residual))
-        return channels_first(y)
+        # float ops behind it may expect row-major order, as they get it from a float convolution
+        return channels_first(y).contiguous() if isinstance(self.output, FloatOutput) else channels_first(y)
 
     def _prefers_float(self) -> bool:
         """Few channels make windows of short runs and thin products; without VNNI every product is a float one anyway."""
