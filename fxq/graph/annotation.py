@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch.fx import Node
 
-from fxq.graph.qtypes import QuantSpec
+from fxq.graph.qtypes import QParams, QuantSpec
 from fxq.graph.reasons import Reason
 
 
@@ -64,6 +64,7 @@ class NodeQuant:
         group: number of the sharing group whose qparams the output takes; None for a float value.
         rule: the rule of the QConfigMapping (or of the compiler) that decided.
         reason: why the node stays float; None for an int8 node.
+        qparams: what the value is quantized with; None before calibration has found it, and for a value that stays float.
     """
 
     inputs: Mapping[str, QuantSpec] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class NodeQuant:
     group: int | None = None
     rule: str = ""
     reason: Reason | None = None
+    qparams: QParams | None = None
 
     @property
     def is_int8(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch.fx import Node
 
-from fxq.graph.annotation import TensorType, quant_of, set_type, tensor_type, update_quant
+from fxq.graph.annotation import NodeQuant, TensorType, quant_of, set_quant, set_type, tensor_type, update_quant
 from fxq.graph.constants import free_path, module_of, put_module, remove_unread, remove_unread_tensors
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
@@ -111,7 +111,9 @@ def _requantize(q: Node) -> None:
     """q(dq(x, a), b) → table(x)"""
     dq = q.args[0]
     assert isinstance(dq, Node)
-    _call_op(q, Table(build_table(lambda values: values, qparams_of(dq), qparams_of(q))), [dq])
+    before, after = qparams_of(dq), qparams_of(q)
+    _call_op(q, Table(build_table(lambda values: values, before, after)), [dq])
+    set_quant(q, NodeQuant({"input": before.spec}, after.spec, qparams=after))
 
 
 def _take_places(module: FxqModule, replaced: list[_Replaced]) -> None:

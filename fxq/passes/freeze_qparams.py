@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch.fx import Node
 
 from fxq.errors import CalibrationError
-from fxq.graph.annotation import quant_of, resolution_of
+from fxq.graph.annotation import quant_of, resolution_of, update_quant
 from fxq.graph.constants import constant_of
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
@@ -90,6 +90,7 @@ def _remove_observers(module: FxqModule) -> None:
 
 def _quantize_value(value: Node, qparams: QParams) -> None:
     """x → dequantize(quantize(x)) for the readers that read what quantization leaves."""
+    update_quant(value, qparams=qparams)
     dq = insert_qdq(value, qparams, after=value)
     made = {*dq.all_input_nodes, dq}
     value.replace_all_uses_with(dq, delete_user_cb=lambda reader: reader not in made and reads_quantized(value, reader))
