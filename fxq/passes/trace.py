@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import linecache
+import os
 import sys
 import traceback
 from collections import Counter
@@ -27,7 +28,7 @@ _REMEDIES = (
     "or wrap the function with torch.fx.wrap, or quantize the traceable submodules one by one"
 )
 # frames of these files are torch's and ours, not the user's
-_NOT_USER_CODE = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+_NOT_USER_CODE = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
 
 
 def trace(model: nn.Module, example_inputs: Any) -> FxqModule:
@@ -110,20 +111,24 @@ class OriginTracer(Tracer):
         return Origin(path, object_type, index, _user_line(), module_type)
 
 
+def is_user_code(filename: str) -> bool:
+    """Whether a stack frame's file is the user's: not torch's, not fxq's, and a file at all."""
+    return not filename.startswith((*_NOT_USER_CODE, "<"))
+
+
 def _user_line() -> str:
     """file:line of the innermost frame that is the user's."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
-        if not filename.startswith(_NOT_USER_CODE) and not filename.startswith("<"):
+        if is_user_code(filename):
             return f"{filename}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
 
 
 def _untraceable(tracer: OriginTracer, model: nn.Module, error: Exception) -> CaptureError:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_USER_CODE)]
-    user_frames = [frame for frame in frames if not frame.filename.startswith("<")]
+    user_frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_user_code(frame.filename)]
     path = tracer.path[-1]
     submodule = f"submodule {path!r}" if path else "the model itself"
     where = f"{type(model).__name__}, {submodule}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from fxq.graph.annotation import resolution_of, tensor_type
 from fxq.graph.ops import call_of
@@ -12,15 +13,23 @@ from fxq.patterns.rules import Guard
 
 
 def single_use(label: str) -> Guard:
-    """The node's value has one reader, which the rewrite removes."""
+    """The node's value is read once, by what the rewrite removes."""
 
     def guard(match: Match) -> Reason | None:
-        readers = sorted(user.name for user in match.nodes[label].users)
+        node = match.nodes[label]
+        readers = sorted(user.name for user in node.users for _ in range(_times_read(node, user)))
         if len(readers) == 1:
             return None
-        return Reason(Why.SHARED, match.anchor.name, f"{match.nodes[label].name} is read by {', '.join(readers)}")
+        return Reason(Why.SHARED, match.anchor.name, f"{node.name} is read by {', '.join(readers)}")
 
     return guard
+
+
+def _times_read(value: Node, reader: Node) -> int:
+    """2 for y + y."""
+    reads: list[Node] = []
+    map_arg((reader.args, reader.kwargs), reads.append)
+    return reads.count(value)
 
 
 def eval_mode(label: str) -> Guard:
