@@ -8,17 +8,7 @@ from fxq.observers.fixed import FixedQParamsObserver, NoopObserver, PlaceholderO
 from fxq.observers.histogram import HistogramObserver
 from fxq.observers.minmax import MinMaxObserver, PerChannelMinMaxObserver
 from fxq.observers.moving_average import MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver
-
-OBSERVERS: tuple[type[Observer], ...] = (
-    MinMaxObserver,
-    MovingAverageMinMaxObserver,
-    PerChannelMinMaxObserver,
-    MovingAveragePerChannelMinMaxObserver,
-    HistogramObserver,
-    FixedQParamsObserver,
-    PlaceholderObserver,
-    NoopObserver,
-)
+from fxq.observers.table import OBSERVERS, read_factory
 
 __all__ = [
     "OBSERVERS",
@@ -33,4 +23,5 @@ __all__ = [
     "ObserverFactory",
     "PerChannelMinMaxObserver",
     "PlaceholderObserver",
+    "read_factory",
 ]

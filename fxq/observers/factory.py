@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    JsonValue,
-    PrivateAttr,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, JsonValue, SerializationInfo, model_serializer
 
 from fxq.errors import ConfigError
 from fxq.graph.qtypes import QuantSpec
@@ -30,67 +20,43 @@ if TYPE_CHECKING:
 class ObserverFactory(BaseModel):
     """factory() → a new observer. Two factories are equal if the observers that they make are.
 
-    `MinMaxObserver.with_args(...)` makes one; so does JSON, for the classes in `fxq.observers.OBSERVERS`.
+    `MinMaxObserver.with_args(...)` makes one; `fxq.observers.read_factory` reads what one writes to JSON.
 
     Attributes:
-        observer: name of the observer class.
+        kind: the observer class.
         args: its arguments as JSON values: dtype "uint8", qscheme "per_tensor_affine", quant_min, ..., and the class's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    observer: str
+    kind: type[Any]
     args: dict[str, JsonValue] = {}
-
-    # only for a class of the user's: a name says nothing about where to find it
-    _user_class: Any = PrivateAttr(default=None)
 
     @classmethod
     def of(cls, kind: type[Observer], args: Mapping[str, Any]) -> ObserverFactory:
         """The factory of a class and its arguments, checked. Raises ConfigError."""
-        made = cls.model_construct(observer=kind.__name__, args=plain_args(args))
-        if kind is not _built_in().get(kind.__name__):
-            made._user_class = kind
+        made = cls(kind=kind, args=plain_args(args))
         made._check_args()
         return made
 
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_values(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and isinstance(data.get("args"), Mapping):
-            return {**data, "args": plain_args(data["args"])}
-        return data
-
-    @model_validator(mode="after")
-    def _checked(self) -> ObserverFactory:
-        self._check_args()
-        return self
-
-    @model_serializer(mode="wrap")
-    def _serialize(self, write: SerializerFunctionWrapHandler, context: SerializationInfo) -> dict[str, Any]:
-        if context.mode == "json" and self._user_class is not None:
+    @model_serializer
+    def _serialize(self, context: SerializationInfo) -> dict[str, Any]:
+        """JSON names the class, and a name only says where to find a class of fxq."""
+        if context.mode != "json":
+            return {"kind": self.kind, "args": self.args}
+        if not self.kind.__module__.startswith("fxq.observers."):
             raise ConfigError(
                 f"observer {self.observer}",
                 expected="an observer class of fxq.observers, which a file can name",
-                found=f"{self._user_class.__module__}.{self._user_class.__qualname__}",
+                found=f"{self.kind.__module__}.{self.kind.__qualname__}",
                 remedy="keep this configuration in Python and build it there, or use a built-in observer",
             )
-        fields: dict[str, Any] = write(self)
-        return fields
+        return {"observer": self.observer, **({"args": self.args} if self.args else {})}
 
     @property
-    def kind(self) -> type[Observer]:
-        """The observer class. Raises ConfigError, with the closest names, if there is none of this name."""
-        found: type[Observer] | None = self._user_class or _built_in().get(self.observer)
-        if found is None:
-            close = difflib.get_close_matches(self.observer, _built_in(), n=3, cutoff=0.4) or sorted(_built_in())
-            raise ConfigError(
-                f"observer {self.observer!r}",
-                expected="the name of a class in fxq.observers.OBSERVERS",
-                found=repr(self.observer),
-                remedy=f"did you mean {', '.join(close)}? A class of your own is given in Python: MyObserver.with_args(...)",
-            )
-        return found
+    def observer(self) -> str:
+        """Name of the observer class."""
+        return self.kind.__name__
 
     @property
     def spec(self) -> QuantSpec:
@@ -111,7 +77,8 @@ class ObserverFactory(BaseModel):
                 found=", ".join(self.args) or "no arguments",
                 remedy=f"{self.observer}.with_args({', '.join(f'{name}=...' for name in missing)})",
             )
-        return self.kind(self.spec, **self._own_values())
+        made: Observer = self.kind(self.spec, **self._own_values())
+        return made
 
     def __eq__(self, other: object) -> bool:
         """The same class, spec and own arguments, however they were spelled."""
@@ -138,13 +105,6 @@ class ObserverFactory(BaseModel):
                 remedy=f"drop {'it' if len(unknown) == 1 else 'them'}, or correct the spelling",
             )
         self.kind.check_spec(self.spec)
-
-
-def _built_in() -> dict[str, type[Observer]]:
-    # imported when called: the classes of this table themselves need ObserverFactory
-    from fxq.observers import OBSERVERS
-
-    return {kind.__name__: kind for kind in OBSERVERS}
 
 
 def _own_args(kind: type[Observer]) -> dict[str, bool]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from fxq.errors import ConfigError
-from fxq.observers import Observer, ObserverFactory
+from fxq.observers import Observer, ObserverFactory, read_factory
 from fxq.qconfig_mapping.validation import from_pydantic
 
 _REMEDY = "give a class of fxq.observers, plain or .with_args(...); to keep a layer float, give None in place of its QConfig"
@@ -67,8 +67,10 @@ class QConfig(BaseModel):
     @field_validator("activation", "weight", mode="before")
     @classmethod
     def _from_class(cls, value: Any, field: Any) -> Any:
-        if isinstance(value, ObserverFactory | dict):
+        if isinstance(value, ObserverFactory):
             return value
+        if isinstance(value, dict):
+            return value if "kind" in value else read_factory(value, f"QConfig.{field.field_name}")
         if isinstance(value, type) and issubclass(value, Observer):
             return value.with_args()
         found = "nothing" if value is None else f"{type(value).__name__} {value!r}"[:200]

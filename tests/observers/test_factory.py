@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
 import pytest
@@ -19,6 +20,7 @@ from fxq.observers import (
     Observer,
     ObserverFactory,
     PerChannelMinMaxObserver,
+    read_factory,
 )
 
 ARGS = {
@@ -55,11 +57,11 @@ def test_makes_new_observers_of_its_class_and_spec(kind: type[Observer]) -> None
 @pytest.mark.parametrize("kind", OBSERVERS)
 def test_json_there_and_back(kind: type[Observer]) -> None:
     factory = kind.with_args(**ARGS.get(kind.__name__, {}))
-    back = ObserverFactory.model_validate_json(factory.model_dump_json())
+    back = read_factory(json.loads(factory.model_dump_json()))
     assert back == factory and hash(back) == hash(factory) and back.args == factory.args
     assert ObserverFactory.model_validate(factory.model_dump()) == factory
     nested = Config(activation=factory)
-    assert Config.model_validate_json(nested.model_dump_json()) == nested
+    assert read_factory(json.loads(nested.model_dump_json())["activation"]) == factory
 
 
 def test_json_is_plain() -> None:
@@ -88,7 +90,7 @@ def test_spec_argument() -> None:
 def test_equal_by_meaning_not_by_spelling() -> None:
     a = MinMaxObserver.with_args(dtype=torch.quint8, quant_min=0)
     b = MinMaxObserver.with_args(spec=ACTIVATION)
-    assert a == b == ObserverFactory(observer="MinMaxObserver") and len({a, b}) == 1
+    assert a == b == ObserverFactory(kind=MinMaxObserver) and len({a, b}) == 1
     assert a != MinMaxObserver.with_args(quant_max=127)
     assert a != MovingAverageMinMaxObserver.with_args()
     assert HistogramObserver.with_args(bins=1024) != HistogramObserver.with_args(bins=2048)
@@ -103,19 +105,27 @@ def test_later_arguments_replace_earlier_ones() -> None:
 
 def test_frozen() -> None:
     with pytest.raises(ValidationError):
-        MinMaxObserver.with_args().observer = "HistogramObserver"  # type: ignore[misc]
+        MinMaxObserver.with_args().kind = HistogramObserver  # type: ignore[misc]
 
 
 def test_unknown_argument_lists_the_accepted_ones() -> None:
     with pytest.raises(ConfigError, match=r"dtype, qscheme, .*bins[\s\S]*found: +binz"):
         HistogramObserver.with_args(binz=3)
     with pytest.raises(ConfigError, match="bins"):
-        ObserverFactory.model_validate_json('{"observer":"MinMaxObserver","args":{"bins":3}}')
+        read_factory({"observer": "MinMaxObserver", "args": {"bins": 3}})
 
 
 def test_unknown_observer_names_the_closest() -> None:
     with pytest.raises(ConfigError, match=r"did you mean HistogramObserver"):
-        ObserverFactory.model_validate_json('{"observer":"HistgramObserver"}')
+        read_factory({"observer": "HistgramObserver"})
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"args": {}}, {"observer": "MinMaxObserver", "bins": 3}, {"observer": "MinMaxObserver", "args": 3}]
+)
+def test_another_layout_is_refused(document: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match='"observer": name of a class'):
+        read_factory(document)
 
 
 def test_a_spec_that_the_class_cannot_serve_fails_at_once() -> None:

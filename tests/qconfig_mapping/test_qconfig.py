@@ -109,7 +109,7 @@ def test_missing_and_unknown_fields() -> None:
 def test_fields_of_a_factory() -> None:
     with pytest.raises(ConfigError) as caught:
         QConfig({"observer": "MinMaxObserver", "arg": {}}, FACTORY)  # type: ignore[arg-type]
-    assert (caught.value.where, caught.value.found) == ("QConfig.activation.arg", "activation.arg: {}")
+    assert caught.value.where == "QConfig.activation" and "'arg': {}" in caught.value.found
 
 
 def test_foreign_qconfig() -> None:
