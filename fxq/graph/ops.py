@@ -93,13 +93,13 @@ OPS = (
         *spelled(nn.AvgPool1d, F.avg_pool1d, rank=1),
         *spelled(nn.AvgPool2d, F.avg_pool2d, rank=2),
         *spelled(nn.AvgPool3d, F.avg_pool3d, rank=3),
-    )),
+    ), float_output=True),
     OpDef("adaptive_avg_pool", functional.adaptive_avg_pool, OWN, (
         *spelled(nn.AdaptiveAvgPool1d, F.adaptive_avg_pool1d, rank=1),
         *spelled(nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d, rank=2),
         *spelled(nn.AdaptiveAvgPool3d, F.adaptive_avg_pool3d, rank=3),
-    )),
-    OpDef("mean", functional.mean, OWN, spelled(torch.mean, "mean")),
+    ), float_output=True),
+    OpDef("mean", functional.mean, OWN, spelled(torch.mean, "mean"), float_output=True),
     # movement
     OpDef("cat", functional.cat, SHARES, spelled(torch.cat, torch.concat, torch.concatenate)),
     OpDef("pad", functional.pad, SHARES, (
@@ -120,7 +120,7 @@ OPS = (
     OpDef("getitem", functional.getitem, MOVES, spelled(operator.getitem)),
     OpDef("identity", functional.identity, MOVES, spelled(nn.Identity)),
     OpDef("dropout", functional.dropout, MOVES, (
-        *spelled(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), *spelled(F.dropout),
+        *spelled(nn.Dropout, F.dropout), *spelled(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, read=read.channel_dropout_module),
     ), objection=_drops),
     OpDef("size", functional.size, METADATA, (*spelled("size"), *spelled(getattr, read=read.shape_attribute))),
     # quantization

@@ -175,7 +175,7 @@ def lower_avg_pool(site: Site) -> Lowered:
     """y = clip(rint(f32(Σ(q − z)) · m) + z_y), m = fl(step/n)"""
     operands = site.call.operands
     divisor = Divisor(operands["count_include_pad"], operands["divisor_override"])
-    step = scale_step(site.x, site.result)
+    step = scale_step(site.x, site.y)
     return AvgPool(_pool_geometry(site, ()), step, int(site.x.zero_point), site.output, divisor)
 
 
@@ -186,14 +186,14 @@ def _pool_geometry(site: Site, dilation: tuple[int, ...]) -> PoolGeometry:
 
 def lower_adaptive_avg_pool(site: Site) -> Lowered:
     """y = clip(rint(f32(Σ(q − z)) · m) + z_y), m = fl(step/n)"""
-    return AdaptiveAvgPool(site.call.operands["output_size"], scale_step(site.x, site.result), int(site.x.zero_point), site.output)
+    return AdaptiveAvgPool(site.call.operands["output_size"], scale_step(site.x, site.y), int(site.x.zero_point), site.output)
 
 
 def lower_mean(site: Site) -> Lowered:
     """y = clip(rint(f32(Σ(q − z)) · m) + z_y), m = fl(step/n)"""
     dims, keepdim = site.call.operands["dim"], site.call.operands["keepdim"]
     every = () if dims is None else (dims if isinstance(dims, tuple) else (dims,))
-    return Mean(every, scale_step(site.x, site.result), int(site.x.zero_point), site.output, keepdim)
+    return Mean(every, scale_step(site.x, site.y), int(site.x.zero_point), site.output, keepdim)
 
 
 def lower_pad(site: Site) -> Lowered:

@@ -99,9 +99,9 @@ def scale_ratio(a: QParams, y: QParams) -> float:
     return float(a.scale / y.scale)
 
 
-def scale_step(x: QParams, y: QParams) -> float:
-    """fl(s_x·inv_y), inv_y = fl(1f/s_y): what AvgPool, AdaptiveAvgPool, Mean and Sum take. Per tensor both."""
-    return float(x.scale * (1.0 / y.scale))
+def scale_step(x: QParams, y: QParams | None) -> float:
+    """fl(s_x·inv_y), inv_y = fl(1f/s_y): what AvgPool, AdaptiveAvgPool, Mean and Sum take; s_x for a float result. Per tensor both."""
+    return float(x.scale if y is None else x.scale * (1.0 / y.scale))
 
 
 def product_multiplier(a: QParams, b: QParams, y: QParams) -> float:

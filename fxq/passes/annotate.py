@@ -25,7 +25,8 @@ def annotate(module: FxqModule, context: Context) -> int:
     - An op that computes is int8 unless its configuration, operands or the profile object.
     - An op that keeps qparams follows its neighbours: pooling and the like are int8 where their input is, or where an int8
       op reads them; pure movement only where an int8 op reads it.
-    - A value is quantized once, for all its int8 readers. conv and linear write float32 where no int8 op reads them.
+    - A value is quantized once, for all its int8 readers. conv, linear and
+      averages write float32 where no int8 op reads them.
     """
     refusals = Refusals(module, context.profile, find_mutated(module))
     refused = {node: reason for node in module.graph.nodes if node.op != "output" and (reason := refusals.refusal(node)) is not None}

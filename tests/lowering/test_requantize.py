@@ -150,6 +150,7 @@ def test_single_factors() -> None:
     f_a, f_b, f_y = (np.float32(scale) for scale in (0.0371, 0.0119, 0.0523))
     assert scale_ratio(a, y) == float(f_a / f_y)
     assert scale_step(a, y) == float(f_a * (np.float32(1) / f_y))
+    assert scale_step(a, None) == float(f_a)
     assert product_multiplier(a, b, y) == float((f_a * f_b) * (np.float32(1) / f_y))
 
 
