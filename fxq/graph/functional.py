@@ -228,7 +228,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
     """The same elements in another shape; also view."""
-    return torch.reshape(input, tuple(shape))
+    return input.reshape(shape)
 
 
 def permute(input: Tensor, dims: Sequence[int]) -> Tensor:

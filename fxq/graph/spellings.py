@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Node
 
 from fxq.graph.opdef import OpDef, Operands, Parameter, Spelling
 
@@ -83,10 +84,19 @@ def attributes(**operands: Any) -> Reader:
 
 def batch_norm_module(module: nn.Module) -> Operands:
     """`training` becomes: are the statistics those of the batch."""
+    if module.training and module.running_mean is not None and module.momentum is None:
+        raise TypeError("momentum None is an average over all batches so far")
     operands: Operands = {"training": module.training or module.running_mean is None, "momentum": module.momentum or 0.0, "eps": module.eps}
     for name in ("running_mean", "running_var", "weight", "bias"):
         operands[name] = None if getattr(module, name) is None else Parameter(name)
     return operands
+
+
+def channel_dropout_module(module: nn.Module) -> Operands:
+    """Dropout1d, Dropout2d and Dropout3d are dropout when not training."""
+    if module.training:
+        raise TypeError("whole channels are zeroed in training mode")
+    return {"p": module.p, "training": False}
 
 
 def unary(input: Any, inplace: bool = False) -> Operands:
@@ -130,10 +140,12 @@ def pad_module(mode: str) -> Reader:
 
 
 def sizes(operand: str) -> Reader:
-    """x.view(2, 3) and x.view((2, 3)): the arguments, or one sequence, are the operand."""
+    """x.view(2, 3) and x.view((2, 3)): the arguments, or one sequence, are the operand. So is one node: y.size(), or one size."""
 
     def read(input: Any, *given: Any, **named: Any) -> Operands:
-        (sizes,) = named.values() if named else given[:1] if len(given) == 1 and isinstance(given[0], list | tuple) else (given,)
+        (sizes,) = named.values() if named else given if len(given) == 1 and isinstance(given[0], list | tuple | Node) else (given,)
+        if isinstance(sizes, Node):
+            return {"input": input, operand: sizes}
         if not isinstance(sizes, list | tuple) or any(isinstance(size, torch.dtype) for size in sizes):
             raise TypeError(f"{operand} is not a sequence of sizes")
         return {"input": input, operand: tuple(sizes)}
