@@ -35,6 +35,9 @@ def value_type(value: Any) -> ValueType:
     return None
 
 
+_ADDED_BY_FX = "\n\nWhile executing"  # torch.fx repeats the node behind the message
+
+
 class _TypeRecorder(Interpreter):
     def run_node(self, n: Node) -> Any:
         try:
@@ -51,7 +54,7 @@ def _failed(node: Node, error: Exception) -> CaptureError:
     return CaptureError(
         f"{node.name}{place}",
         expected="every operation of the model runs on example_inputs",
-        found=f"{type(error).__name__}: {error}",
+        found=f"{type(error).__name__}: {str(error).partition(_ADDED_BY_FX)[0]}",
         remedy="pass example_inputs of the shapes and dtypes that the model is used with",
     )
 
@@ -81,11 +84,11 @@ def _placeholder_values(module: FxqModule, args: tuple[Any, ...], kwargs: Mappin
 
 @contextmanager
 def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
-    """Puts buffers that the run has written to (statistics of a batch norm in training mode) back."""
-    before = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers()]
+    """Puts all buffers back: batch norms in training mode write to theirs, and torch doesn't count it in `_version`."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, _, value in (each for each in before if each[0]._version != each[1]):
+            for buffer, value in before:
                 buffer.copy_(value)
