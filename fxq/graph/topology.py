@@ -44,18 +44,23 @@ class Aliases:
 def find_aliases(graph: Graph, calls: Mapping[Node, Call]) -> Aliases:
     """An op that moves elements may return a view of its input; so may anything that fxq does not know.
 
+    An op that writes in place returns what it has written to.
+
     Args:
         calls: the nodes that are recognised as canonical ops.
     """
-    pairs = [(operand, node) for node in graph.nodes if _may_return_view(node, calls) for operand in node.all_input_nodes]
+    pairs = [(operand, node) for node in graph.nodes for operand in _viewed(node, calls)]
     found = classes(graph.nodes, pairs)
     return Aliases({node: together for together in found for node in together})
 
 
-def _may_return_view(node: Node, calls: Mapping[Node, Call]) -> bool:
+def _viewed(node: Node, calls: Mapping[Node, Call]) -> list[Node]:
+    """Operands whose memory the node's value may share."""
     if node.op in ("output", "placeholder", "get_attr") or type_of(node) is None:
-        return False
-    return node not in calls or calls[node].op.policy is Policy.MOVES
+        return []
+    if node in calls and calls[node].in_place:
+        return node.all_input_nodes[:1]
+    return node.all_input_nodes if node not in calls or calls[node].op.policy is Policy.MOVES else []
 
 
 def find_mutated(module: GraphModule) -> Mapping[Node, Node]:

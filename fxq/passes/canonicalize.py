@@ -62,9 +62,15 @@ def _functionalize(module: FxqModule, calls: dict[Node, Call]) -> list[Node]:
 
 
 def _is_seen_through_alias(node: Node, aliases: Aliases, order: dict[Node, int]) -> bool:
-    """Does a later node read memory that `node` writes to, by another name than its input or result?"""
+    """Is the memory that `node` writes to a constant of the model, or read later through a view that was made before?
+
+    What reads the input or makes a view of it later reads the result instead.
+    """
     written = node.all_input_nodes[0]
-    return any(order[reader] > order[node] for alias in aliases.others(written) for reader in alias.users)
+    if any(alias.op == "get_attr" for alias in aliases.class_of[written]):
+        return True
+    views = [alias for alias in aliases.others(written) if order[alias] < order[node]]
+    return any(order[reader] > order[node] for view in views for reader in view.users)
 
 
 def _redirect_later_readers(node: Node, order: dict[Node, int]) -> None:
