@@ -77,7 +77,7 @@ OPS = (
     OpDef("gelu", functional.gelu, TABLE, spelled(nn.GELU, F.gelu)),
     OpDef("mish", functional.mish, TABLE, (*spelled(nn.Mish), *spelled(F.mish, read=read.unary))),
     OpDef("softplus", functional.softplus, TABLE, spelled(nn.Softplus, F.softplus)),
-    OpDef("softmax", functional.softmax, FLOAT, (*spelled(nn.Softmax), *spelled(F.softmax, read=read.softmax))),
+    OpDef("softmax", functional.softmax, FLOAT, (*spelled(nn.Softmax), *spelled(F.softmax, torch.softmax, "softmax", read=read.softmax))),
     # pooling and reductions
     OpDef("max_pool", functional.max_pool, SHARES, (
         *spelled(nn.MaxPool1d, F.max_pool1d, torch.max_pool1d, rank=1),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from torch.fx import Node
 
-from fxq.graph.annotation import NodeQuant, TensorType, quant_of, set_quant, set_type, tensor_type, update_quant
+from fxq.graph.annotation import NodeQuant, TensorType, origin_of, quant_of, set_quant, set_type, tensor_type, update_quant
 from fxq.graph.constants import free_path, module_of, put_module, remove_unread, remove_unread_tensors
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
@@ -19,13 +18,8 @@ from fxq.lowering.lowerings import Site, lower_site
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.integer.table import Table, build_table
 
-
-@dataclass(frozen=True)
-class _Replaced:
-    """A node that calls an integer op, and the path of the float module whose place the op should take; "" for none."""
-
-    node: Node
-    path: str
+# where ops are kept until the float modules whose paths they take are gone
+_LOWERED = "lowered"
 
 
 def lower(module: FxqModule, profile: BackendProfile) -> int:
@@ -36,7 +30,6 @@ def lower(module: FxqModule, profile: BackendProfile) -> int:
     Returns:
         the number of nodes that now compute on integers.
     """
-    replaced: list[_Replaced] = []
     lowered = 0
     for node in list(module.graph.nodes):
         if node._erased:
@@ -44,9 +37,9 @@ def lower(module: FxqModule, profile: BackendProfile) -> int:
         if is_quantize(node) and is_dequantize(node.args[0]):
             _requantize(node)
         elif _is_int8(node):
-            lowered += _lower_node(node, profile, replaced)
+            lowered += _lower_node(node, profile)
     remove_unread(module)
-    _take_places(module, replaced)
+    _take_places(module)
     return lowered
 
 
@@ -55,7 +48,7 @@ def _is_int8(node: Node) -> bool:
     return quant is not None and quant.is_int8 and bool(quant.inputs) and call_of(node) is not None
 
 
-def _lower_node(node: Node, profile: BackendProfile, replaced: list[_Replaced]) -> bool:
+def _lower_node(node: Node, profile: BackendProfile) -> bool:
     site = _read_site(node, profile)
     result = lower_site(site)
     if isinstance(result, Reason):
@@ -67,8 +60,6 @@ def _lower_node(node: Node, profile: BackendProfile, replaced: list[_Replaced]) 
             node.replace_input_with(dequantized, integers_behind(dequantized))
     else:
         _call_op(node, result, site.call.activations.values())
-        weight = site.call.operands.get("weight")
-        replaced += [_Replaced(node, _owner_of_weight(weight))] if isinstance(weight, Node) else []
     _become_result(node, site)
     return True
 
@@ -83,16 +74,10 @@ def _read_site(node: Node, profile: BackendProfile) -> Site:
 
 def _call_op(node: Node, op: IntegerOp, inputs: Iterable[Node]) -> None:
     """The node calls the integer op with the integers behind its dequantized inputs, in the op's order."""
-    path = free_path(module_of(node), node.name)
+    path = f"{_LOWERED}.{node.name}"
     put_module(module_of(node), path, op)
     node.args = tuple(map(integers_behind, inputs))
     node.op, node.target, node.kwargs = "call_module", path, {}
-
-
-def _owner_of_weight(dequantized: Node) -> str:
-    """Path of the float module that holds a weight and nothing but its own tensors; "" where there is none."""
-    owner = str(integers_behind(dequantized).target).rpartition(".")[0]
-    return "" if owner and any(module_of(dequantized).get_submodule(owner).children()) else owner
 
 
 def _become_result(node: Node, site: Site) -> None:
@@ -116,13 +101,26 @@ def _requantize(q: Node) -> None:
     set_quant(q, NodeQuant({"input": before.spec}, after.spec, qparams=after))
 
 
-def _take_places(module: FxqModule, replaced: list[_Replaced]) -> None:
-    """Moves each op to the path of the float module that it replaces, where nobody reads that module's tensors any more."""
+def _take_places(module: FxqModule) -> None:
+    """Moves each op to the path of the module that the user called there; to the node's name where that was a function.
+
+    The path of a module that is called twice, or whose tensors somebody still reads, stays with the first or the reader.
+    """
     held = {str(reader.target).rpartition(".")[0] for reader in module.graph.find_nodes(op="get_attr")}
-    for node, path in ((each.node, each.path) for each in replaced):
-        if path and path not in held:
-            held.add(path)
-            put_module(module, path, module.get_submodule(str(node.target)))
-            node.target = path
+    for node in module.graph.find_nodes(op="call_module"):
+        if not str(node.target).startswith(f"{_LOWERED}."):
+            held.add(str(node.target))
+            continue
+        op, path = module.get_submodule(str(node.target)), _path_in_user_model(node)
+        path = free_path(module, node.name) if path in held else path
+        held.add(path)
+        put_module(module, path, op)
+        node.target = path
     module.delete_all_unused_submodules()
     remove_unread_tensors(module)
+
+
+def _path_in_user_model(node: Node) -> str:
+    origin = origin_of(node)
+    is_module_call = origin is not None and origin.module_type == origin.object_type
+    return origin.module if origin is not None and is_module_call else node.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ class Refusals:
             return Reason(Why.NO_ELEMENTS, node.name, "is an input")
         if tensor_type(node) is None and not any(tensor_type(operand) for operand in node.all_input_nodes):
             return Reason(Why.NO_ELEMENTS, node.name, "computes no tensor")
+        if node.target is operator.getitem and tensor_type(node.all_input_nodes[0]) is None:
+            return Reason(Why.NO_ELEMENTS, node.name, "picks one of several values")
         if node in self.mutated:
             return self._is_mutated(node, node)
         module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None

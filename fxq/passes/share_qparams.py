@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch.fx import Node
 
@@ -56,9 +57,11 @@ def _fixed(node: Node, of_operands: list[QParams | None]) -> QParams | None:
 def fixed_qparams(node: Node) -> QParams | None:
     """The qparams that an int8 op's result always has; None where they are observed.
 
-    They hold for the spec they are written for; with another one (int8 activations) the result is observed like any other.
+    They hold for the integers they are written for; with others (int8 activations) the result is observed like any other.
     """
     call, quant = call_of(node), quant_of(node)
-    if call is None or quant is None or not quant.is_int8 or call.op.fixed is None or call.op.fixed.spec != quant.output:
+    if call is None or quant is None or not quant.is_int8 or call.op.fixed is None or quant.output is None:
         return None
-    return call.op.fixed
+    of_op = call.op.fixed.spec
+    # eps bounds scales that are measured; this one is known
+    return call.op.fixed if replace(quant.output, eps=of_op.eps) == of_op else None
