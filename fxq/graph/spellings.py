@@ -162,6 +162,6 @@ def shape_attribute(input: Any, name: str) -> Operands:
 
 def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Operands:
     """Softmax with its dimension given and no change of dtype."""
-    if dim is None or dtype is not None:
+    if dim is None or dtype is not None or isinstance(_stacklevel, torch.dtype):  # torch.softmax takes its dtype third
         raise TypeError("softmax needs dim and no dtype")
     return {"input": input, "dim": dim}

@@ -435,6 +435,14 @@ _UNARY: Mapping[Key, tuple[Example, ...]] = {
         called(lambda x: F.softmax(x, 1), "softmax(x, dim=1)"),
         called(lambda x: F.softmax(x, dim=-1), "softmax(x, dim=-1)"),
     ),
+    ("softmax", torch.softmax): (
+        called(lambda x: torch.softmax(x, 1), "softmax(x, dim=1)"),
+        called(lambda x: torch.softmax(x, dim=-1), "softmax(x, dim=-1)"),
+    ),
+    ("softmax", "softmax"): (
+        called(lambda x: x.softmax(1), "softmax(x, dim=1)"),
+        called(lambda x: x.softmax(dim=-1), "softmax(x, dim=-1)"),
+    ),
 }
 
 

@@ -113,6 +113,10 @@ REFUSED = {
         ),
         "softmax is called in a form that softmax does not cover: softmax needs dim and no dtype",
     ),
+    "softmax method in another dtype, by position": Refused(
+        called(lambda x: x.softmax(1, torch.float64), "method softmax(x, 1, torch.float64)"),
+        "softmax is called in a form that softmax does not cover: softmax needs dim and no dtype",
+    ),
     "another memory format": Refused(
         called(lambda x: x.contiguous(memory_format=torch.channels_last), "method contiguous(x, memory_format=torch.channels_last)"),
         "contiguous is called in a form that contiguous does not cover: got an unexpected keyword argument 'memory_format'",
