@@ -30,6 +30,8 @@ from fxq.observers import (
     PlaceholderObserver,
 )
 from fxq.qconfig_mapping import QConfig, QConfigMapping, get_default_qconfig, get_default_qconfig_mapping
+from fxq.report import Report, report
+from fxq.visualize import to_dot
 
 __version__ = "0.1.0"
 
@@ -41,7 +43,7 @@ __all__ = [
     "MinMaxObserver", "MovingAverageMinMaxObserver", "PerChannelMinMaxObserver", "MovingAveragePerChannelMinMaxObserver",
     "HistogramObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",
     # what came of it
-    "FxqModule", "Stage", "Reason", "print_graph", "parse_graph",
+    "report", "Report", "FxqModule", "Stage", "Reason", "print_graph", "parse_graph", "to_dot",
     # quantized values
     "QuantSpec", "QParams",
     # what can go wrong

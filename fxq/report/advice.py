@@ -1,0 +1,27 @@
+"""ADVICE: what a user can do about each kind of reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fxq.graph.reasons import Why
+
+ADVICE: Mapping[Why, str] = {
+    Why.NO_QCONFIG: "no rule speaks of these: start from fxq.get_default_qconfig_mapping(), or use set_global",
+    Why.SWITCHED_OFF: "a rule of your QConfigMapping keeps these float: leave it out to have them in int8",
+    Why.UNKNOWN_OP: "write these with ops that fxq knows, or leave them float",
+    Why.FLOAT_ONLY: "these have no integer form and compute in float between a dequantize and a quantize",
+    Why.FLOAT_INPUT: "these follow float ops, and int8 would not pay for the quantize in front",
+    Why.FLOAT_READERS: "these only move values between float ops: nothing to gain",
+    Why.DTYPE: "int8 ops stand for float32 ones: cast inputs to float32 to have these in int8",
+    Why.MUTATED: "write x = x + y instead of x += y where a view of x is read later",
+    Why.NOT_CONSTANT: "weights have to be parameters or buffers, attributes plain numbers",
+    Why.OPERAND: "the way these are called has no integer form; each says what is in the way",
+    Why.PROFILE: "ask in the QConfig for dtypes and ranges that the profile takes, or choose another profile",
+    Why.OVERFLOW: "their sums could leave int32: smaller weights or fewer inputs per channel would fit",
+    Why.NO_ELEMENTS: "these read no element: nothing to gain",
+    Why.SHARED: "the value in between is read by others too",
+    Why.TRAINING: "call model.eval() before fxq.prepare_fx",
+    Why.HOOKS: "remove the hooks before fxq.prepare_fx",
+    Why.NOT_FUSABLE: "these stand where no rule can fuse them",
+}

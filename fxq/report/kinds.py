@@ -1,0 +1,64 @@
+"""What a node does in the finished model: the kinds that reports count and pictures colour."""
+
+from __future__ import annotations
+
+import operator
+from enum import Enum
+
+from torch import nn
+from torch.fx import Node
+
+from fxq.graph.annotation import quant_of, tensor_type, type_of
+from fxq.graph.constants import module_of
+from fxq.graph.opdef import Policy
+from fxq.graph.ops import call_of
+from fxq.graph.qdq import is_dequantize, is_quantize
+from fxq.graph.verify import OBSERVER_RULE
+from fxq.runtime.integer.module import IntegerOp
+
+
+class Kind(str, Enum):
+    """How a node runs, or will run once the model is converted."""
+
+    INPUT = "input"
+    INT8 = "int8"
+    FLOAT = "float"
+    QUANTIZE = "quantize"
+    DEQUANTIZE = "dequantize"
+    OBSERVER = "observer"
+    SHAPE = "shape"  # makes no tensor: sizes, arithmetic on them, taking tuples apart
+    CONSTANT = "constant"
+    OUTPUT = "output"
+
+
+_KIND_OF_OPCODE = {"placeholder": Kind.INPUT, "get_attr": Kind.CONSTANT, "output": Kind.OUTPUT}
+
+
+def kind_of(node: Node) -> Kind:
+    """The kind of a node at any stage. Before annotation nothing is decided, and what computes is float."""
+    if node.op in _KIND_OF_OPCODE:
+        return _KIND_OF_OPCODE[node.op]
+    if is_quantize(node) or is_dequantize(node):
+        return Kind.QUANTIZE if is_quantize(node) else Kind.DEQUANTIZE
+    quant = quant_of(node)
+    if quant is not None and quant.rule == OBSERVER_RULE:
+        return Kind.OBSERVER
+    if _makes_no_tensor(node):
+        return Kind.SHAPE
+    is_int8 = isinstance(called_module(node), IntegerOp) if quant is None else quant.is_int8
+    return Kind.INT8 if is_int8 else Kind.FLOAT
+
+
+def called_module(node: Node) -> nn.Module | None:
+    """The module that a call_module node calls; None for any other node."""
+    return module_of(node).get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _makes_no_tensor(node: Node) -> bool:
+    """A module always counts as making one: what it returns may be a tensor in a wrapping that has no type here."""
+    call = call_of(node)
+    if call is not None:
+        return call.op.policy is Policy.METADATA
+    if node.target is operator.getitem:
+        return tensor_type(node.all_input_nodes[0]) is None
+    return type_of(node) is None and node.op != "call_module"

@@ -1,0 +1,110 @@
+"""Multiply-accumulates of a node for the example inputs, from shapes alone: the same for a float node and its int8 form."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.fx import Node
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from fxq.graph.annotation import TensorType, tensor_type
+from fxq.graph.opdef import Call
+from fxq.graph.ops import call_of, recognise
+from fxq.report.kinds import called_module
+from fxq.runtime.integer.conv import Conv
+from fxq.runtime.integer.linear import Linear
+
+# product of the first two tensors over the last dimension of the first
+_PRODUCTS = (torch.matmul, torch.mm, torch.bmm, torch.mv, operator.matmul, "matmul", "mm", "bmm", "mv", "__matmul__")
+# the same behind a summand
+_ADDED_PRODUCTS = (torch.addmm, torch.baddbmm, torch.addmv, "addmm", "baddbmm", "addmv")
+_TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
+_UNCOUNTED = (torch.einsum, torch.bilinear, F.multi_head_attention_forward)
+
+# modules whose matrices are looked up or multiplied elementwise
+_NO_PRODUCTS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
+
+
+def count_macs(node: Node) -> int | None:
+    """conv, linear: outputs · weights of one output channel; matmul: outputs · length of the sums; 0 for what is no such product.
+
+    Returns:
+        MACs for the shapes of the example inputs; None where fxq doesn't know the number (a custom module with matrices, einsum).
+    """
+    module = called_module(node)
+    return _of_call(node) if module is None else _of_module(node, module)
+
+
+def _of_module(node: Node, module: nn.Module) -> int | None:
+    if isinstance(module, _ConvTransposeNd):
+        return _by_weight(_tensors_read(node)[0], tuple(module.weight.shape))
+    if isinstance(module, _ConvNd | nn.Linear | Conv | Linear):
+        return _by_weight(tensor_type(node), tuple(module.weight.shape))
+    if isinstance(module, nn.RNNBase):
+        vectors = _tensors_read(node)[0].numel // module.input_size
+        return vectors * sum(matrix.numel() for matrix in module.parameters() if matrix.ndim == 2)
+    if isinstance(module, nn.MultiheadAttention):
+        return _of_attention_module(module, _tensors_read(node))
+    has_matrices = any(parameter.ndim > 1 for parameter in module.parameters())
+    return None if has_matrices and not isinstance(module, _NO_PRODUCTS) else 0
+
+
+def _of_call(node: Node) -> int | None:
+    call = call_of(node) or (recognise(node, None) if node.op.startswith("call_") else None)
+    if isinstance(call, Call):
+        weight = _type_of_operand(call.operands.get("weight")) if call.op.name in ("conv", "linear") else None
+        return 0 if weight is None else _by_weight(tensor_type(node), weight.shape)
+    if node.target in _UNCOUNTED:
+        return None
+    tensors = _tensors_read(node)
+    if node.target in _PRODUCTS:
+        return _product(tensor_type(node), tensors[0])
+    if node.target in _ADDED_PRODUCTS:
+        return _product(tensor_type(node), tensors[1])
+    if node.target in _TRANSPOSED:
+        return _by_weight(tensors[0], tensors[1].shape)
+    return _attention(*tensors[:3]) if node.target is F.scaled_dot_product_attention else 0
+
+
+def _by_weight(elements: TensorType | None, weight: tuple[int, ...]) -> int:
+    """Every element meets the weights of one channel: of its own for a convolution's outputs, and for a transposed one's inputs."""
+    return 0 if elements is None else elements.numel * torch.Size(weight[1:]).numel()
+
+
+def _product(result: TensorType | None, left: TensorType) -> int:
+    return 0 if result is None else result.numel * left.shape[-1]
+
+
+def _attention(query: TensorType, key: TensorType, value: TensorType) -> int:
+    """q · kᵀ and its product with v, for [..., length, features]."""
+    return query.numel * key.shape[-2] + query.numel // query.shape[-1] * value.shape[-2] * value.shape[-1]
+
+
+def _of_attention_module(module: nn.MultiheadAttention, tensors: list[TensorType]) -> int:
+    """Four projections and the attention itself, over all heads."""
+    query, key, value = tensors[:3] if len(tensors) >= 3 else tensors[:1] * 3
+    projections = query.numel * module.embed_dim * 2 + (key.numel + value.numel) * module.embed_dim
+    length = key.shape[1 if module.batch_first and len(key.shape) == 3 else 0]
+    return int(projections + 2 * query.numel * length)
+
+
+def _tensors_read(node: Node) -> list[TensorType]:
+    """Types of the tensors among the arguments, in order."""
+    return [found for value in _flat((*node.args, *node.kwargs.values())) if (found := _type_of_operand(value)) is not None]
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def _type_of_operand(value: Any) -> TensorType | None:
+    return tensor_type(value) if isinstance(value, Node) else None

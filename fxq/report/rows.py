@@ -1,0 +1,146 @@
+"""One row of a report for every node of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+from torch.fx import Node
+
+from fxq.graph.annotation import TensorType, origin_of, origins_of, quant_of, refusals_of, tensor_type
+from fxq.graph.module import FxqModule
+from fxq.graph.qdq import qparams_of
+from fxq.graph.qtypes import QParams
+from fxq.graph.reasons import Reason
+from fxq.report.kinds import Kind, kind_of
+from fxq.report.macs import count_macs
+from fxq.report.weights import Stored, stored_by
+from fxq.report.wording import describe, describe_origin, short_type
+
+
+class Refusal(BaseModel):
+    """A rewrite whose pattern matched and that was not done.
+
+    Attributes:
+        rule: its name in the table of rewrites.
+        reason: which guard objected, and why.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    reason: Reason
+
+
+class Row(BaseModel):
+    """What is known of one node. Numbers are raw: bytes, MACs, shares from 0 to 1.
+
+    Attributes:
+        name: of the node in the graph.
+        what: in the words of the user's model: object type and module path.
+        type: the object type alone, without the modules it is in; what the compiler made has its kind here.
+        module: path of the module called, or of the one around a function call; "" is the model itself.
+        kind: how it runs, or will run once the model is converted.
+        fused: the calls fused into it, in dataflow order, like `what`.
+        rule: the rule of the QConfigMapping that decided; "" where nothing was asked.
+        shape, dtype: of the value, for the example inputs; None for what is not one tensor.
+        spec: what is asked of the quantized value; None for a float one.
+        weight_spec: what is asked of the weight; None for an op without an int8 weight.
+        scale, zero_point: of the quantized value; None before the model is calibrated and converted, and per channel.
+        macs: multiply-accumulates for the example inputs; None where fxq can't tell.
+        macs_share: of the sum over the model, 0 where macs is None.
+        weight_bytes: tensors of the model and constants that it holds, as stored. A shared tensor counts where it is read first.
+        weight_bytes_float32: the same tensors in the float model.
+        reason: why it stays float; None for int8, and for what is neither.
+        refusals: fusions that were refused here.
+        source: "file.py:12" of the call, or "".
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    what: str
+    type: str
+    module: str
+    kind: Kind
+    fused: tuple[str, ...]
+    rule: str
+    shape: tuple[int, ...] | None
+    dtype: str | None
+    spec: str | None
+    weight_spec: str | None
+    scale: float | None
+    zero_point: int | None
+    macs: int | None
+    macs_share: float
+    weight_bytes: int
+    weight_bytes_float32: int
+    reason: Reason | None
+    refusals: tuple[Refusal, ...]
+    source: str
+
+    @property
+    def is_heavy(self) -> bool:
+        """It multiplies matrices: conv, linear, LSTM, matmul and the like, and modules of which fxq can't tell."""
+        return self.macs != 0
+
+
+def make_rows(module: FxqModule) -> tuple[Row, ...]:
+    """A row for every node of the graph, in order."""
+    macs = {node: count_macs(node) for node in module.graph.nodes}
+    total = sum(count or 0 for count in macs.values())
+    stored = _first_readers(module)
+    return tuple(_row(node, macs[node], total, stored[node]) for node in module.graph.nodes)
+
+
+def _first_readers(module: FxqModule) -> Mapping[Node, tuple[Stored, ...]]:
+    """The tensors of every node, each at the first node that has it."""
+    seen: set[int] = set()
+    found: dict[Node, tuple[Stored, ...]] = {}
+    for node in module.graph.nodes:
+        found[node] = tuple(tensor for tensor in stored_by(node) if tensor.key not in seen)
+        seen.update(tensor.key for tensor in found[node])
+    return found
+
+
+def _row(node: Node, macs: int | None, total: int, stored: tuple[Stored, ...]) -> Row:
+    kind, origin, quant, value, qparams = kind_of(node), origin_of(node), quant_of(node), tensor_type(node), qparams_known(node)
+    return Row(
+        name=node.name,
+        what=describe(node),
+        type=kind.value if origin is None else short_type(origin.object_type),
+        module="" if origin is None else origin.module,
+        kind=kind,
+        fused=tuple(map(describe_origin, origins_of(node)[1:])),
+        rule="" if quant is None else quant.rule,
+        shape=None if value is None else value.shape,
+        dtype=None if value is None else dtype_name(value),
+        spec=_text(None if qparams is None else qparams.spec) or _text(None if quant is None else quant.output),
+        weight_spec=None if quant is None else _text(quant.inputs.get("weight")),
+        scale=None if qparams is None or qparams.scale.ndim else float(qparams.scale),
+        zero_point=None if qparams is None or qparams.scale.ndim else int(qparams.zero_point),
+        macs=macs,
+        macs_share=macs / total if macs else 0.0,
+        weight_bytes=sum(tensor.bytes for tensor in stored),
+        weight_bytes_float32=sum(tensor.bytes_float32 for tensor in stored),
+        reason=quant.reason if quant is not None and kind is Kind.FLOAT else None,
+        refusals=tuple(Refusal(rule=rule, reason=reason) for rule, reason in refusals_of(node)),
+        source="" if origin is None else origin.source,
+    )
+
+
+def _text(spec: object | None) -> str | None:
+    return None if spec is None else str(spec)
+
+
+def dtype_name(value: TensorType) -> str:
+    """torch.uint8 → uint8"""
+    return str(value.dtype).removeprefix("torch.")
+
+
+def qparams_known(node: Node) -> QParams | None:
+    """What the node's value is quantized with, or was, for a dequantize node; None where it is not known."""
+    if kind_of(node) in (Kind.QUANTIZE, Kind.DEQUANTIZE):
+        return qparams_of(node)
+    quant = quant_of(node)
+    return None if quant is None else quant.qparams
