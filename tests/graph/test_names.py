@@ -84,7 +84,9 @@ def test_user_definitions_are_called_by_their_module() -> None:
     assert qualified_name(Inner) == f"{__name__}.test_user_definitions_are_called_by_their_module.<locals>.Inner"
 
 
-@pytest.mark.parametrize("target", [nn.Linear(2, 2), 3, None, [nn.Linear], partial(torch.add, alpha=2)], ids=lambda target: type(target).__name__)
+@pytest.mark.parametrize(
+    "target", [nn.Linear(2, 2), 3, None, [nn.Linear], partial(torch.add, alpha=2)], ids=lambda target: type(target).__name__
+)
 def test_what_has_no_name_is_an_error(target: object) -> None:
     with pytest.raises(ConfigError, match="pass the class instead of an instance") as caught:
         qualified_name(target)
