@@ -1,0 +1,559 @@
+"""Every row of FUSIONS: what it makes, what it leaves alone and why, and that values stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fxq.api import fuse_fx
+from fxq.graph.annotation import origins_of, refusals_of, set_resolution, tensor_type
+from fxq.graph.functional import RELU
+from fxq.graph.module import FxqModule
+from fxq.graph.parse import parse_graph
+from fxq.graph.reasons import Reason, Why
+from fxq.graph.stages import Stage
+from fxq.graph.text import print_graph
+from fxq.graph.verify import verify
+from fxq.patterns.fusions import FUSIONS
+from fxq.patterns.rules import rewrite
+
+RULES = {rule.name: rule for rule in FUSIONS}
+
+CONV = "c: f32[2, 4, 6, 6] = conv(x, @c.weight[4, 3, 3, 3], @c.bias[4])"
+D = "d: f32[2, 4, 6, 6] = conv(x, @d.weight[4, 3, 3, 3], @d.bias[4])"
+BN = "b: f32[2, 4, 6, 6] = batch_norm(c, @b.running_mean[4], @b.running_var[4], @b.weight[4], @b.bias[4])"
+X = "x: f32[2, 3, 8, 8] = input"
+R = "r: f32[2, 4, 6, 6] = input"
+
+
+def graph(*lines: str) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A graph before and after one row of FUSIONS.
+
+    Attributes:
+        exact: the same bits come out; otherwise what float64 gives, within 120 dB.
+    """
+
+    before: str
+    after: str
+    exact: bool = True
+
+
+REWRITES: dict[str, dict[str, Rewrite]] = {
+    "conv_bn": {
+        "conv with bias": Rewrite(graph(X, CONV, BN, "output b"), graph(X, CONV, "output c"), exact=False),
+        "conv without bias": Rewrite(graph(X, CONV.replace(", @c.bias[4]", ""), BN, "output b"), graph(X, CONV, "output c"), exact=False),
+        "conv of the model's own tensors": Rewrite(
+            graph(X, "c: f32[2, 4, 6, 6] = conv(x, @w[4, 3, 3, 3])", BN, "output b"),
+            graph(X, "c: f32[2, 4, 6, 6] = conv(x, @w[4, 3, 3, 3], @c_bias[4])", "output c"),
+            exact=False,
+        ),
+        "no affine, other eps": Rewrite(
+            graph(X, CONV, "b: f32[2, 4, 6, 6] = batch_norm(c, @b.running_mean[4], @b.running_var[4], eps=0.1)", "output b"),
+            graph(X, CONV, "output c"),
+            exact=False,
+        ),
+        "depthwise conv1d": Rewrite(
+            graph(
+                "x: f32[2, 4, 9] = input",
+                "c: f32[2, 4, 5] = conv(x, @c.weight[4, 1, 3], stride=(2,), padding=(1,), groups=4)",
+                "b: f32[2, 4, 5] = batch_norm(c, @b.running_mean[4], @b.running_var[4], @b.weight[4])",
+                "output b",
+            ),
+            graph(
+                "x: f32[2, 4, 9] = input",
+                "c: f32[2, 4, 5] = conv(x, @c.weight[4, 1, 3], @c.bias[4], stride=(2,), padding=(1,), groups=4)",
+                "output c",
+            ),
+            exact=False,
+        ),
+        "a weight that is read twice stays for its other reader": Rewrite(
+            graph(
+                X,
+                CONV,
+                "d: f32[2, 4, 6, 6] = conv(x, @c.weight[4, 3, 3, 3])",
+                BN,
+                "y: f32[2, 4, 6, 6] = mul(b, d)",
+                "output y",
+            ),
+            graph(
+                X,
+                "d: f32[2, 4, 6, 6] = conv(x, @c.weight[4, 3, 3, 3])",
+                "c: f32[2, 4, 6, 6] = conv(x, @c.weight_1[4, 3, 3, 3], @c.bias[4])",
+                "y: f32[2, 4, 6, 6] = mul(c, d)",
+                "output y",
+            ),
+            exact=False,
+        ),
+    },
+    "linear_bn": {
+        "two dimensions": Rewrite(
+            graph(
+                "x: f32[5, 6] = input",
+                "l: f32[5, 4] = linear(x, @l.weight[4, 6], @l.bias[4])",
+                "b: f32[5, 4] = batch_norm(l, @b.running_mean[4], @b.running_var[4], @b.weight[4], @b.bias[4])",
+                "output b",
+            ),
+            graph("x: f32[5, 6] = input", "l: f32[5, 4] = linear(x, @l.weight[4, 6], @l.bias[4])", "output l"),
+            exact=False,
+        ),
+    },
+    "op_relu": {
+        "conv": Rewrite(graph(X, CONV, "y: f32[2, 4, 6, 6] = relu(c)", "output y"), graph(X, f"{CONV[:-1]}, act=relu)", "output c")),
+        "linear of three dimensions": Rewrite(
+            graph("x: f32[2, 5, 6] = input", "l: f32[2, 5, 4] = linear(x, @l.weight[4, 6])", "y: f32[2, 5, 4] = relu(l)", "output y"),
+            graph("x: f32[2, 5, 6] = input", "l: f32[2, 5, 4] = linear(x, @l.weight[4, 6], act=relu)", "output l"),
+        ),
+        "add": Rewrite(
+            graph("x: f32[4, 4] = input", "s: f32[4, 4] = add(x, x, alpha=2)", "y: f32[4, 4] = relu(s)", "output (y, x)"),
+            graph("x: f32[4, 4] = input", "s: f32[4, 4] = add(x, x, alpha=2, act=relu)", "output (s, x)"),
+        ),
+        "mul by a number": Rewrite(
+            graph("x: f32[4, 4] = input", "s: f32[4, 4] = mul(x, -0.5)", "y: f32[4, 4] = relu(s)", "output y"),
+            graph("x: f32[4, 4] = input", "s: f32[4, 4] = mul(x, -0.5, act=relu)", "output s"),
+        ),
+        "readers in all forms": Rewrite(
+            graph(
+                "x: f32[4, 4] = input",
+                "s: f32[4, 4] = add(x, 1)",
+                "y: f32[4, 4] = relu(s)",
+                "z: f32[12, 4] = cat((y, x, y))",
+                "output (y, [z], {'y': y})",
+            ),
+            graph(
+                "x: f32[4, 4] = input",
+                "s: f32[4, 4] = add(x, 1, act=relu)",
+                "z: f32[12, 4] = cat((s, x, s))",
+                "output (s, [z], {'y': s})",
+            ),
+        ),
+    },
+    "op_clamp": {
+        "relu6": Rewrite(
+            graph(X, CONV, "y: f32[2, 4, 6, 6] = clamp(c, min=0.0, max=6.0)", "output y"), graph(X, f"{CONV[:-1]}, act=relu6)", "output c")
+        ),
+        "two bounds": Rewrite(
+            graph(X, CONV, "y: f32[2, 4, 6, 6] = clamp(c, min=-1, max=0.5)", "output y"),
+            graph(X, f"{CONV[:-1]}, act=clamp(-1.0, 0.5))", "output c"),
+        ),
+        "from above": Rewrite(
+            graph(X, CONV, "y: f32[2, 4, 6, 6] = clamp(c, max=0.5)", "output y"),
+            graph(X, f"{CONV[:-1]}, act=clamp(-inf, 0.5))", "output c"),
+        ),
+        "from below, by nothing but zero": Rewrite(
+            graph(X, CONV, "y: f32[2, 4, 6, 6] = clamp(c, min=0)", "output y"), graph(X, f"{CONV[:-1]}, act=relu)", "output c")
+        ),
+    },
+    "conv_add": {
+        "input behind": Rewrite(
+            graph(X, R, CONV, "y: f32[2, 4, 6, 6] = add(c, r)", "output y"), graph(X, R, f"{CONV[:-1]}, residual=r)", "output c")
+        ),
+        "input in front": Rewrite(
+            graph(X, R, CONV, "y: f32[2, 4, 6, 6] = add(r, c)", "output y"), graph(X, R, f"{CONV[:-1]}, residual=r)", "output c")
+        ),
+        "sum computed after the conv": Rewrite(
+            graph(X, R, CONV, "s: f32[2, 4, 6, 6] = sigmoid(r)", "y: f32[2, 4, 6, 6] = add(c, s)", "output y"),
+            graph(X, R, "s: f32[2, 4, 6, 6] = sigmoid(r)", f"{CONV[:-1]}, residual=s)", "output c"),
+        ),
+        # of two convs the first that may hold the sum does
+        "two convs": Rewrite(
+            graph(X, CONV, D, "y: f32[2, 4, 6, 6] = add(c, d)", "output y"),
+            graph(X, D, f"{CONV[:-1]}, residual=d)", "output c"),
+        ),
+        "two convs of which the first is read twice": Rewrite(
+            graph(X, CONV, D, "y: f32[2, 4, 6, 6] = add(c, d)", "output (y, c)"),
+            graph(X, CONV, f"{D[:-1]}, residual=c)", "output (d, c)"),
+        ),
+    },
+}
+CASES = [(rule, case) for rule, cases in REWRITES.items() for case in cases]
+IDS = [f"{rule}: {case}" for rule, case in CASES]
+
+
+def run(module: FxqModule, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Every tensor of the module's result on fixed inputs."""
+    module.to(dtype).recompile()
+    types = [tensor_type(node) for node in module.graph.find_nodes(op="placeholder")]
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        found = module(*(torch.randn(each.shape, generator=generator).to(dtype) for each in types if each))
+    return list(_tensors(found))
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for item in (value.values() if isinstance(value, dict) else value) for tensor in _tensors(item)]
+
+
+def sqnr(found: Tensor, expected: Tensor) -> float:
+    """Signal-to-noise ratio in dB."""
+    noise = (found.double() - expected).square().sum()
+    return float(10 * torch.log10(expected.square().sum() / noise))
+
+
+@pytest.mark.parametrize(("rule", "case"), CASES, ids=IDS)
+def test_rewrites(rule: str, case: str) -> None:
+    row = REWRITES[rule][case]
+    module = parse_graph(row.before)
+    assert print_graph(module) == row.before
+    assert [each.rule for each in rewrite(module, (RULES[rule],))] == [rule]
+    assert print_graph(module) == row.after
+    verify(module, Stage.FUSED)
+
+
+@pytest.mark.parametrize(("rule", "case"), CASES, ids=IDS)
+def test_second_run_changes_nothing(rule: str, case: str) -> None:
+    module = parse_graph(REWRITES[rule][case].after)
+    assert rewrite(module, (RULES[rule],)) == []
+    assert print_graph(module) == REWRITES[rule][case].after
+
+
+@pytest.mark.parametrize(("rule", "case"), CASES, ids=IDS)
+def test_values_stay(rule: str, case: str) -> None:
+    row = REWRITES[rule][case]
+    module = parse_graph(row.before)
+    rewrite(module, (RULES[rule],))
+    if row.exact:
+        assert [torch.equal(*pair) for pair in zip(run(module), run(parse_graph(row.before)), strict=True)] == [True] * len(run(module))
+    else:
+        expected = run(parse_graph(row.before), torch.float64)
+        assert [sqnr(*pair) > 120 for pair in zip(run(module), expected, strict=True)] == [True]
+
+
+def test_every_rule_has_a_row() -> None:
+    assert set(REWRITES) == set(RULES) and len(RULES) == len(FUSIONS)
+    assert {refusal.rule for refusal in REFUSALS.values()} == set(RULES)
+
+
+def test_folded_conv_is_what_batch_norm_computes() -> None:
+    """W' = W · g and b' = β + (b − μ) · g, g = γ / sqrt(σ² + ε), by hand for one channel."""
+    values = {"c.weight": [[[2.0]]], "c.bias": [3.0], "b.running_mean": [1.0], "b.running_var": [0.25], "b.weight": [0.5], "b.bias": [7.0]}
+    module = parse_graph(
+        dedent("""
+        x: f32[1, 1, 4] = input
+        c: f32[1, 1, 4] = conv(x, @c.weight[1, 1, 1], @c.bias[1])
+        b: f32[1, 1, 4] = batch_norm(c, @b.running_mean[1], @b.running_var[1], @b.weight[1], @b.bias[1], eps=0.75)
+        output b
+        """),
+        {path: torch.tensor(value) for path, value in values.items()},
+    )
+    rewrite(module, FUSIONS)
+    # g = 0.5 / sqrt(0.25 + 0.75)
+    assert {path: value.tolist() for path, value in module.state_dict().items()} == {"c.weight": [[[1.0]]], "c.bias": [8.0]}
+
+
+def test_folded_parameters_stay_parameters_under_their_paths() -> None:
+    constants = {path: nn.Parameter(torch.rand(shape)) for path, shape in (("c.weight", (4, 3, 3, 3)), ("c.bias", (4,)))}
+    module = parse_graph(REWRITES["conv_bn"]["conv with bias"].before, constants)
+    rewrite(module, FUSIONS)
+    assert [name for name, _ in module.named_parameters()] == ["c.weight", "c.bias"]
+    assert list(module.state_dict()) == ["c.weight", "c.bias"]
+
+
+def test_origins_are_in_dataflow_order() -> None:
+    module = parse_graph(graph(X, R, CONV, BN, "s: f32[2, 4, 6, 6] = add(b, r)", "y: f32[2, 4, 6, 6] = relu(s)", "output y"))
+    assert [each.rule for each in rewrite(module, FUSIONS)] == ["conv_bn", "conv_add", "op_relu"]
+    assert print_graph(module) == graph(X, R, f"{CONV[:-1]}, residual=r, act=relu)", "output c")
+    (node,) = (node for node in module.graph.nodes if node.name == "c")
+    assert [origin.object_type for origin in origins_of(node)] == ["torch.nn.Conv2d", "torch.nn.BatchNorm1d", "torch.add", "torch.nn.ReLU"]
+
+
+# --- near misses -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A graph that a rule must leave as it is, and the reason on record at the node where its pattern ends."""
+
+    rule: str
+    graph: str
+    node: str
+    why: Why
+    detail: str
+
+
+_ACT = CONV.replace("@c.bias[4])", "@c.bias[4], act=relu)")
+_L3 = ("x: f32[2, 4, 6] = input", "l: f32[2, 4, 4] = linear(x, @l.weight[4, 6])")
+
+REFUSALS = {
+    "conv read twice before bn": Refusal(
+        "conv_bn", graph(X, CONV, BN, "s: f32[2, 4, 6, 6] = sigmoid(c)", "output (b, s)"), "b", Why.SHARED, "c is read by b, s"
+    ),
+    "conv is a result of the model too": Refusal("conv_bn", graph(X, CONV, BN, "output (b, c)"), "b", Why.SHARED, "c is read by b, output"),
+    "bn in training mode": Refusal(
+        "conv_bn",
+        graph(X, CONV, BN.replace("@b.bias[4])", "@b.bias[4], training=True)"), "output b"),
+        "b",
+        Why.TRAINING,
+        "b is in training mode; call model.eval() first",
+    ),
+    "bn of computed statistics": Refusal(
+        "conv_bn",
+        graph(X, "m: f32[4] = input", CONV, "v: f32[4] = sigmoid(m)", "b: f32[2, 4, 6, 6] = batch_norm(c, m, v)", "output b"),
+        "b",
+        Why.NOT_CONSTANT,
+        "running_mean of b is computed by m",
+    ),
+    "conv of a computed weight": Refusal(
+        "conv_bn",
+        graph(
+            X,
+            "w: f32[4, 3, 3, 3] = input",
+            "c: f32[2, 4, 6, 6] = conv(x, w, @c.bias[4])",
+            BN,
+            "output b",
+        ),
+        "b",
+        Why.NOT_CONSTANT,
+        "weight of c is computed by w",
+    ),
+    "conv with an activation before bn": Refusal(
+        "conv_bn", graph(X, _ACT, BN, "output b"), "b", Why.NOT_FUSABLE, "c already has its act fused"
+    ),
+    "conv of one image, whose channels come first": Refusal(
+        "conv_bn",
+        graph(
+            "x: f32[3, 8, 8] = input",
+            "c: f32[4, 6, 6] = conv(x, @c.weight[4, 3, 3, 3], @c.bias[4])",
+            "b: f32[4, 6, 6] = batch_norm(c, @b.running_mean[6], @b.running_var[6])",
+            "output b",
+        ),
+        "b",
+        Why.NOT_FUSABLE,
+        "c is [4, 6, 6], where dimension 1 is not its channels",
+    ),
+    "linear of three dimensions": Refusal(
+        "linear_bn",
+        graph(*_L3, "b: f32[2, 4, 4] = batch_norm(l, @b.running_mean[4], @b.running_var[4])", "output b"),
+        "b",
+        Why.NOT_FUSABLE,
+        "l is [2, 4, 4], where dimension 1 is not its channels",
+    ),
+    "linear read twice": Refusal(
+        "linear_bn",
+        graph(
+            "x: f32[5, 6] = input",
+            "l: f32[5, 4] = linear(x, @l.weight[4, 6])",
+            "b: f32[5, 4] = batch_norm(l, @b.running_mean[4], @b.running_var[4])",
+            "y: f32[5, 4] = add(b, l)",
+            "output y",
+        ),
+        "b",
+        Why.SHARED,
+        "l is read by b, y",
+    ),
+    "sum read twice before relu": Refusal(
+        "op_relu",
+        graph("x: f32[4] = input", "s: f32[4] = add(x, 1)", "y: f32[4] = relu(s)", "z: f32[4] = mul(y, s)", "output z"),
+        "y",
+        Why.SHARED,
+        "s is read by y, z",
+    ),
+    "relu after an activation": Refusal(
+        "op_relu", graph(X, _ACT, "y: f32[2, 4, 6, 6] = relu(c)", "output y"), "y", Why.NOT_FUSABLE, "c already has an activation fused"
+    ),
+    "clamp after an activation": Refusal(
+        "op_clamp",
+        graph(X, _ACT, "y: f32[2, 4, 6, 6] = clamp(c, max=6)", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "c already has an activation fused",
+    ),
+    "clamp to a computed bound": Refusal(
+        "op_clamp",
+        graph(X, "m: f32[6] = input", CONV, "y: f32[2, 4, 6, 6] = clamp(c, min=m)", "output y"),
+        "y",
+        Why.NOT_CONSTANT,
+        "min of y is m, not a number",
+    ),
+    "clamp to a tensor of the model": Refusal(
+        "op_clamp",
+        graph(X, CONV, "y: f32[2, 4, 6, 6] = clamp(c, max=@m[6])", "output y"),
+        "y",
+        Why.NOT_CONSTANT,
+        "max of y is m, not a number",
+    ),
+    "scaled sum": Refusal(
+        "conv_add",
+        graph(X, R, CONV, "y: f32[2, 4, 6, 6] = add(c, r, alpha=2)", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "alpha is 2, not 1",
+    ),
+    "residual that is broadcast": Refusal(
+        "conv_add",
+        graph(X, "r: f32[4, 1, 1] = input", CONV, "y: f32[2, 4, 6, 6] = add(c, r)", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "r has not the shape and dtype of c",
+    ),
+    "conv that is broadcast": Refusal(
+        "conv_add",
+        graph(X, "r: f32[3, 2, 4, 6, 6] = input", CONV, "y: f32[3, 2, 4, 6, 6] = add(r, c)", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "r has not the shape and dtype of c",
+    ),
+    "residual of another dtype": Refusal(
+        "conv_add",
+        graph(X, "r: f64[2, 4, 6, 6] = input", CONV, "y: f64[2, 4, 6, 6] = add(c, r)", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "r has not the shape and dtype of c",
+    ),
+    "a number for a residual": Refusal(
+        "conv_add", graph(X, CONV, "y: f32[2, 4, 6, 6] = add(c, 1)", "output y"), "y", Why.NOT_FUSABLE, "1 has not the shape and dtype of c"
+    ),
+    "a constant for a residual": Refusal(
+        "conv_add",
+        graph(X, CONV, "y: f32[2, 4, 6, 6] = add(c, @r[2, 4, 6, 6])", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "r has not the shape and dtype of c",
+    ),
+    "residual after an activation": Refusal(
+        "conv_add", graph(X, R, _ACT, "y: f32[2, 4, 6, 6] = add(c, r)", "output y"), "y", Why.NOT_FUSABLE, "c already has its act fused"
+    ),
+    "a conv added to itself": Refusal(
+        "conv_add", graph(X, CONV, "y: f32[2, 4, 6, 6] = add(c, c)", "output y"), "y", Why.SHARED, "c is read by y, y"
+    ),
+    "conv is read behind the sum": Refusal(
+        "conv_add",
+        graph(X, R, CONV, "y: f32[2, 4, 6, 6] = add(c, r)", "z: f32[2, 4, 6, 6] = mul(y, c)", "output z"),
+        "y",
+        Why.SHARED,
+        "c is read by y, z",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS.values(), ids=REFUSALS)
+def test_refuses(case: Refusal) -> None:
+    module = parse_graph(case.graph)
+    assert rewrite(module, (RULES[case.rule],)) == []
+    assert print_graph(module) == case.graph
+    assert _refusals(module) == {case.node: ((case.rule, Reason(case.why, case.node, case.detail)),)}
+
+
+def _refusals(module: FxqModule) -> dict[str, Any]:
+    return {node.name: refusals_of(node) for node in module.graph.nodes if refusals_of(node)}
+
+
+@dataclass(frozen=True)
+class _Resolution:
+    qconfig: Any
+    rule: str
+    explicit: bool
+
+
+SWITCHED_OFF = {
+    "op_relu": graph(X, CONV, "y: f32[2, 4, 6, 6] = relu(c)", "output y"),
+    "op_clamp": graph(X, CONV, "y: f32[2, 4, 6, 6] = clamp(c, max=6)", "output y"),
+    "conv_add": graph(X, R, CONV, "y: f32[2, 4, 6, 6] = add(c, r)", "output y"),
+}
+
+
+def _resolved(rule: str, resolution: _Resolution) -> tuple[FxqModule, list[Any]]:
+    module = parse_graph(SWITCHED_OFF[rule])
+    set_resolution(next(node for node in module.graph.nodes if node.name == "y"), resolution)
+    return module, rewrite(module, (RULES[rule],))
+
+
+@pytest.mark.parametrize("rule", SWITCHED_OFF)
+def test_refuses_what_the_mapping_keeps_float(rule: str) -> None:
+    module, applied = _resolved(rule, _Resolution(None, "module name 'y' → None", True))
+    assert applied == [] and print_graph(module) == SWITCHED_OFF[rule]
+    assert _refusals(module) == {"y": ((rule, Reason(Why.SWITCHED_OFF, "y", "y is kept float by module name 'y' → None")),)}
+
+
+@pytest.mark.parametrize("rule", SWITCHED_OFF)
+@pytest.mark.parametrize("resolution", [_Resolution(object(), "global", True), _Resolution(None, "", False)], ids=["int8", "not spoken of"])
+def test_fuses_what_the_mapping_does_not_keep_float(rule: str, resolution: _Resolution) -> None:
+    module, applied = _resolved(rule, resolution)
+    assert [each.rule for each in applied] == [rule]
+    assert _refusals(module) == {}
+
+
+def test_values_of_act() -> None:
+    module = parse_graph(SWITCHED_OFF["op_relu"])
+    rewrite(module, FUSIONS)
+    (node,) = (node for node in module.graph.nodes if node.name == "c")
+    assert node.kwargs["act"] == RELU == ("clamp", 0.0, float("inf"))
+
+
+# --- spellings -------------------------------------------------------------------------------------------------------------
+
+CONVS = {
+    "module": lambda m, x: m.conv(x),
+    "functional": lambda m, x: F.conv2d(x, m.conv.weight, m.conv.bias, padding=1),
+    "torch": lambda m, x: torch.conv2d(x, weight=m.conv.weight, bias=m.conv.bias, padding=(1, 1)),
+}
+BNS = {
+    "module": lambda m, x: m.bn(x),
+    "functional": lambda m, x: F.batch_norm(x, m.bn.running_mean, m.bn.running_var, m.bn.weight, m.bn.bias),
+}
+ADDS = {
+    "operator": lambda m, x, r: x + r,
+    "reversed": lambda m, x, r: r + x,
+    "torch": lambda m, x, r: torch.add(x, r),
+    "keyword": lambda m, x, r: torch.add(input=r, other=x, alpha=1),
+    "method": lambda m, x, r: x.add(r),
+    "in place": lambda m, x, r: x.add_(r),
+}
+RELUS = {
+    "module": lambda m, x: m.relu(x),
+    "module in place": lambda m, x: m.relu_(x),
+    "functional": lambda m, x: F.relu(x),
+    "functional in place": lambda m, x: F.relu(x, inplace=True),
+    "torch": lambda m, x: torch.relu(x),
+    "method": lambda m, x: x.relu(),
+    "method in place": lambda m, x: x.relu_(),
+    "clamp": lambda m, x: torch.clamp(x, min=0),
+    "clamp_min": lambda m, x: x.clamp_min_(0.0),
+}
+
+
+class _Written(nn.Module):
+    def __init__(self, conv: str, bn: str, add: str, relu: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.bn = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.relu, self.relu_ = nn.ReLU(), nn.ReLU(inplace=True)
+        self.written = (CONVS[conv], BNS[bn], ADDS[add], RELUS[relu])
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, bn, add, relu = self.written
+        result: Tensor = relu(self, add(self, bn(self, conv(self, x)), x))
+        return result
+
+
+_ONE_OF_EACH = [
+    *((conv, bn, "operator", "module") for conv in CONVS for bn in BNS),
+    *(("module", "module", add, "functional") for add in ADDS),
+    *(("functional", "module", "in place", relu) for relu in RELUS),
+]
+
+
+@pytest.mark.parametrize(("conv", "bn", "add", "relu"), _ONE_OF_EACH)
+def test_every_spelling_ends_in_the_same_graph(conv: str, bn: str, add: str, relu: str) -> None:
+    model = _Written(conv, bn, add, relu).eval()
+    x = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(1))
+    fused = fuse_fx(model, x)
+    # a node is called after the way it was written
+    assert print_graph(fused).replace("conv2d", "conv") == graph(
+        "x: f32[2, 3, 5, 5] = input",
+        "conv: f32[2, 3, 5, 5] = conv(x, @conv.weight[3, 3, 3, 3], @conv.bias[3], padding=(1, 1), residual=x, act=relu)",
+        "output conv",
+    )
+    assert sqnr(fused(x), model.double()(x.double())) > 120
