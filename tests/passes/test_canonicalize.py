@@ -1,0 +1,199 @@
+"""Every spelling of an op → one call of its canonical function. Row by row: tests/graph/test_ops.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from fxq.errors import StageError
+from fxq.graph.annotation import origins_of
+from fxq.graph.text import print_graph
+from fxq.passes import FUSE, Context, run_pipeline
+from fxq.passes.canonicalize import canonicalize
+from fxq.passes.trace import trace
+from tests.passes.cases import EVERYTHING, X86, ramp, residual, text, up_to
+
+CONTEXT = Context(X86, EVERYTHING)
+
+
+def canonical(model: nn.Module, *inputs: Tensor) -> str:
+    return print_graph(up_to("canonicalize", trace(model.eval(), inputs)))
+
+
+def test_a_network() -> None:
+    module = up_to("canonicalize", trace(residual(), torch.zeros(2, 3, 8, 8)))
+    assert print_graph(module) == text("""
+        x: f32[2, 3, 8, 8] = input
+        stem_conv: f32[2, 4, 8, 8] = conv(x, @stem.conv.weight[4, 3, 3, 3], padding=(1, 1))
+        stem_bn: f32[2, 4, 8, 8] = batch_norm(stem_conv, @stem.bn.running_mean[4], @stem.bn.running_var[4], @stem.bn.weight[4], @stem.bn.bias[4])
+        stem_relu: f32[2, 4, 8, 8] = relu(stem_bn)
+        body_0_conv: f32[2, 4, 8, 8] = conv(stem_relu, @body.0.conv.weight[4, 4, 3, 3], padding=(1, 1))
+        body_0_bn: f32[2, 4, 8, 8] = batch_norm(body_0_conv, @body.0.bn.running_mean[4], @body.0.bn.running_var[4], @body.0.bn.weight[4], @body.0.bn.bias[4])
+        body_0_relu: f32[2, 4, 8, 8] = relu(body_0_bn)
+        body_1: f32[2, 4, 8, 8] = conv(body_0_relu, @body.1.weight[4, 4, 1, 1], @body.1.bias[4])
+        add: f32[2, 4, 8, 8] = add(body_1, stem_relu)
+        relu: f32[2, 4, 8, 8] = relu(add)
+        pool: f32[2, 4, 1, 1] = adaptive_avg_pool(relu, output_size=(1, 1))
+        flatten: f32[2, 4] = flatten(pool, start_dim=1)
+        fc: f32[2, 5] = linear(flatten, @fc.weight[5, 4], @fc.bias[5])
+        output fc
+    """)  # noqa: E501
+    assert set(module.state_dict()) == set(residual().state_dict())
+
+
+def test_values_are_preserved() -> None:
+    x = ramp(2, 3, 8, 8)
+    assert torch.equal(up_to("canonicalize", trace(residual(), x))(x), residual()(x))
+
+
+def test_a_second_run_changes_nothing() -> None:
+    module = up_to("canonicalize", trace(residual(), torch.zeros(2, 3, 8, 8)))
+    before = print_graph(module)
+    assert canonicalize(module, CONTEXT) == 0
+    assert print_graph(module) == before
+
+
+def test_names_and_origins_stay() -> None:
+    module = trace(residual(), torch.zeros(2, 3, 8, 8))
+    before = {node.name: origins_of(node) for node in module.graph.nodes}
+    canonicalize(module, CONTEXT)
+    after = {node.name: origins_of(node) for node in module.graph.nodes if node.op != "get_attr"}
+    assert after == before
+
+
+class Functional(nn.Module):
+    """A conv whose weights are the model's own, and forms that no row covers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 2, 1, 1))
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv2d(input=x, weight=self.weight, stride=2)
+        values, _ = self.pool(y)
+        return values.view(torch.int32)
+
+
+def test_what_no_row_covers_stays_as_it_was_traced() -> None:
+    assert canonical(Functional(), torch.ones(1, 2, 4, 4)) == text("""
+        x: f32[1, 2, 4, 4] = input
+        conv2d: f32[1, 4, 2, 2] = conv(x, @weight[4, 2, 1, 1], stride=(2, 2))
+        pool: (f32[1, 4, 1, 1], i64[1, 4, 1, 1]) = MaxPool2d[pool](conv2d)
+        getitem: f32[1, 4, 1, 1] = call _operator.getitem(pool, 0)
+        getitem_1: i64[1, 4, 1, 1] = call _operator.getitem(pool, 1)
+        view: i32[1, 4, 1, 1] = method view(getitem, torch.int32)
+        output view
+    """)
+
+
+# --- in place --------------------------------------------------------------------------------------------------------------
+
+
+class Later(nn.Module):
+    """What reads a value after it was changed in place reads the new one."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = x * x
+        before = y + 1
+        y.relu_()
+        return before, y + 2
+
+
+def test_readers_of_a_changed_value_read_the_new_one() -> None:
+    assert canonical(Later(), ramp(3)) == text("""
+        x: f32[3] = input
+        mul: f32[3] = mul(x, x)
+        add: f32[3] = add(mul, 1)
+        relu_: f32[3] = relu(mul)
+        add_1: f32[3] = add(relu_, 2)
+        output (add, add_1)
+    """)
+
+
+class ThroughView(nn.Module):
+    """A change that is seen through a view made before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x - 1.0
+        row = y[0]
+        y.relu_()
+        return row + y
+
+
+def test_a_change_that_a_view_shows_stays_in_place() -> None:
+    x = ramp(2, 2)
+    assert canonical(ThroughView(), x) == text("""
+        x: f32[2, 2] = input
+        sub: f32[2, 2] = sub(x, 1.0)
+        getitem: f32[2] = getitem(sub, index=0)
+        relu_: f32[2, 2] = method relu_(sub)
+        add: f32[2, 2] = add(getitem, sub)
+        output add
+    """)
+    assert torch.equal(up_to("canonicalize", trace(ThroughView(), x))(x), ThroughView()(x))
+
+
+class InPlaceModule(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.Hardtanh(-1, 1, inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + x
+        self.act(y)
+        return y
+
+
+def test_a_module_that_writes_into_its_input() -> None:
+    assert canonical(InPlaceModule(), ramp(2)) == text("""
+        x: f32[2] = input
+        add: f32[2] = add(x, x)
+        act: f32[2] = clamp(add, min=-1.0, max=1.0)
+        output act
+    """)
+
+
+# --- tensors of the model --------------------------------------------------------------------------------------------------
+
+
+def test_a_parametrized_weight_has_the_value_of_now() -> None:
+    conv = parametrizations.weight_norm(nn.Conv2d(2, 3, 1))
+    x = ramp(1, 2, 2, 2)
+    module = up_to("canonicalize", trace(nn.Sequential(conv), x))
+    assert torch.equal(module(x), conv(x))
+    assert print_graph(module) == text("""
+        input_1: f32[1, 2, 2, 2] = input
+        _0: f32[1, 3, 2, 2] = conv(input_1, @0.weight_1[3, 2, 1, 1], @0.bias[3])
+        output _0
+    """)
+
+
+class Sub(nn.Linear):
+    """Its forward is Linear's."""
+
+
+class Other(nn.Linear):
+    """Its forward is not Linear's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) * 2
+
+
+def test_a_subclass_is_its_base_where_it_inherits_forward() -> None:
+    assert (
+        canonical(nn.Sequential(Sub(2, 2)), ramp(1, 2)).splitlines()[1]
+        == "linear: f32[1, 2] = linear(input_1, @0.weight[2, 2], @0.bias[2])"
+    )
+    x = ramp(1, 2)
+    model = nn.Sequential(Other(2, 2))
+    assert torch.equal(up_to("canonicalize", trace(model, x))(x), model(x))
+
+
+def test_only_a_traced_model_is_taken() -> None:
+    module = up_to("fuse", trace(residual(), torch.zeros(2, 3, 8, 8)))
+    with pytest.raises(StageError, match="canonicalize\n  expected: a model at stage TRACED\n  found:    stage FUSED"):
+        run_pipeline(module, FUSE, CONTEXT)

@@ -1,0 +1,118 @@
+"""Which values share qparams."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fxq.api import get_default_qconfig_mapping
+from fxq.graph.qtypes import QuantSpec
+from fxq.graph.text import print_graph
+from fxq.observers import MinMaxObserver, PerChannelMinMaxObserver
+from fxq.passes import Context
+from fxq.passes.share_qparams import fixed_qparams, share_qparams
+from fxq.qconfig_mapping import QConfig, QConfigMapping
+from tests.passes.cases import EVERYTHING, X86, groups, parsed, ramp, up_to
+
+CONV = "conv(x, @c.weight[2, 2, 1, 1], @c.bias[2])"
+INPUT = "x: f32[1, 2, 4, 4] = input"
+
+
+def shared(lines: str, mapping: QConfigMapping = EVERYTHING, profile: str = "x86") -> list[set[str]]:
+    return groups(up_to("share_qparams", parsed(lines), mapping, profile))
+
+
+CASES = {
+    "an op with qparams of its own": (f"{INPUT}\nc = {CONV}\ns = silu(c)\noutput s", [{"x"}, {"c"}, {"s"}]),
+    "max_pool keeps them": (f"{INPUT}\nc = {CONV}\np = max_pool(c, kernel_size=(2, 2))\noutput p", [{"x"}, {"c", "p"}]),
+    "average pooling does not": (
+        f"{INPUT}\nc = {CONV}\np = avg_pool(c, kernel_size=(2, 2))\nd = silu(p)\noutput d",
+        [{"x"}, {"c"}, {"p"}, {"d"}],
+    ),
+    "cat and all it is made of": (
+        f"{INPUT}\nc = {CONV}\ns = silu(c)\nj = cat((c, s), dim=1)\noutput j",
+        [{"x"}, {"c", "s", "j"}],
+    ),
+    "cat of the same value twice": (f"{INPUT}\nc = {CONV}\nj = cat((c, c), dim=1)\noutput j", [{"x"}, {"c", "j"}]),
+    "cat of a conv and a sigmoid, which is requantized": (
+        f"{INPUT}\nc = {CONV}\ns = sigmoid(c)\nj = cat((c, s), dim=1)\noutput j",
+        [{"x"}, {"c", "j"}, {"s"}],
+    ),
+    "cat of sigmoids keeps the fixed ones": (
+        f"{INPUT}\ns = sigmoid(x)\nt = hardsigmoid(x)\nj = cat((s, t), dim=1)\noutput j",
+        [{"x"}, {"s", "t", "j"}],
+    ),
+    "sigmoid and tanh have different ones, and cat its own": (
+        f"{INPUT}\ns = sigmoid(x)\nt = tanh(x)\nj = cat((s, t), dim=1)\noutput j",
+        [{"x"}, {"s"}, {"t"}, {"j"}],
+    ),
+    "nested cats": (
+        f"{INPUT}\na = {CONV}\nb = silu(a)\nd = silu(b)\nj = cat((a, b), dim=1)\nk = cat((j, d), dim=1)\noutput k",
+        [{"x"}, {"a", "b", "j", "d", "k"}],
+    ),
+    "movement between int8 ops": (
+        f"{INPUT}\nc = {CONV}\nf = flatten(c, start_dim=1)\nl = linear(f, @l.weight[3, 32])\noutput l",
+        [{"x"}, {"c", "f"}],
+    ),
+    "the sum of a conv and its input": (f"{INPUT}\nc = {CONV}\na = add(c, x)\nb = silu(a)\noutput b", [{"x"}, {"c"}, {"b"}]),
+    "both operands of a sum have their own": (
+        f"{INPUT}\ns = silu(x)\nt = gelu(x)\na = mul(s, t)\nb = silu(a)\noutput b",
+        [{"x"}, {"s"}, {"t"}, {"a"}, {"b"}],
+    ),
+    "x + x": (f"{INPUT}\na = add(x, x)\noutput a", [{"x"}, {"a"}]),
+    "an input that is pooled first": (
+        f"{INPUT}\np = max_pool(x, kernel_size=(2, 2))\nc = {CONV.replace('x', 'p')}\noutput c",
+        [{"x", "p"}],
+    ),
+    "nothing where all is float": (f"{INPUT}\ns = softmax(x, dim=1)\noutput s", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "expected"), CASES.values(), ids=CASES)
+def test_groups(lines: str, expected: list[set[str]]) -> None:
+    assert shared(lines) == expected
+
+
+def test_a_second_run_changes_nothing_and_the_graph_stays() -> None:
+    lines, expected = CASES["nested cats"]
+    module = up_to("annotate", parsed(lines))
+    before = print_graph(module)
+    assert share_qparams(module, Context(X86)) == len(expected)
+    assert (groups(module), print_graph(module)) == (expected, before)
+    assert share_qparams(module, Context(X86)) == len(expected)
+    assert groups(module) == expected
+
+
+def test_values_are_preserved() -> None:
+    lines, _ = CASES["nested cats"]
+    x = ramp(1, 2, 4, 4)
+    assert torch.equal(up_to("share_qparams", parsed(lines))(x), parsed(lines)(x))
+
+
+def spec_mapping(spec: QuantSpec) -> QConfigMapping:
+    return QConfigMapping().set_global(QConfig(activation=MinMaxObserver.with_args(spec=spec), weight=PerChannelMinMaxObserver))
+
+
+@pytest.mark.parametrize("profile", ["x86", "qnnpack"])
+def test_sigmoid_is_fixed_with_each_profiles_default(profile: str) -> None:
+    module = up_to("share_qparams", parsed(f"{INPUT}\ns = sigmoid(x)\noutput s"), get_default_qconfig_mapping(profile), profile)
+    (node,) = (node for node in module.graph.nodes if node.name == "s")
+    found = fixed_qparams(node)
+    assert found is not None
+    assert (float(found.scale), int(found.zero_point)) == (1 / 256, 0)
+
+
+@pytest.mark.parametrize("spec", [QuantSpec("int8", -127, 127, symmetric=True), QuantSpec("uint8", 0, 127)], ids=str)
+def test_sigmoid_is_observed_with_other_integers(spec: QuantSpec) -> None:
+    module = up_to("share_qparams", parsed(f"{INPUT}\ns = sigmoid(x)\noutput s"), spec_mapping(spec), "qnnpack")
+    (node,) = (node for node in module.graph.nodes if node.name == "s")
+    assert fixed_qparams(node) is None
+
+
+def test_values_of_different_specs_do_not_share() -> None:
+    lines = f"{INPUT}\na = {CONV}\nb = conv(a, @b.weight[2, 2, 1, 1])\nj = cat((a, b), dim=1)\noutput j"
+    signed = QConfig(
+        activation=MinMaxObserver.with_args(spec=QuantSpec("int8", -127, 127, symmetric=True)), weight=PerChannelMinMaxObserver
+    )
+    mapping = QConfigMapping().set_global(EVERYTHING.global_rule.qconfig).set_module_name("b", signed)  # type: ignore[union-attr]
+    assert shared(lines, mapping, "qnnpack") == [{"x"}, {"a", "j"}, {"b"}]
