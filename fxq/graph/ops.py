@@ -30,6 +30,13 @@ def _pads_with_a_value(operands: Operands) -> str:
     return f"its border is {operands['value']}, and the range of its input need not contain that" if operands["value"] else ""
 
 
+def _clamps_away_from_0(operands: Operands) -> str:
+    """Qparams stay only if the bounds are in the input's range, or beyond it on both sides: every range contains 0."""
+    low, high = operands["min"], operands["max"]
+    excluded = (isinstance(low, int | float) and low > 0) or (isinstance(high, int | float) and high < 0)
+    return f"its bounds, {low} and {high}, leave 0 out, and the range of its input need not reach that far" if excluded else ""
+
+
 def _drops(operands: Operands) -> str:
     return "it is in training mode; call model.eval() first" if operands["training"] else ""
 
@@ -60,7 +67,7 @@ OPS = (
         *spelled(torch.clamp_max, "clamp_max", read=read.clamp_max), *in_place(torch.clamp_max_, "clamp_max_", read=read.clamp_max),
         *spelled(nn.ReLU6, nn.Hardtanh, read=read.hardtanh_module),
         *spelled(F.relu6, read=read.relu6), *spelled(F.hardtanh, read=read.hardtanh), *in_place(F.hardtanh_, read=read.hardtanh),
-    )),
+    ), objection=_clamps_away_from_0),
     OpDef("leaky_relu", functional.leaky_relu, TABLE, (*spelled(nn.LeakyReLU, F.leaky_relu), *in_place(F.leaky_relu_))),
     OpDef("elu", functional.elu, TABLE, (*spelled(nn.ELU, F.elu), *in_place(F.elu_))),
     OpDef("sigmoid", functional.sigmoid, FIXED, (

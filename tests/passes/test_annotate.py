@@ -243,6 +243,15 @@ def test_border_that_is_not_zero() -> None:
     assert decided(lines.replace(", value=3.0", ""))["p"] == "int8"
 
 
+def test_clamp_to_bounds_that_the_input_need_not_reach() -> None:
+    lines = f"{INPUT}\nk = clamp(x, BOUNDS)\nc = {CONV.replace('x', 'k')}\noutput c"
+    reason = "leave 0 out, and the range of its input need not reach that far"
+    assert decided(lines.replace("BOUNDS", "min=0.5"))["k"] == f"operand: its bounds, 0.5 and None, {reason}"
+    assert decided(lines.replace("BOUNDS", "min=-3, max=-1"))["k"] == f"operand: its bounds, -3 and -1, {reason}"
+    assert decided(lines.replace("BOUNDS", "min=-0.5, max=0.5"))["k"] == "int8"
+    assert decided(lines.replace("BOUNDS", "min=0, max=6"))["k"] == "int8"
+
+
 def test_movement_between_float_ops() -> None:
     assert decided(f"{INPUT}\nf = flatten(x)\noutput f")["f"] == MOVES_BESIDE_FLOAT
 
