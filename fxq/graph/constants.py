@@ -119,13 +119,12 @@ def replace_constant(node: Node, value: Tensor) -> Node:
 
 
 def remove_unread(module: FxqModule) -> None:
-    """Removes constants and canonical ops that nobody reads, and the tensors and submodules that are left behind.
+    """Removes constants and canonical ops that nobody reads, and the submodules that are left behind.
 
-    What fxq does not know may have effects, and stays.
+    What fxq does not know may have effects, and stays. The caller recompiles the module.
     """
     module.graph.eliminate_dead_code(is_impure_node=lambda node: node.op != "get_attr" and call_of(node) is None)
     module.delete_all_unused_submodules()
-    module.recompile()
 
 
 def remove_unread_tensors(module: FxqModule) -> None:

@@ -66,9 +66,9 @@ def run_pipeline(module: FxqModule, steps: Pipeline, context: Context) -> FxqMod
     for step in steps:
         changes = step.run(module, context)
         module.stage = step.gives
-        module.recompile()
         verify(module, step.gives, step.name)
         _dump(module, step, changes)
+    module.recompile()  # once: the passes read the graph, and generating its code takes as long as most of them
     return module
 
 
