@@ -198,7 +198,8 @@ def _tensors(value: Any) -> list[Tensor]:
 
 def sqnr(found: Tensor, expected: Tensor) -> float:
     """Signal-to-noise ratio in dB."""
-    noise = (found.double() - expected).square().sum()
+    expected = expected.detach()
+    noise = (found.detach().double() - expected).square().sum()
     return float(10 * torch.log10(expected.square().sum() / noise))
 
 
