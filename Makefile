@@ -1,7 +1,7 @@
 # Everything a person or a CI machine runs. Each target makes the environment it needs, once.
 #
-# torch comes from wherever pip is told to look; for the CPU build from PyTorch's own index:
-#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test
+# torch comes from wherever pip is told to look, by its configuration or by PIP_INDEX_URL and PIP_EXTRA_INDEX_URL. The build
+# for CPUs alone, which PyTorch has in an index of its own, is all that is needed, and smaller.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -18,7 +18,7 @@ help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: $(VENV)/.extra-demo ## train two small networks and show what fxq does with them
-	$(BIN)/python -m fxq.demo
+	$(BIN)/fxq demo
 
 test: $(VENV)/.extra-test $(VENV)/.torchvision ## all tests; PYTEST_ARGS="-k name" for some
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
@@ -39,7 +39,7 @@ format: $(VENV)/.extra-lint ## sort imports and format
 	$(BIN)/ruff format $(CODE)
 
 clean: ## remove the environment and all caches
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist fxq-demo *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
