@@ -92,7 +92,7 @@ def _cells(stage: Stage, row: Row) -> tuple[Text, ...]:
     runs_as = (Text(_runs_as(stage, row), style=_STYLES.get(row.kind, "")),) if stage >= Stage.ANNOTATED else ()
     return (
         Text(elide(_layer(row), _PATH_LENGTH)),
-        Text("" if row.type == row.kind.value else row.type),
+        Text("" if runs_as and row.type == row.kind.value else row.type),
         *runs_as,
         Text(", ".join(_type_of(call) for call in row.fused)),
         Text(macs),

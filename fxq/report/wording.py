@@ -58,7 +58,7 @@ def format_share(share: float) -> str:
         return f"{share * 100:.0f} %"
     if share < 0.0005:
         return "<0.1 %"
-    return ">99.9 %" if share > 0.9995 else f"{share * 100:.1f} %"
+    return ">99.9 %" if share >= 0.9995 else f"{share * 100:.1f} %"
 
 
 def format_qparams(scale: float, zero_point: int) -> str:

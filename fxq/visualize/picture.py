@@ -90,7 +90,7 @@ def _lines(node: Node, kind: Kind) -> tuple[str, str, str]:
         return kind.value, "", ""
     name = origin.module if origin is not None and origin.object_type == origin.module_type else node.name
     calls = " + ".join(short_type(call.object_type) for call in origins_of(node))
-    return name, f"{kind.value}: {calls}" if calls else kind.value, format_type(type_of(node))
+    return name, kind.value if calls in ("", kind.value) else f"{kind.value}: {calls}", format_type(type_of(node))
 
 
 def _arrows_to(node: Node) -> Iterator[Arrow]:
