@@ -24,6 +24,7 @@ def canonicalize(module: FxqModule, context: Context) -> int:
     seen through a view.
     """
     calls = {node: call for node in module.graph.nodes if (call := _recognise(module, node)) is not None}
+    _fix_parametrized(module, calls)
     for node in _functionalize(module, calls):
         del calls[node]
     for node in calls:
@@ -43,6 +44,29 @@ def _recognise(module: FxqModule, node: Node) -> Call | None:
     of_tensors = all(tensor_type(operand) is not None for operand in call.activations.values())
     makes_tensor = tensor_type(node) is not None
     return call if of_tensors and (makes_tensor or call.op.policy is Policy.METADATA) else None
+
+
+def _fix_parametrized(module: FxqModule, calls: Iterable[Node]) -> None:
+    """A called module whose weight is computed when it is read → a plain module with the values of now.
+
+    Not by torch's remove_parametrizations: it changes the class, which the user's model shares.
+    """
+    for path in dict.fromkeys(str(node.target) for node in calls if node.op == "call_module"):
+        called = module.get_submodule(path)
+        if is_parametrized(called):
+            put_module(module, path, _without_parametrizations(called))
+
+
+def _without_parametrizations(called: nn.Module) -> nn.Module:
+    original = type(called).__bases__[0]
+    plain = original.__new__(original)
+    nn.Module.__init__(plain)
+    ours = vars(plain)
+    plain.__dict__ = {**{name: value for name, value in vars(called).items() if name not in ours}, **ours, "training": called.training}
+    tensors = {**called._parameters, **called._buffers, **{name: getattr(called, name) for name in called.parametrizations}}
+    for name, value in tensors.items():
+        plain.register_parameter(name, None if value is None else nn.Parameter(value.detach().clone(), value.is_floating_point()))
+    return plain
 
 
 def _functionalize(module: FxqModule, calls: dict[Node, Call]) -> list[Node]:

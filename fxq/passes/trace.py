@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import linecache
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.fx import Node, Tracer
+from torch.fx import Graph, Node, Tracer
 
 from fxq.errors import CaptureError, StageError
 from fxq.graph.annotation import Origin, set_origins
@@ -27,6 +28,8 @@ _REMEDIES = (
     "write it without Python control flow on tensor values (torch.where, module attributes instead of tensor tests), "
     "or wrap the function with torch.fx.wrap, or quantize the traceable submodules one by one"
 )
+# types of arguments that forward branches on
+_SWITCHES = (type(None), bool, str)
 # frames of these files are torch's and ours, not the user's
 _NOT_USER_CODE = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
 
@@ -34,7 +37,8 @@ _NOT_USER_CODE = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).pa
 def trace(model: nn.Module, example_inputs: Any) -> FxqModule:
     """Traces a copy of the model; every value's shape and dtype come from running it on the example inputs.
 
-    Modules of torch.nn are leaves, except containers.
+    Modules of torch.nn are leaves, except containers. Arguments of forward that are None, a bool or a string, given or by
+    default, are constants of the graph: it checks at run time that they are what they were.
 
     Args:
         model: left as it is.
@@ -54,9 +58,11 @@ def trace(model: nn.Module, example_inputs: Any) -> FxqModule:
     duplicate = copy.deepcopy(model)
     tracer = OriginTracer()
     try:
-        graph = tracer.trace(duplicate)
+        constants = _constant_arguments(model, args, kwargs)
+        graph = tracer.trace(duplicate, concrete_args=constants or None)
     except Exception as error:
         raise _untraceable(tracer, model, error) from error
+    _restore_names(graph, constants)
     module = FxqModule(duplicate, graph, type(model).__name__)
     infer_types(module, args, kwargs)
     return module
@@ -76,6 +82,22 @@ def split_inputs(example_inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any
         found=type(example_inputs).__name__,
         remedy="pass example_inputs=(torch.randn(1, 3, 224, 224),), with the shapes that the model takes",
     )
+
+
+def _constant_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of forward that the trace holds for one value of: what control flow usually asks for."""
+    parameters = inspect.signature(model.forward).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    values = {**defaults, **dict(zip(parameters, args, strict=False)), **kwargs}
+    return {name: value for name, value in values.items() if name in parameters and isinstance(value, _SWITCHES)}
+
+
+def _restore_names(graph: Graph, constants: Mapping[str, Any]) -> None:
+    """torch.fx numbers the parameters that it makes constant; callers know them by their own names."""
+    for node in graph.find_nodes(op="placeholder"):
+        name, _, number = str(node.target).rpartition("_")
+        if name in constants and number.isdigit():
+            node.target = name
 
 
 class OriginTracer(Tracer):

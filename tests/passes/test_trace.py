@@ -274,3 +274,37 @@ def test_a_tuple_has_the_types_of_its_items() -> None:
         getitem: f32[3] = call _operator.getitem(sort, 0)
         output getitem
     """)
+
+
+class Switched(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None, double: bool = False, shift: float = 1.0) -> torch.Tensor:
+        y = self.linear(x) + shift
+        if mask is not None:
+            y = y * mask
+        return y * 2 if double else y
+
+
+X, MASK = torch.randn(2, 4), torch.rand(2, 4)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [(X,), (X, None), (X, MASK), (X, None, True), {"x": X, "double": True}, {"x": X, "mask": MASK, "shift": 3.0}],
+    ids=["defaults", "None given", "mask", "positional switch", "keyword switch", "keywords"],
+)
+def test_control_flow_is_traced_for_the_arguments_that_are_given(inputs: Any) -> None:
+    model = Switched().eval()
+    args, kwargs = split_inputs(inputs)
+    assert torch.equal(trace(model, inputs)(*args, **kwargs), model(*args, **kwargs))
+
+
+def test_another_value_of_a_constant_argument_is_an_error() -> None:
+    traced = trace(Switched().eval(), (X,))
+    with pytest.raises(AssertionError, match="mask has been specialized"):
+        traced(X, mask=MASK)
+    with pytest.raises(AssertionError, match="double has been specialized"):
+        traced(X, double=True)
