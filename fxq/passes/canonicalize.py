@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
+from torch import nn
 from torch.fx import Node
+from torch.nn.utils.parametrize import is_parametrized
 
 from fxq.graph.annotation import tensor_type
-from fxq.graph.constants import insert_constant, owner_of, read_constant, tensor_at
+from fxq.graph.constants import insert_constant, owner_of, put_module, read_constant, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import recognise, write_call
@@ -58,14 +61,11 @@ def _fix_parametrized(module: FxqModule, calls: Iterable[Node]) -> None:
 
 
 def _without_parametrizations(called: nn.Module) -> nn.Module:
-    original = type(called).__bases__[0]
-    plain = original.__new__(original)
-    nn.Module.__init__(plain)
-    ours = vars(plain)
-    plain.__dict__ = {**{name: value for name, value in vars(called).items() if name not in ours}, **ours, "training": called.training}
-    tensors = {**called._parameters, **called._buffers, **{name: getattr(called, name) for name in called.parametrizations}}
-    for name, value in tensors.items():
-        plain.register_parameter(name, None if value is None else nn.Parameter(value.detach().clone(), value.is_floating_point()))
+    """The module as one of its original type; what torch hooks onto it for the parametrizations' sake goes too."""
+    values = {name: nn.Parameter(getattr(called, name).detach().clone()) for name in cast(nn.ModuleDict, called.parametrizations)}
+    no_hooks = {name: value for name, value in vars(nn.Module()).items() if "hook" in name}
+    plain: nn.Module = object.__new__(type(called).__bases__[0])
+    vars(plain).update({**vars(called), **no_hooks, "_modules": {}, "_parameters": {**values, **called._parameters}})
     return plain
 
 
@@ -109,6 +109,6 @@ def _operand(module: FxqModule, node: Node, value: Any) -> Any:
     path = f"{node.target}.{value.name}"
     owner = owner_of(module, path)
     if value.name not in owner._parameters and value.name not in owner._buffers:
-        # computed when it is read (a parametrized weight): the value that it has now
+        # computed when it is read: the value that it has now
         return insert_constant(node, path, tensor_at(module, path).detach().clone())
     return read_constant(node, path)

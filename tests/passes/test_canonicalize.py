@@ -167,7 +167,7 @@ def test_a_parametrized_weight_has_the_value_of_now() -> None:
     assert torch.equal(module(x), conv(x))
     assert print_graph(module) == text("""
         input_1: f32[1, 2, 2, 2] = input
-        _0: f32[1, 3, 2, 2] = conv(input_1, @0.weight_1[3, 2, 1, 1], @0.bias[3])
+        _0: f32[1, 3, 2, 2] = conv(input_1, @0.weight[3, 2, 1, 1], @0.bias[3])
         output _0
     """)
 
