@@ -12,6 +12,7 @@ from typing import Any
 from torch.fx import Node
 
 from fxq.graph.qtypes import QParams
+from fxq.graph.reasons import Reason
 
 
 class Policy(Enum):
@@ -90,7 +91,7 @@ class OpDef:
         policy: what quantization does with it.
         spellings: every way to write it.
         fixed: output qparams of a FIXED op.
-        objection: operands → why this call has no integer form; "" where it has one.
+        objection: (node name, operands) → why this very call has no integer form, or None.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.
     """
@@ -100,7 +101,7 @@ class OpDef:
     policy: Policy
     spellings: tuple[Spelling, ...] = field(default=(), repr=False)
     fixed: QParams | None = None
-    objection: Callable[[Operands], str] = lambda operands: ""
+    objection: Callable[[str, Operands], Reason | None] = lambda node, operands: None
     float_output: bool = False
 
     @cached_property

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx import Node
 
-from fxq.graph import functional
+from fxq.graph import functional, objections
 from fxq.graph import spellings as read
-from fxq.graph.opdef import Call, OpDef, Operands, Policy, Spelling
+from fxq.graph.opdef import Call, OpDef, Policy, Spelling
 from fxq.graph.qtypes import QParams
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.spellings import in_place, spelled
@@ -23,22 +23,6 @@ OWN, TABLE, FIXED, SHARES, MOVES, METADATA, FLOAT = Policy
 
 _UNIT = QParams.per_tensor(1 / 256, 0)  # [0, 1)
 _SIGNED_UNIT = QParams.per_tensor(1 / 128, 128)  # [−1, 1)
-
-
-def _pads_with_a_value(operands: Operands) -> str:
-    """Qparams stay only if the border is a value that every range contains."""
-    return f"its border is {operands['value']}, and the range of its input need not contain that" if operands["value"] else ""
-
-
-def _clamps_away_from_0(operands: Operands) -> str:
-    """Qparams stay only if the bounds are in the input's range, or beyond it on both sides: every range contains 0."""
-    low, high = operands["min"], operands["max"]
-    excluded = (isinstance(low, int | float) and low > 0) or (isinstance(high, int | float) and high < 0)
-    return f"its bounds, {low} and {high}, leave 0 out, and the range of its input need not reach that far" if excluded else ""
-
-
-def _drops(operands: Operands) -> str:
-    return "it is in training mode; call model.eval() first" if operands["training"] else ""
 
 
 # fmt: off
@@ -53,7 +37,7 @@ OPS = (
     OpDef("batch_norm", functional.batch_norm, FLOAT, (
         *spelled(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, read=read.batch_norm_module),
         *spelled(F.batch_norm),
-    )),
+    ), objection=objections.in_training),
     OpDef("add", functional.add, OWN, (*spelled(torch.add, operator.add, "add"), *in_place(operator.iadd, "add_"))),
     OpDef("sub", functional.sub, OWN, (*spelled(torch.sub, operator.sub, "sub"), *in_place(operator.isub, "sub_"))),
     OpDef("mul", functional.mul, OWN, (*spelled(torch.mul, operator.mul, "mul"), *in_place(operator.imul, "mul_"))),
@@ -67,7 +51,7 @@ OPS = (
         *spelled(torch.clamp_max, "clamp_max", read=read.clamp_max), *in_place(torch.clamp_max_, "clamp_max_", read=read.clamp_max),
         *spelled(nn.ReLU6, nn.Hardtanh, read=read.hardtanh_module),
         *spelled(F.relu6, read=read.relu6), *spelled(F.hardtanh, read=read.hardtanh), *in_place(F.hardtanh_, read=read.hardtanh),
-    ), objection=_clamps_away_from_0),
+    ), objection=objections.bounds_without_0),
     OpDef("leaky_relu", functional.leaky_relu, TABLE, (*spelled(nn.LeakyReLU, F.leaky_relu), *in_place(F.leaky_relu_))),
     OpDef("elu", functional.elu, TABLE, (*spelled(nn.ELU, F.elu), *in_place(F.elu_))),
     OpDef("sigmoid", functional.sigmoid, FIXED, (
@@ -116,7 +100,7 @@ OPS = (
         *spelled(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d, read=read.pad_module("reflect")),
         *spelled(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d, read=read.pad_module("replicate")),
         *spelled(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, read=read.pad_module("circular")),
-    ), objection=_pads_with_a_value),
+    ), objection=objections.border_not_0),
     OpDef("flatten", functional.flatten, MOVES, spelled(nn.Flatten, torch.flatten, "flatten")),
     OpDef("reshape", functional.reshape, MOVES, (*spelled(torch.reshape), *spelled("reshape", "view", read=read.sizes("shape")))),
     OpDef("permute", functional.permute, MOVES, (*spelled(torch.permute), *spelled("permute", read=read.sizes("dims")))),
@@ -128,7 +112,7 @@ OPS = (
     OpDef("identity", functional.identity, MOVES, spelled(nn.Identity)),
     OpDef("dropout", functional.dropout, MOVES, (
         *spelled(nn.Dropout, F.dropout), *spelled(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, read=read.channel_dropout_module),
-    ), objection=_drops),
+    ), objection=objections.in_training),
     OpDef("size", functional.size, METADATA, (*spelled("size"), *spelled(getattr, read=read.shape_attribute))),
     # quantization
     OpDef("quantize", functional.quantize, FLOAT),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from torch.fx import Node
 
@@ -104,23 +104,37 @@ def _requantize(q: Node) -> None:
 def _take_places(module: FxqModule) -> None:
     """Moves each op to the path of the module that the user called there; to the node's name where that was a function.
 
-    The path of a module that is called twice, or whose tensors somebody still reads, stays with the first or the reader.
+    The path of a module that is called twice, or whose tensors somebody still reads, stays with the first or the reader; so
+    does one below which others stand.
     """
-    held = {str(reader.target).rpartition(".")[0] for reader in module.graph.find_nodes(op="get_attr")}
-    for node in module.graph.find_nodes(op="call_module"):
-        if not str(node.target).startswith(f"{_LOWERED}."):
-            held.add(str(node.target))
-            continue
+    calls = module.graph.find_nodes(op="call_module")
+    lowered = [node for node in calls if str(node.target).startswith(f"{_LOWERED}.")]
+    taken = {str(reader.target).rpartition(".")[0] for reader in module.graph.find_nodes(op="get_attr")}
+    taken |= {str(node.target) for node in calls if node not in lowered}
+    taken |= {owner for path in (*taken, *map(_path_in_user_model, lowered)) for owner in _owners(path)}
+    for node in sorted(lowered, key=_is_function_call):
         op, path = module.get_submodule(str(node.target)), _path_in_user_model(node)
-        path = free_path(module, node.name) if path in held else path
-        held.add(path)
+        path = free_path(module, node.name) if path in taken else path
+        taken.add(path)
         put_module(module, path, op)
         node.target = path
     module.delete_all_unused_submodules()
     remove_unread_tensors(module)
 
 
+def _owners(path: str) -> Iterator[str]:
+    """a.b.c → a.b, a"""
+    while "." in path:
+        path = path.rpartition(".")[0]
+        yield path
+
+
 def _path_in_user_model(node: Node) -> str:
     origin = origin_of(node)
-    is_module_call = origin is not None and origin.module_type == origin.object_type
-    return origin.module if origin is not None and is_module_call else node.name
+    return node.name if origin is None or _is_function_call(node) else origin.module
+
+
+def _is_function_call(node: Node) -> bool:
+    """Whether the user called a function there, and no module."""
+    origin = origin_of(node)
+    return origin is None or origin.module_type != origin.object_type

@@ -35,13 +35,16 @@ def insert_observers(module: FxqModule, context: Context) -> int:
 
 
 def _sources(members: list[Node]) -> list[Node]:
-    """Members whose range is not that of other members, nor known beforehand."""
-    return [node for node in members if not _keeps_qparams(node) and fixed_qparams(node) is None]
+    """Members that bring in values which no other member has, and whose range is not known beforehand."""
+    return [node for node in members if not _is_made_of_members(node) and fixed_qparams(node) is None]
 
 
-def _keeps_qparams(node: Node) -> bool:
+def _is_made_of_members(node: Node) -> bool:
+    """Whether the values of an op that keeps qparams are all its group's: cat(conv, sigmoid) brings in those of sigmoid."""
     call, quant = call_of(node), quant_of(node)
-    return call is not None and call.op.keeps_qparams and quant is not None and quant.is_int8
+    if call is None or not call.op.keeps_qparams or quant is None or not quant.is_int8:
+        return False
+    return all((of_operand := quant_of(operand)) is not None and of_operand.group == quant.group for operand in call.activations.values())
 
 
 def _observe(module: FxqModule, group: int, sources: list[Node]) -> None:

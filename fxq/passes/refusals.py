@@ -58,11 +58,11 @@ class Refusals:
         if resolution is None or resolution.qconfig is None:
             yield _not_configured(node, resolution)
             return
+        objection = call.op.objection(node.name, call.operands)
+        if objection is not None:
+            yield objection
         if call.op.policy is Policy.FLOAT:
             yield Reason(Why.FLOAT_ONLY, node.name, f"{call.op.name} has no integer form")
-        objection = call.op.objection(call.operands)
-        if objection:
-            yield Reason(Why.OPERAND, node.name, objection)
         yield from (self._is_mutated(node, value) for value in (node, *call.activations.values()) if value in self.mutated)
         yield from _operand_objections(node, call)
         weight = resolution.qconfig.weight.spec if "weight" in call.operands else None

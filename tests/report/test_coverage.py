@@ -117,7 +117,7 @@ def test_kinds_of_a_converted_model(stages: dict[str, FxqModule]) -> None:
 def test_reasons(stages: dict[str, FxqModule]) -> None:
     made = fxq.report(stages["lowered"])
     assert {name: group.why for group in made.totals.reasons for name in group.nodes} == {
-        "lstm": Why.UNKNOWN_OP, "hooked": Why.HOOKS, "softmax": Why.FLOAT_ONLY, "bn2": Why.FLOAT_ONLY,
+        "lstm": Why.UNKNOWN_OP, "hooked": Why.HOOKS, "softmax": Why.FLOAT_ONLY, "bn2": Why.TRAINING,
         "permute": Why.FLOAT_READERS, "reshape": Why.FLOAT_READERS,
     }  # fmt: skip
     macs = [group.macs for group in made.totals.reasons]

@@ -79,11 +79,12 @@ unknown op (1 node, 18.0 % of MACs): write these with ops that fxq knows, or lea
 module hooks (1 node, 16.2 % of MACs): remove the hooks before fxq.prepare_fx
   hooked  its module has forward hooks, which an int8 op would not run; remove them or use                  models.py
           parametrizations
-float-only op (2 nodes): these have no integer form and compute in float between a dequantize and a quantize
-  bn2      batch_norm has no integer form  models.py
-  softmax  softmax has no integer form     models.py
 only float readers (2 nodes): these only move values between float ops: nothing to gain
   permute, reshape  computes nothing on its elements, and no int8 op reads its result  models.py
+training mode (1 node): call model.eval() before fxq.prepare_fx
+  bn2  it is in training mode; call model.eval() before prepare_fx  models.py
+float-only op (1 node): these have no integer form and compute in float between a dequantize and a quantize
+  softmax  softmax has no integer form  models.py
 
 Fusions that were refused
 bn2  conv_bn: bn2 is in training mode; call model.eval() first  models.py

@@ -1,0 +1,28 @@
+"""Why a particular call of an op has no integer form, whoever asks: objections of rows in OPS."""
+
+from __future__ import annotations
+
+from fxq.graph.opdef import Operands
+from fxq.graph.reasons import Reason, Why
+
+
+def in_training(node: str, operands: Operands) -> Reason | None:
+    """The op draws random numbers or uses statistics of the batch."""
+    if not operands["training"]:
+        return None
+    return Reason(Why.TRAINING, node, "it is in training mode; call model.eval() before prepare_fx")
+
+
+def border_not_0(node: str, operands: Operands) -> Reason | None:
+    """Qparams stay only if the border is a value that every range contains."""
+    if not operands["value"]:
+        return None
+    return Reason(Why.OPERAND, node, f"its border is {operands['value']}, and the range of its input need not contain that")
+
+
+def bounds_without_0(node: str, operands: Operands) -> Reason | None:
+    """Qparams stay only if the bounds are in the input's range, or beyond it on both sides: every range contains 0."""
+    low, high = operands["min"], operands["max"]
+    if not ((isinstance(low, int | float) and low > 0) or (isinstance(high, int | float) and high < 0)):
+        return None
+    return Reason(Why.OPERAND, node, f"its bounds, {low} and {high}, leave 0 out, and the range of its input need not reach that far")
