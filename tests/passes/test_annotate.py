@@ -266,8 +266,8 @@ def test_a_model_without_a_mapping_stays_float() -> None:
     assert set(decisions(module).values()) == {IS_INPUT, "no qconfig: no rule of the QConfigMapping gives it a qconfig"}
 
 
-# FLOAT_INPUT, SHARED, TRAINING and NOT_FUSABLE refuse rewrites; OVERFLOW is found when lowering
-_OF_REWRITES = {Why.FLOAT_INPUT, Why.SHARED, Why.TRAINING, Why.NOT_FUSABLE, Why.OVERFLOW}
+# SHARED and NOT_FUSABLE refuse rewrites; OVERFLOW is found when lowering
+_OF_REWRITES = {Why.SHARED, Why.NOT_FUSABLE, Why.OVERFLOW}
 
 
 def test_every_kind_of_reason_is_provoked_here() -> None:
