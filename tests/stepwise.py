@@ -43,13 +43,13 @@ class OpError:
 
 def op_errors(reference: FxqModule, lowered: FxqModule, inputs: Sequence[Tensor]) -> list[OpError]:
     """One entry for each node that computes on integers in the lowered graph."""
-    values = _Recorder(reference).record(inputs)
+    values = Recorder(reference).record(inputs)
     replay = _Replay(reference, lowered, values)
     replay.run(*inputs)
     return replay.errors
 
 
-class _Recorder(Interpreter):
+class Recorder(Interpreter):
     """Every value of a run, by name of the node."""
 
     def record(self, inputs: Sequence[Tensor]) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from fxq.graph.annotation import quant_of
 from fxq.graph.module import FxqModule
 from fxq.graph.ops import call_of
 from fxq.graph.parse import parse_graph
+from fxq.graph.qdq import is_quantize, qparams_of
+from fxq.graph.qtypes import dequantize_tensor, quantize_tensor
 from fxq.graph.stages import Stage
 from fxq.graph.text import print_graph
 from fxq.lowering.profiles import find_profile
 from fxq.passes import PREPARE, Context, run_pipeline
 from tests.random_graphs import Program, programs
-from tests.stepwise import op_errors
+from tests.stepwise import Recorder, op_errors
 
 
 def batch(prepared: FxqModule, seed: int, shift: float, size: int = 2) -> list[Tensor]:
@@ -63,6 +65,27 @@ def test_every_node_is_int8_or_float_for_a_reason(program: Program) -> None:
             assert quant is not None
             assert (quant.output is None) == (quant.group is None)
             assert quant.is_int8 or quant.reason.detail
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(programs())
+def test_every_range_holds_what_calibration_showed(program: Program) -> None:
+    """With min/max observers no value of the calibration data is clipped: quantization moves it by half a step."""
+    assume(program.qconfig.activation.observer == "MinMaxObserver")
+    prepared = prepare(program)
+    reference = convert_to_reference_fx(prepared)
+    qparams = {node.name: qparams_of(node) for node in reference.graph.nodes if is_quantize(node)}
+    note(print_graph(reference))
+    for number in range(2):
+        values = Recorder(prepared).record(batch(prepared, program.seed + number, program.shift))
+        for name, found in qparams.items():
+            value = values.get(name.removesuffix("_q"))
+            if isinstance(value, Tensor) and value.dtype == torch.float32:
+                step = float(found.scale)
+                moved = dequantize_tensor(quantize_tensor(value, found), found) - value
+                # 1 of a sigmoid or tanh is one step beyond their fixed range
+                allowed = 1.001 * step if step in (1 / 256, 1 / 128) else 0.501 * step
+                assert float(moved.abs().max()) <= allowed + 1e-6 * float(value.abs().max()), name
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])

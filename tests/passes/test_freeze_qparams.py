@@ -107,7 +107,7 @@ def test_a_branch_that_saw_no_data_is_named() -> None:
     fresh = type(observer)(observer.spec)
     fresh.name = observer.name
     module.c_observer = fresh
-    with pytest.raises(CalibrationError, match="tensor 'c'"):
+    with pytest.raises(CalibrationError, match="tensor 'c, j'"):
         run_pipeline(module, CONVERT, Context(X86, EVERYTHING))
 
 

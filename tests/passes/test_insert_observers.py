@@ -33,7 +33,8 @@ def test_one_observer_for_each_value_with_a_range_of_its_own() -> None:
         p: f32[1, 2, 1, 2] = max_pool(c_observer, kernel_size=(2, 2), stride=(2, 2))
         s: f32[1, 2, 1, 2] = sigmoid(p)
         j: f32[1, 4, 1, 2] = cat((p, s), dim=1)
-        f: f32[1, 8] = flatten(j, start_dim=1)
+        c_observer_1: f32[1, 4, 1, 2] = MinMaxObserver[c_observer](j)
+        f: f32[1, 8] = flatten(c_observer_1, start_dim=1)
         l: f32[1, 3] = linear(f, @l.weight[3, 8], @l.bias[3])
         output l
     """)
@@ -54,6 +55,18 @@ def test_a_group_has_one_observer_on_all_that_brings_data_in() -> None:
         output d_observer
     """)
     assert [module.get_submodule(f"{name}_observer").name for name in "xad"] == ["x", "a, b", "d"]
+
+
+def test_cat_of_fixed_qparams_that_differ_is_observed_itself() -> None:
+    assert observed(f"{INPUT}\ns = sigmoid(x)\nt = tanh(x)\nj = cat((s, t), dim=1)\noutput j") == text("""
+        x: f32[1, 2, 4, 4] = input
+        x_observer: f32[1, 2, 4, 4] = MinMaxObserver[x_observer](x)
+        s: f32[1, 2, 4, 4] = sigmoid(x_observer)
+        t: f32[1, 2, 4, 4] = tanh(x_observer)
+        j: f32[1, 4, 4, 4] = cat((s, t), dim=1)
+        j_observer: f32[1, 4, 4, 4] = MinMaxObserver[j_observer](j)
+        output j_observer
+    """)
 
 
 def test_float_readers_of_a_float_value_read_it_as_it_was() -> None:
