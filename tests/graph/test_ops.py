@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from fxq.graph.names import qualified_name
-from fxq.graph.ops import OPS, recognise
+from fxq.graph.ops import OPS
 from fxq.graph.reasons import Reason, Why
+from fxq.graph.recognise import recognise
 from fxq.graph.text import print_graph
 from fxq.lowering.profiles import find_profile
 from fxq.passes.canonicalize import canonicalize

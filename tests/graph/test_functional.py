@@ -1,0 +1,203 @@
+"""Each canonical function is torch's own, with a residual and an activation behind it where it holds accumulators."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fxq.graph import functional as f
+from fxq.graph.opdef import Policy
+from fxq.graph.ops import OPS
+from fxq.graph.qtypes import QParams, QuantSpec, dequantize_tensor, quantize_tensor
+
+X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+Y = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+W = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(2))
+V = torch.rand(4, generator=torch.Generator().manual_seed(3)) + 0.5
+L = torch.randn(5, 6, generator=torch.Generator().manual_seed(4))
+
+# op → (canonical call, what torch calls it)
+CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
+    "conv": [
+        (lambda: f.conv(X, W, V, (1, 2), (1, 0), (2, 1), 2), lambda: F.conv2d(X, W, V, (1, 2), (1, 0), (2, 1), 2)),
+        (lambda: f.conv(X[..., 0], W[..., 0], groups=2), lambda: F.conv1d(X[..., 0], W[..., 0], groups=2)),
+        (lambda: f.conv(X[:, :, None], W[:, :, None], groups=2), lambda: F.conv3d(X[:, :, None], W[:, :, None], groups=2)),
+        (lambda: f.conv(X[0], W, groups=2), lambda: F.conv2d(X[0], W, groups=2)),
+    ],
+    "linear": [
+        (lambda: f.linear(X, L), lambda: F.linear(X, L)),
+        (lambda: f.linear(X[0, 0, 0], L, L[:, 0]), lambda: F.linear(X[0, 0, 0], L, L[:, 0])),
+    ],
+    "batch_norm": [(lambda: f.batch_norm(X, V, V + 1, V - 1, V, eps=0.1), lambda: F.batch_norm(X, V, V + 1, V - 1, V, eps=0.1))],
+    "add": [
+        (lambda: f.add(X, Y), lambda: X + Y),
+        (lambda: f.add(X, Y, 2.5), lambda: torch.add(X, Y, alpha=2.5)),
+        (lambda: f.add(1, X), lambda: 1 + X),
+    ],
+    "sub": [
+        (lambda: f.sub(X, Y), lambda: X - Y),
+        (lambda: f.sub(X, Y, 2.5), lambda: torch.sub(X, Y, alpha=2.5)),
+        (lambda: f.sub(1, X), lambda: 1 - X),
+    ],
+    "mul": [(lambda: f.mul(X, Y), lambda: X * Y), (lambda: f.mul(2, X), lambda: 2 * X)],
+    "relu": [(lambda: f.relu(X), lambda: F.relu(X))],
+    "clamp": [(lambda: f.clamp(X, -0.5), lambda: X.clamp(min=-0.5)), (lambda: f.clamp(X, max=V[0]), lambda: X.clamp(max=V[0]))],
+    "leaky_relu": [(lambda: f.leaky_relu(X, 0.2), lambda: F.leaky_relu(X, 0.2))],
+    "elu": [(lambda: f.elu(X, 2.0), lambda: F.elu(X, 2.0))],
+    "sigmoid": [(lambda: f.sigmoid(X), lambda: torch.sigmoid(X))],
+    "tanh": [(lambda: f.tanh(X), lambda: torch.tanh(X))],
+    "hardsigmoid": [(lambda: f.hardsigmoid(X), lambda: F.hardsigmoid(X))],
+    "hardswish": [(lambda: f.hardswish(X), lambda: F.hardswish(X))],
+    "silu": [(lambda: f.silu(X), lambda: F.silu(X))],
+    "gelu": [(lambda: f.gelu(X), lambda: F.gelu(X)), (lambda: f.gelu(X, "tanh"), lambda: F.gelu(X, approximate="tanh"))],
+    "mish": [(lambda: f.mish(X), lambda: F.mish(X))],
+    "softplus": [(lambda: f.softplus(X, 2.0, 1.0), lambda: F.softplus(X, 2.0, 1.0))],
+    "softmax": [(lambda: f.softmax(X, 1), lambda: F.softmax(X, 1))],
+    "max_pool": [
+        (lambda: f.max_pool(X, (3, 2), (1, 2), (1, 1), (2, 1), True), lambda: F.max_pool2d(X, (3, 2), (1, 2), (1, 1), (2, 1), True)),
+        (lambda: f.max_pool(X[0], (2,), (2,)), lambda: F.max_pool1d(X[0], 2)),
+        (lambda: f.max_pool(X, (2, 2, 2), (2, 2, 2)), lambda: F.max_pool3d(X, 2)),
+    ],
+    "adaptive_max_pool": [
+        (lambda: f.adaptive_max_pool(X, (4, 1)), lambda: F.adaptive_max_pool2d(X, (4, 1))),
+        (lambda: f.adaptive_max_pool(X[0], (5,)), lambda: F.adaptive_max_pool1d(X[0], 5)),
+        (lambda: f.adaptive_max_pool(X, (1, 2, 3)), lambda: F.adaptive_max_pool3d(X, (1, 2, 3))),
+    ],
+    "avg_pool": [
+        (lambda: f.avg_pool(X, (3, 3), (2, 2), (1, 1), True, False, 7), lambda: F.avg_pool2d(X, 3, 2, 1, True, False, 7)),
+        (lambda: f.avg_pool(X[0], (3,), (1,), (1,), True, False), lambda: F.avg_pool1d(X[0], 3, 1, 1, True, False)),
+        (lambda: f.avg_pool(X, (2, 2, 2), (1, 1, 1)), lambda: F.avg_pool3d(X, 2, 1)),
+    ],
+    "adaptive_avg_pool": [
+        (lambda: f.adaptive_avg_pool(X, (4, 1)), lambda: F.adaptive_avg_pool2d(X, (4, 1))),
+        (lambda: f.adaptive_avg_pool(X[0], (5,)), lambda: F.adaptive_avg_pool1d(X[0], 5)),
+        (lambda: f.adaptive_avg_pool(X, (1, 2, 3)), lambda: F.adaptive_avg_pool3d(X, (1, 2, 3))),
+    ],
+    "mean": [(lambda: f.mean(X), lambda: X.mean()), (lambda: f.mean(X, (1, -1), True), lambda: X.mean((1, -1), True))],
+    "cat": [(lambda: f.cat((X, Y), 1), lambda: torch.cat([X, Y], 1))],
+    "pad": [
+        (lambda: f.pad(X, (1, 2, -1, 0), value=2.5), lambda: F.pad(X, (1, 2, -1, 0), value=2.5)),
+        (lambda: f.pad(X[0], (1, 2), "replicate"), lambda: F.pad(X[0], (1, 2), "replicate")),
+    ],
+    "flatten": [(lambda: f.flatten(X, 1, 2), lambda: X.flatten(1, 2))],
+    "reshape": [(lambda: f.reshape(X, (2, -1)), lambda: X.reshape(2, -1)), (lambda: f.reshape(X, [-1]), lambda: X.reshape(-1))],
+    "permute": [(lambda: f.permute(X, (0, 2, 3, 1)), lambda: X.permute(0, 2, 3, 1))],
+    "transpose": [(lambda: f.transpose(X, 1, -1), lambda: X.transpose(1, -1))],
+    "squeeze": [
+        (lambda: f.squeeze(X[:1, :1]), lambda: X[:1, :1].squeeze()),
+        (lambda: f.squeeze(X[:1, :1], 1), lambda: X[:1, :1].squeeze(1)),
+        (lambda: f.squeeze(X[:1, :1], (0, 2)), lambda: X[:1, :1].squeeze((0, 2))),
+    ],
+    "unsqueeze": [(lambda: f.unsqueeze(X, -1), lambda: X.unsqueeze(-1))],
+    "contiguous": [(lambda: f.contiguous(X.transpose(0, 1)), lambda: X.transpose(0, 1).contiguous())],
+    "getitem": [(lambda: f.getitem(X, (0, ..., slice(1, 5, 2))), lambda: X[0, ..., 1:5:2])],
+    "identity": [(lambda: f.identity(X), lambda: X)],
+    "dropout": [(lambda: f.dropout(X, 0.3, False), lambda: X), (lambda: f.dropout(X, 1.0), lambda: torch.zeros_like(X))],
+    "size": [(lambda: f.size(X), lambda: X.shape), (lambda: f.size(X, -1), lambda: 6)],
+    "quantize": [
+        (lambda: f.quantize(X, 0.1, 7), lambda: quantize_tensor(X, QParams.per_tensor(0.1, 7))),
+        (lambda: f.quantize(X, V, 0, -127, 127, 1), lambda: quantize_tensor(X, _channels(-127, 127, torch.zeros(4)))),
+    ],
+    "dequantize": [
+        (lambda: f.dequantize(X.to(torch.int8), 0.1, 7, -128, 127),
+         lambda: dequantize_tensor(X.to(torch.int8), QParams.per_tensor(0.1, 7, QuantSpec("int8", -128, 127)))),
+        (lambda: f.dequantize(X.abs().to(torch.uint8), V, torch.arange(4, dtype=torch.int32), axis=1),
+         lambda: dequantize_tensor(X.abs().to(torch.uint8), _channels(0, 255, torch.arange(4)))),
+    ],
+}  # fmt: skip
+
+
+def _channels(qmin: int, qmax: int, zero_point: Tensor) -> QParams:
+    return QParams(QuantSpec("uint8" if qmin == 0 else "int8", qmin, qmax, axis=1), V, zero_point.to(torch.int32))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_is_torchs_own(name: str) -> None:
+    for ours, theirs in CALLS[name]:
+        found, expected = ours(), theirs()
+        if isinstance(expected, Tensor):
+            assert found.dtype is expected.dtype and found.is_contiguous() == expected.is_contiguous()
+            assert torch.equal(found, expected)
+        else:
+            assert found == expected
+
+
+def test_every_op_is_compared() -> None:
+    assert set(CALLS) == {op.name for op in OPS}
+
+
+def test_every_op_is_a_function_of_this_module_by_its_name() -> None:
+    assert [op.call for op in OPS] == [getattr(f, op.name) for op in OPS]
+
+
+# --- padding ---------------------------------------------------------------------------------------------------------------
+
+_KERNELS = {1: (3, 4), 2: ((3, 3), (4, 2), (2, 5)), 3: ((2, 3, 4),)}
+_CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [0, 2, "same", "valid"])
+@pytest.mark.parametrize(("rank", "kernel"), [(rank, kernel) for rank, kernels in _KERNELS.items() for kernel in kernels])
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+def test_padding_is_that_of_the_module(rank: int, kernel: Any, padding: Any, mode: str) -> None:
+    torch.manual_seed(0)
+    for dilation in (1, 2):
+        module = _CONVS[rank](2, 3, kernel, padding=padding, padding_mode=mode, dilation=dilation)  # type: ignore[abstract]
+        for shape in ((2, 2, *[9] * rank), (2, *[9] * rank)):
+            x = torch.randn(shape)
+            found = f.conv(x, module.weight, module.bias, module.stride, module.padding, module.dilation, 1, mode)
+            assert torch.equal(found, module(x))
+
+
+@pytest.mark.parametrize(
+    ("padding", "kernel", "dilation", "expected"),
+    [
+        ((1, 2), (3, 3), (1, 1), ((1, 1), (2, 2))),
+        ("valid", (3, 3), (1, 1), ((0, 0), (0, 0))),
+        ("same", (3, 5), (1, 1), ((1, 1), (2, 2))),
+        ("same", (4, 2), (1, 1), ((1, 2), (0, 1))),  # the odd cell at the end
+        ("same", (4, 2), (2, 3), ((3, 3), (1, 2))),
+        ("same", (1,), (5,), ((0, 0),)),
+    ],
+)
+def test_spatial_padding(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...], expected: Any) -> None:
+    assert f.spatial_padding(padding, torch.zeros(1, 1, *kernel), dilation) == expected
+
+
+# --- residual and activation -----------------------------------------------------------------------------------------------
+
+ACTS = {
+    "none": (None, lambda y: y),
+    "relu": (f.RELU, torch.relu),
+    "relu6": (("clamp", 0.0, 6.0), F.relu6),
+    "hardtanh": (("clamp", -1.0, 1.0), F.hardtanh),
+    "from above": (("clamp", -math.inf, 0.5), lambda y: y.clamp(max=0.5)),
+    "all": (("clamp", -math.inf, math.inf), lambda y: y),
+}
+
+
+@pytest.mark.parametrize(("act", "expected"), ACTS.values(), ids=ACTS)
+def test_activation_comes_last(act: f.Act | None, expected: Callable[[Tensor], Tensor]) -> None:
+    convolved, product = F.conv2d(X, W, V, padding=1, groups=2), F.linear(X, L[:4], V)
+    assert torch.equal(f.apply_act(X, act), expected(X))
+    assert torch.equal(f.conv(X, W, V, padding=(1, 1), groups=2, act=act), expected(convolved))
+    assert torch.equal(f.conv(X, W, V, padding=(1, 1), groups=2, residual=Y, act=act), expected(convolved + Y))
+    assert torch.equal(f.linear(X, L[:4], V, act=act), expected(product))
+    assert torch.equal(f.linear(X, L[:4], V, residual=Y[..., :4], act=act), expected(product + Y[..., :4]))
+    for function, spelled in ((f.add, operator.add), (f.sub, operator.sub), (f.mul, operator.mul)):
+        assert torch.equal(function(X, Y, act=act), expected(spelled(X, Y)))
+
+
+def test_every_op_that_holds_accumulators_takes_an_activation() -> None:
+    holders = {op.name for op in OPS if "act" in op.operands}
+    assert holders == {"conv", "linear", "add", "sub", "mul"}
+    assert {op.policy for op in OPS if op.name in holders} == {Policy.OWN}
+    assert {op.name for op in OPS if "residual" in op.operands} == {"conv", "linear"}
