@@ -13,8 +13,9 @@ from fxq.graph.annotation import tensor_type
 from fxq.graph.constants import insert_constant, owner_of, put_module, read_constant, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
-from fxq.graph.ops import recognise, write_call
+from fxq.graph.ops import write_call
 from fxq.graph.reasons import Reason
+from fxq.graph.recognise import recognise
 from fxq.graph.topology import Aliases, find_aliases
 from fxq.passes.pipeline import Context
 

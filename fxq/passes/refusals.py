@@ -12,9 +12,10 @@ from torch.fx import Node
 from fxq.graph.annotation import Resolution, resolution_of, tensor_type
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Policy, Role, role_of
-from fxq.graph.ops import call_of, recognise
+from fxq.graph.ops import call_of
 from fxq.graph.profile import BackendProfile
 from fxq.graph.reasons import Reason, Why
+from fxq.graph.recognise import recognise
 
 
 @dataclass(frozen=True)

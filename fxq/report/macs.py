@@ -14,7 +14,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from fxq.graph.annotation import TensorType, tensor_type
 from fxq.graph.opdef import Call
-from fxq.graph.ops import call_of, recognise
+from fxq.graph.ops import call_of
+from fxq.graph.recognise import recognise
 from fxq.report.kinds import called_module
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.linear import Linear
