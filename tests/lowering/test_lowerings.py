@@ -128,7 +128,9 @@ def test_linear_that_writes_floats() -> None:
 
 @pytest.mark.parametrize("act", ["", ", act=relu"])
 def test_conv_with_residual(act: str) -> None:
-    text = f"x: f32[2, 4, 5, 5] = input\nr = silu(x)\ny = conv(x, @c.weight[4, 4, 1, 1], @c.bias[4], residual=r{act})\nz = silu(y)\noutput z"
+    text = (
+        f"x: f32[2, 4, 5, 5] = input\nr = silu(x)\ny = conv(x, @c.weight[4, 4, 1, 1], @c.bias[4], residual=r{act})\nz = silu(y)\noutput z"
+    )
     compiled = compile_text(text)
     values = expected_accumulators(compiled, "y", F.conv2d) * multiplier(compiled, "y", 22).reshape(1, -1, 1, 1)
     residual = centered(compiled, "r", compiled.values()["r"]).astype(f32) * (scale_of(compiled, "r") / scale_of(compiled, "y"))
@@ -174,7 +176,8 @@ def test_mul(profile: str) -> None:
 @pytest.mark.parametrize("profile", ["x86", "qnnpack"])
 @pytest.mark.parametrize("include", [True, False])
 def test_avg_pool(profile: str, include: bool) -> None:
-    text = f"x: f32[2, 3, 7, 7] = input\ny = avg_pool(x, kernel_size=(3, 3), padding=(1, 1), count_include_pad={include})\nz = silu(y)\noutput z"
+    pool = f"avg_pool(x, kernel_size=(3, 3), padding=(1, 1), count_include_pad={include})"
+    text = f"x: f32[2, 3, 7, 7] = input\ny = {pool}\nz = silu(y)\noutput z"
     compiled = compile_text(text, profile)
     values = compiled.values()
     padded = np.pad(centered(compiled, "x", values["x_q"]), ((0, 0), (0, 0), (1, 1), (1, 1)))
