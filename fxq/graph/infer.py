@@ -16,12 +16,15 @@ from fxq.graph.module import FxqModule
 
 
 def infer_types(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Runs the graph without gradients and notes the type of every value. Buffers and random state are left as they were.
+    """Runs the graph without gradients and notes the type of every value.
+
+    Inputs, buffers and random state are left as they were.
 
     Raises:
         CaptureError: a node failed on the example inputs.
     """
-    inputs = _placeholder_values(module, args, kwargs)
+    # copies, as the first op may write into its input
+    inputs = [value.clone() if isinstance(value, Tensor) else value for value in _placeholder_values(module, args, kwargs)]
     with torch.no_grad(), _unchanged_buffers(module), torch.random.fork_rng(devices=[]):
         _TypeRecorder(module).run(*inputs)
 
