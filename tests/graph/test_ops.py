@@ -44,6 +44,7 @@ def same(found: Any, expected: Any) -> bool:
     return bool(found == expected)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize(("key", "example"), CASES, ids=IDS)
 def test_spelling(key: Key, example: Example) -> None:
     model = example.model()
@@ -150,6 +151,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice for softmax")
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
 def test_odd_form_stays_as_traced(case: Refused) -> None:
     model = case.example.model().train(case.training)

@@ -1,0 +1,57 @@
+"""Calls of an op that have no integer form although the op has one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fxq.graph import objections
+from fxq.graph.ops import OPS, ops_by_name
+from fxq.graph.reasons import Reason, Why
+from fxq.graph.spellings import normal_form
+
+CASES: list[tuple[str, dict[str, Any], Reason | None]] = [
+    ("batch_norm", {"training": False}, None),
+    ("batch_norm", {"training": True}, Reason(Why.TRAINING, "n", "it is in training mode; call model.eval() before prepare_fx")),
+    ("dropout", {"training": False}, None),
+    ("dropout", {}, Reason(Why.TRAINING, "n", "it is in training mode; call model.eval() before prepare_fx")),
+    ("pad", {"pad": (1, 1)}, None),
+    ("pad", {"pad": (1, 1), "value": 0.0}, None),
+    ("pad", {"pad": (1, 1), "mode": "reflect"}, None),
+    (
+        "pad",
+        {"pad": (1, 1), "value": -1.5},
+        Reason(Why.OPERAND, "n", "its border is -1.5, and the range of its input need not contain that"),
+    ),
+    ("clamp", {}, None),
+    ("clamp", {"min": 0, "max": 6.0}, None),
+    ("clamp", {"min": -1, "max": 0}, None),
+    ("clamp", {"min": "a tensor"}, None),
+    (
+        "clamp",
+        {"min": 0.5},
+        Reason(Why.OPERAND, "n", "its bounds, 0.5 and None, leave 0 out, and the range of its input need not reach that far"),
+    ),
+    (
+        "clamp",
+        {"min": -3, "max": -1},
+        Reason(Why.OPERAND, "n", "its bounds, -3 and -1, leave 0 out, and the range of its input need not reach that far"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "operands", "expected"), CASES)
+def test_objection(name: str, operands: dict[str, Any], expected: Reason | None) -> None:
+    op = ops_by_name()[name]
+    assert op.objection("n", normal_form(op, {**dict.fromkeys(op.positional), **operands}, 1)) == expected
+
+
+def test_every_objection_has_a_yes_and_a_no() -> None:
+    own = {op.name for op in OPS if getattr(op.objection, "__module__", "") == objections.__name__}
+    assert {(name, objects) for name in own for objects in (True, False)} == {(name, reason is not None) for name, _, reason in CASES}
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op.name not in {name for name, _, _ in CASES}], ids=lambda op: op.name)
+def test_other_ops_never_object(op: Any) -> None:
+    assert op.objection("n", {}) is None
