@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -52,6 +52,50 @@ def pack_weights(weight: Tensor, scales: Scales, bias: Tensor | None = None, *, 
     products = _input_times_weight(weight, scales)
     folded = quantize_bias(bias, products) - int(scales.x.zero_point) * _sum_over_taps(weight)
     return PackedWeights(weight, _wrap_int32(folded), _multiplier(products, scales.y, multiplier_bits))
+
+
+def pack_transposed_weights(
+    weight: Tensor, scales: Scales, bias: Tensor | None, groups: int, *, multiplier_bits: MultiplierBits = 24
+) -> PackedWeights:
+    """acc = Σ (x_q − z_x)·w_q + b_q, and m[c] as in pack_weights: what ConvTranspose takes. z_x stays outside the bias.
+
+    `transposed_accumulator_bound` must have proved the layer first.
+
+    Args:
+        weight: s8 [I, O/groups, *kernel], as torch.nn.ConvTranspose2d has it.
+        scales: w per tensor or per channel of axis 1; with groups each of these O/groups channels is in every group.
+        bias, multiplier_bits: as for pack_weights.
+
+    Raises:
+        ConfigError: the weight's zero point is not 0.
+    """
+    assert weight.dtype == torch.int8, weight.dtype
+    rows = transposed_rows(weight, groups)
+    products = _input_times_weight(rows, _over_groups(scales, groups))
+    return PackedWeights(weight, _wrap_int32(quantize_bias(bias, products)), _multiplier(products, scales.y, multiplier_bits))
+
+
+def transposed_accumulator_bound(weight: Tensor, scales: Scales, bias: Tensor | None, groups: int, node: str) -> Reason | None:
+    """accumulator_bound for a transposed convolution: None where no sum of all its taps leaves int32.
+
+    Args:
+        weight, scales, bias, groups: as for pack_transposed_weights.
+        node: the name the Reason is about.
+    """
+    return accumulator_bound(transposed_rows(weight, groups), _over_groups(scales, groups), bias, node)
+
+
+def transposed_rows(weight: Tensor, groups: int) -> Tensor:
+    """[I, O/groups, *kernel] → [O, I/groups, *kernel], a copy: all that one output channel is multiplied with."""
+    return weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+
+
+def _over_groups(scales: Scales, groups: int) -> Scales:
+    """Per channel of axis 1 → per output channel: output channel g·(O/groups) + j has scale j."""
+    if scales.w.scale.ndim == 0:
+        return scales
+    w = replace(scales.w, scale=scales.w.scale.repeat(groups), zero_point=scales.w.zero_point.repeat(groups))
+    return replace(scales, w=w)
 
 
 def accumulator_bound(weight: Tensor, scales: Scales, bias: Tensor | None, node: str) -> Reason | None:

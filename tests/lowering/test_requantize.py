@@ -18,12 +18,14 @@ from fxq.lowering.requantize import (
     Scales,
     accumulator_bound,
     integer_output,
+    pack_transposed_weights,
     pack_weights,
     product_multiplier,
     quantize_bias,
     round_multiplier,
     scale_ratio,
     scale_step,
+    transposed_accumulator_bound,
 )
 from fxq.runtime.integer.outputs import IntegerOutput
 
@@ -64,6 +66,33 @@ def test_no_bias_is_a_zero_bias() -> None:
     without, zero = pack_weights(weight, scales), pack_weights(weight, scales, torch.zeros(4))
     assert torch.equal(without.bias, zero.bias)
     assert torch.equal(without.bias, -91 * weight.int().sum(1, dtype=torch.int32))
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("bits", [22, 24])
+def test_transposed_formula(groups: int, per_channel: bool, bits: MultiplierBits) -> None:
+    weight, bias = random_weight(6, 5, 2, 3), torch.randn(5 * groups) * 3
+    w = weight_qparams(5) if per_channel else QParams.per_tensor(0.0123, 0, WEIGHT_PER_TENSOR)
+    packed = pack_transposed_weights(weight, Scales(X, w, Y), bias, groups, multiplier_bits=bits)
+    for channel in range(5 * groups):
+        product = X.scale.numpy() * w.scale.numpy().reshape(-1)[channel % w.scale.numel() if per_channel else 0]
+        assert int(packed.bias[channel]) == int(np.rint(bias.numpy()[channel] * (np.float32(1) / product)))
+        multiplier = torch.tensor(product * (np.float32(1) / Y.scale.numpy()))
+        assert packed.multiplier[channel] == round_multiplier(multiplier, bits)
+    assert torch.equal(packed.weight, weight)
+    assert torch.equal(pack_transposed_weights(weight, Scales(X, w, Y), None, groups).bias, torch.zeros(5 * groups, dtype=torch.int32))
+
+
+def test_transposed_bound_adds_up_one_groups_inputs() -> None:
+    scales = Scales(QParams.per_tensor(1.0, 0), QParams.per_tensor(1.0, 0, WEIGHT_PER_TENSOR))
+    most = (2**31 - 1) // (255 * 127)
+    full = torch.full((2 * most, 1, 1), 127, dtype=torch.int8)
+    assert transposed_accumulator_bound(full, scales, None, 2, "up") is None
+    reason = transposed_accumulator_bound(full, scales, torch.tensor([0.0, 2.0**30]), 2, "up")
+    assert isinstance(reason, Reason)
+    assert (reason.why, "channel 1" in reason.detail) == (Why.OVERFLOW, True)
+    assert transposed_accumulator_bound(full, scales, None, 1, "up") is not None
 
 
 def test_multiplier_bits() -> None:

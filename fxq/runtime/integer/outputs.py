@@ -66,8 +66,8 @@ class PackedWeights:
     """The constants of one conv or linear: acc[c] = Σ x_q·weight[c] + bias[c], v = fl(f32(acc[c])·multiplier[c]).
 
     Attributes:
-        weight: s8, output channels first: [O, I/groups, *kernel] or [O, I].
-        bias: i32 [O], with −z_x·Σw already in it.
+        weight: s8, output channels first: [O, I/groups, *kernel] or [O, I]; [I, O/groups, *kernel] for ConvTranspose.
+        bias: i32 [O], with −z_x·Σw already in it; b_q alone for ConvTranspose.
         multiplier: f32 [O].
     """
 
