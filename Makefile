@@ -6,13 +6,13 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-CODE   := fxq tests
+CODE   := fxq tests benchmarks
 
 # tests run in this many processes, each with one thread: small tensors gain nothing from more
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint style layout types format clean
+.PHONY: help demo test bench lint style layout types format clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -22,6 +22,11 @@ demo: $(VENV)/.extra-demo ## train two small networks and show what fxq does wit
 
 test: $(VENV)/.extra-test $(VENV)/.torchvision ## all tests; PYTEST_ARGS="-k name" for some
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+bench: $(VENV)/.extra-test $(VENV)/.torchvision ## accuracy, latency and compile time beside torch.ao
+	$(BIN)/python -m benchmarks.sqnr
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.compile_time
 
 lint: style layout types ## style, layout and types; -k to see what all three have to say
 
