@@ -93,6 +93,11 @@ def mul(input: Any, other: Any, act: Act | None = None) -> Tensor:
     return apply_act(operator.mul(input, other), act)
 
 
+def div(input: Any, other: Any, act: Act | None = None) -> Tensor:
+    """act(input / other)."""
+    return apply_act(operator.truediv(input, other), act)
+
+
 def batch_norm(
     input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
@@ -164,6 +169,51 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     return F.softplus(input, beta, threshold)
 
 
+def neg(input: Tensor) -> Tensor:
+    """−input"""
+    return torch.neg(input)
+
+
+def abs(input: Tensor) -> Tensor:
+    """|input|"""
+    return torch.abs(input)
+
+
+def exp(input: Tensor) -> Tensor:
+    """e^input"""
+    return torch.exp(input)
+
+
+def sqrt(input: Tensor) -> Tensor:
+    """√input"""
+    return torch.sqrt(input)
+
+
+def square(input: Tensor) -> Tensor:
+    """input²"""
+    return torch.square(input)
+
+
+def selu(input: Tensor) -> Tensor:
+    """1.0507 · elu(input, 1.6733)"""
+    return F.selu(input)
+
+
+def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """max(input, 0) + min(0, alpha · (exp(input / alpha) − 1))"""
+    return F.celu(input, alpha)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """input / (1 + |input|)"""
+    return F.softsign(input)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(input))"""
+    return F.logsigmoid(input)
+
+
 # --- pooling and reductions ------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +246,31 @@ def adaptive_max_pool(input: Tensor, output_size: Any) -> Tensor:
     """Maximum over windows chosen so that the spatial size becomes output_size; as many dimensions as it has."""
     pooled: Tensor = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[len(output_size) - 1](input, output_size)
     return pooled
+
+
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Sum over the dimensions `dim`, all of them where it is None."""
+    return torch.sum(input) if dim is None else torch.sum(input, dim, keepdim)
+
+
+def amax(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """Largest element along the dimensions `dim`."""
+    return torch.amax(input, dim, keepdim)
+
+
+def amin(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """Smallest element along the dimensions `dim`."""
+    return torch.amin(input, dim, keepdim)
+
+
+def maximum(input: Tensor, other: Tensor) -> Tensor:
+    """The larger of two, element by element."""
+    return torch.maximum(input, other)
+
+
+def minimum(input: Tensor, other: Tensor) -> Tensor:
+    """The smaller of two, element by element."""
+    return torch.minimum(input, other)
 
 
 def mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -262,6 +337,66 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     return element
 
 
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """The tensors side by side along a new dimension."""
+    return torch.stack(list(tensors), dim)
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0, item: int = 0) -> Tensor:
+    """One of the `chunks` parts, equally long but for the last, that input is cut into along dim."""
+    return torch.chunk(input, chunks, dim)[item]
+
+
+def split(input: Tensor, split_size: Any, dim: int = 0, item: int = 0) -> Tensor:
+    """One of the parts of split_size elements, or of these sizes, that input is cut into along dim."""
+    return torch.split(input, list(split_size) if isinstance(split_size, tuple) else split_size, dim)[item]
+
+
+def unbind(input: Tensor, dim: int = 0, item: int = 0) -> Tensor:
+    """One of the slices of input along dim, which goes."""
+    return torch.unbind(input, dim)[item]
+
+
+def expand(input: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Dimensions of size 1 repeated without a copy; −1 keeps a size."""
+    return input.expand(tuple(sizes))
+
+
+def repeat(input: Tensor, repeats: Sequence[int]) -> Tensor:
+    """The tensor tiled, so many times along each dimension."""
+    return input.repeat(tuple(repeats))
+
+
+def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    """Elements shifted along dims; what leaves on one side enters on the other."""
+    return torch.roll(input, shifts, dims)
+
+
+def flip(input: Tensor, dims: Sequence[int]) -> Tensor:
+    """Elements in reverse order along dims."""
+    return torch.flip(input, tuple(dims))
+
+
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """One dimension becomes several."""
+    return torch.unflatten(input, dim, tuple(sizes))
+
+
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """[*, C·r², H, W] → [*, C, H·r, W·r]"""
+    return F.pixel_shuffle(input, upscale_factor)
+
+
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """[*, C, H·r, W·r] → [*, C·r², H, W]"""
+    return F.pixel_unshuffle(input, downscale_factor)
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """[N, g·c, *] → [N, c·g, *]: channels of all groups in turn."""
+    return F.channel_shuffle(input, groups)
+
+
 def identity(input: Tensor) -> Tensor:
     """input"""
     return input
@@ -270,6 +405,11 @@ def identity(input: Tensor) -> Tensor:
 def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """input when not training; elements zeroed with probability p when training."""
     return F.dropout(input, p, training)
+
+
+def dim(input: Tensor) -> int:
+    """The number of dimensions; reads no element."""
+    return input.dim()
 
 
 def size(input: Tensor, dim: int | None = None) -> Any:

@@ -26,3 +26,10 @@ def bounds_without_0(node: str, operands: Operands) -> Reason | None:
     if not ((isinstance(low, int | float) and low > 0) or (isinstance(high, int | float) and high < 0)):
         return None
     return Reason(Why.OPERAND, node, f"its bounds, {low} and {high}, leave 0 out, and the range of its input need not reach that far")
+
+
+def divides_by_tensor(node: str, operands: Operands) -> Reason | None:
+    """Only a division by a number is a unary function."""
+    if isinstance(operands["other"], int | float):
+        return None
+    return Reason(Why.OPERAND, node, f"it divides by {operands['other']}, not by a number")

@@ -64,11 +64,25 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """A spelling's target that is read as an attribute of a tensor: x.shape."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Library:
+    """A spelling's target in a library that fxq does not import: a function by its qualified name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Spelling:
     """One way to write an op.
 
     Attributes:
-        target: module type, function, or method name.
+        target: module type, function, method name, Attribute or Library.
         read: what was written → operands. Takes the module, or the call's own arguments; None where attribute or parameter
             names are the op's own. Raises TypeError for a form that the op does not cover.
         in_place: it writes its result into its input.
@@ -92,6 +106,7 @@ class OpDef:
         spellings: every way to write it.
         fixed: output qparams of a FIXED op.
         objection: (node name, operands) → why this very call has no integer form, or None.
+        numbers: one of its two operands may be a number; it is a unary function then, and runs through a table.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.
     """
@@ -102,6 +117,7 @@ class OpDef:
     spellings: tuple[Spelling, ...] = field(default=(), repr=False)
     fixed: QParams | None = None
     objection: Callable[[str, Operands], Reason | None] = lambda node, operands: None
+    numbers: bool = False
     float_output: bool = False
 
     @cached_property
@@ -117,10 +133,6 @@ class OpDef:
         """Operands that are written by position in a canonical call: the tensors, up to the first attribute."""
         leading = [name for name in self.operands if role_of(name) is not Role.ATTRIBUTE and name != "residual"]
         return tuple(leading)
-
-    @property
-    def is_table(self) -> bool:
-        return self.policy in (Policy.TABLE, Policy.FIXED)
 
     @property
     def keeps_qparams(self) -> bool:
@@ -149,6 +161,21 @@ class Call:
     @property
     def activations(self) -> dict[str, Node]:
         return self.nodes(Role.ACTIVATION)
+
+    @property
+    def has_number(self) -> bool:
+        """One of the two operands is a number: x + 1, 1 − x."""
+        return self.op.numbers and len(self.activations) == 1
+
+    @property
+    def is_table(self) -> bool:
+        """A unary function: on 8-bit data a table of 256 entries."""
+        return self.op.policy in (Policy.TABLE, Policy.FIXED) or self.has_number
+
+    @property
+    def follows_readers(self) -> bool:
+        """Worth doing on integers only if an int8 op reads the result: nothing is computed, or a number is added or multiplied."""
+        return self.op.policy is Policy.MOVES or self.has_number
 
 
 def _named_nodes(name: str, value: Any) -> dict[str, Node]:

@@ -14,7 +14,7 @@ from torch.fx import Node
 
 from fxq.graph import functional, objections
 from fxq.graph import spellings as read
-from fxq.graph.opdef import Call, OpDef, Policy
+from fxq.graph.opdef import Attribute, Call, Library, OpDef, Policy
 from fxq.graph.qtypes import QParams
 from fxq.graph.spellings import in_place, spelled
 
@@ -37,9 +37,18 @@ OPS = (
         *spelled(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, read=read.batch_norm_module),
         *spelled(F.batch_norm),
     ), objection=objections.in_training),
-    OpDef("add", functional.add, OWN, (*spelled(torch.add, operator.add, "add"), *in_place(operator.iadd, "add_"))),
-    OpDef("sub", functional.sub, OWN, (*spelled(torch.sub, operator.sub, "sub"), *in_place(operator.isub, "sub_"))),
-    OpDef("mul", functional.mul, OWN, (*spelled(torch.mul, operator.mul, "mul"), *in_place(operator.imul, "mul_"))),
+    OpDef("add", functional.add, OWN, (*spelled(torch.add, operator.add, "add"), *in_place(operator.iadd, "add_")), numbers=True),
+    OpDef("sub", functional.sub, OWN, (
+        *spelled(torch.sub, torch.subtract, operator.sub, "sub", "subtract"), *in_place(operator.isub, "sub_"),
+        *spelled(torch.rsub, read=read.reversed_operands),
+    ), numbers=True),
+    OpDef("mul", functional.mul, OWN, (
+        *spelled(torch.mul, torch.multiply, operator.mul, "mul", "multiply"), *in_place(operator.imul, "mul_"),
+    ), numbers=True),
+    OpDef("div", functional.div, OWN, (
+        *spelled(torch.div, torch.true_divide, torch.divide, operator.truediv, "div", "true_divide", "divide"),
+        *in_place(operator.itruediv, "div_"),
+    ), numbers=True, objection=objections.divides_by_tensor),
     # unary
     OpDef("relu", functional.relu, SHARES, (
         *spelled(nn.ReLU, torch.relu, "relu"), *spelled(F.relu, read=read.unary), *in_place(F.relu_, "relu_"),
@@ -67,6 +76,15 @@ OPS = (
     OpDef("gelu", functional.gelu, TABLE, spelled(nn.GELU, F.gelu)),
     OpDef("mish", functional.mish, TABLE, (*spelled(nn.Mish), *spelled(F.mish, read=read.unary))),
     OpDef("softplus", functional.softplus, TABLE, spelled(nn.Softplus, F.softplus)),
+    OpDef("neg", functional.neg, TABLE, spelled(torch.neg, torch.negative, operator.neg, "neg", "negative")),
+    OpDef("abs", functional.abs, TABLE, spelled(torch.abs, torch.absolute, operator.abs, "abs", "absolute")),
+    OpDef("exp", functional.exp, TABLE, spelled(torch.exp, "exp")),
+    OpDef("sqrt", functional.sqrt, TABLE, spelled(torch.sqrt, "sqrt")),
+    OpDef("square", functional.square, TABLE, spelled(torch.square, "square")),
+    OpDef("selu", functional.selu, TABLE, (*spelled(nn.SELU, torch.selu), *spelled(F.selu, read=read.unary))),
+    OpDef("celu", functional.celu, TABLE, spelled(nn.CELU, torch.celu, F.celu)),
+    OpDef("softsign", functional.softsign, TABLE, spelled(nn.Softsign, F.softsign)),
+    OpDef("logsigmoid", functional.logsigmoid, TABLE, spelled(nn.LogSigmoid, F.logsigmoid)),
     OpDef("softmax", functional.softmax, FLOAT, (*spelled(nn.Softmax), *spelled(F.softmax, torch.softmax, "softmax", read=read.softmax))),
     # pooling and reductions
     OpDef("max_pool", functional.max_pool, SHARES, (
@@ -90,6 +108,11 @@ OPS = (
         *spelled(nn.AdaptiveAvgPool3d, F.adaptive_avg_pool3d, rank=3),
     ), float_output=True),
     OpDef("mean", functional.mean, OWN, spelled(torch.mean, "mean"), float_output=True),
+    OpDef("sum", functional.sum, OWN, spelled(torch.sum, "sum")),
+    OpDef("amax", functional.amax, SHARES, spelled(torch.amax, "amax")),
+    OpDef("amin", functional.amin, SHARES, spelled(torch.amin, "amin")),
+    OpDef("maximum", functional.maximum, SHARES, (*spelled(torch.maximum, "maximum"), *spelled(torch.max, "max", read=read.of_two))),
+    OpDef("minimum", functional.minimum, SHARES, (*spelled(torch.minimum, "minimum"), *spelled(torch.min, "min", read=read.of_two))),
     # movement
     OpDef("cat", functional.cat, SHARES, spelled(torch.cat, torch.concat, torch.concatenate)),
     OpDef("pad", functional.pad, SHARES, (
@@ -100,19 +123,35 @@ OPS = (
         *spelled(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d, read=read.pad_module("replicate")),
         *spelled(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, read=read.pad_module("circular")),
     ), objection=objections.border_not_0),
+    OpDef("stack", functional.stack, SHARES, spelled(torch.stack)),
+    OpDef("chunk", functional.chunk, MOVES, spelled(torch.chunk, "chunk")),
+    OpDef("split", functional.split, MOVES, (*spelled(torch.split, read=read.split), *spelled("split", read=read.split_method))),
+    OpDef("unbind", functional.unbind, MOVES, spelled(torch.unbind, "unbind")),
     OpDef("flatten", functional.flatten, MOVES, spelled(nn.Flatten, torch.flatten, "flatten")),
     OpDef("reshape", functional.reshape, MOVES, (*spelled(torch.reshape), *spelled("reshape", "view", read=read.sizes("shape")))),
     OpDef("permute", functional.permute, MOVES, (*spelled(torch.permute), *spelled("permute", read=read.sizes("dims")))),
     OpDef("transpose", functional.transpose, MOVES, spelled(torch.transpose, "transpose")),
     OpDef("squeeze", functional.squeeze, MOVES, spelled(torch.squeeze, "squeeze")),
     OpDef("unsqueeze", functional.unsqueeze, MOVES, spelled(torch.unsqueeze, "unsqueeze")),
+    OpDef("expand", functional.expand, MOVES, spelled("expand", read=read.sizes("sizes"))),
+    OpDef("repeat", functional.repeat, MOVES, spelled("repeat", read=read.sizes("repeats"))),
+    OpDef("roll", functional.roll, MOVES, spelled(torch.roll, "roll")),
+    OpDef("flip", functional.flip, MOVES, (*spelled(torch.flip), *spelled("flip", read=read.sizes("dims")))),
+    OpDef("unflatten", functional.unflatten, MOVES, (
+        *spelled(torch.unflatten, "unflatten"), *spelled(nn.Unflatten, read=read.unflatten_module),
+    )),
+    OpDef("pixel_shuffle", functional.pixel_shuffle, MOVES, spelled(nn.PixelShuffle, F.pixel_shuffle)),
+    OpDef("pixel_unshuffle", functional.pixel_unshuffle, MOVES, spelled(nn.PixelUnshuffle, F.pixel_unshuffle)),
+    OpDef("channel_shuffle", functional.channel_shuffle, MOVES, spelled(nn.ChannelShuffle, F.channel_shuffle)),
     OpDef("contiguous", functional.contiguous, MOVES, spelled("contiguous")),
     OpDef("getitem", functional.getitem, MOVES, spelled(operator.getitem)),
     OpDef("identity", functional.identity, MOVES, spelled(nn.Identity)),
     OpDef("dropout", functional.dropout, MOVES, (
         *spelled(nn.Dropout, F.dropout), *spelled(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, read=read.channel_dropout_module),
+        *spelled(Library("torchvision.ops.stochastic_depth.stochastic_depth"), read=read.stochastic_depth),
     ), objection=objections.in_training),
-    OpDef("size", functional.size, METADATA, (*spelled("size"), *spelled(getattr, read=read.shape_attribute))),
+    OpDef("dim", functional.dim, METADATA, (*spelled("dim", "ndimension"), *spelled(Attribute("ndim"), read=read.attribute))),
+    OpDef("size", functional.size, METADATA, (*spelled("size"), *spelled(Attribute("shape"), read=read.attribute))),
     # quantization
     OpDef("quantize", functional.quantize, FLOAT),
     OpDef("dequantize", functional.dequantize, FLOAT),

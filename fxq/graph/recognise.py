@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -10,7 +11,8 @@ from torch import nn
 from torch.fx import Node
 
 from fxq.graph import spellings as read
-from fxq.graph.opdef import Call, OpDef, Spelling
+from fxq.graph.names import qualified_name
+from fxq.graph.opdef import Attribute, Call, Library, OpDef, Spelling
 from fxq.graph.ops import OPS
 from fxq.graph.reasons import Reason, Why
 
@@ -27,7 +29,7 @@ def recognise(node: Node, module: nn.Module | None) -> Call | Reason:
         node: call_module, call_function or call_method.
         module: the module that a call_module node calls, else None.
     """
-    row = _row_of_module(node, module) if module is not None else _rows_by_target().get(node.target)
+    row = _row_of_module(node, module) if module is not None else _row_of_call(node)
     if row is None:
         return Reason(Why.UNKNOWN_OP, node.name, f"{_spelled_as(node, module)} is not an op that fxq knows")
     if isinstance(row, Reason):
@@ -38,6 +40,38 @@ def recognise(node: Node, module: nn.Module | None) -> Call | Reason:
     except TypeError as error:
         return Reason(Why.OPERAND, node.name, f"{_spelled_as(node, module)} is called in a form that {op.name} does not cover: {error}")
     return Call(op, operands, read.writes_in_place(spelling, module, node.kwargs))
+
+
+def makes_items(node: Node) -> bool:
+    """Whether the node's value is a tuple whose tensors recognise_item makes ops of."""
+    row = _row_of_call(node) if node.op in ("call_function", "call_method") else None
+    return row is not None and "item" in row[0].operands
+
+
+def recognise_item(node: Node) -> Call | None:
+    """chunk(x, 2)[1] → chunk(x, 2, item=1): one of the tensors that an op makes, as an op of its own.
+
+    None for a node that picks nothing, or out of something else.
+    """
+    if node.target is not operator.getitem or not isinstance(node.args[0], Node) or not isinstance(node.args[1], int):
+        return None
+    row = _row_of_call(node.args[0]) if makes_items(node.args[0]) else None
+    if row is None:
+        return None
+    op, spelling = row
+    try:
+        operands = read.read_arguments(op, spelling, node.args[0].args, node.args[0].kwargs)
+    except TypeError:
+        return None
+    return Call(op, read.normal_form(op, {**operands, "item": node.args[1]}, spelling.rank))
+
+
+def _row_of_call(node: Node) -> tuple[OpDef, Spelling] | None:
+    rows = _rows_by_target()
+    if node.target is getattr:
+        return rows.get(Attribute(str(node.args[1])))
+    found = rows.get(node.target)
+    return found if found is not None or node.op != "call_function" else rows.get(Library(qualified_name(node.target)))
 
 
 def _read_operands(node: Node, module: nn.Module | None, op: OpDef, spelling: Spelling) -> dict[str, Any]:

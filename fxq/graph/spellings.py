@@ -153,11 +153,33 @@ def sizes(operand: str) -> Reader:
     return read
 
 
-def shape_attribute(input: Any, name: str) -> Operands:
-    """x.shape, among all that getattr can read."""
-    if name != "shape":
-        raise TypeError(f"attribute {name} is not a shape")
+def attribute(input: Any, name: str) -> Operands:
+    """x.shape and x.ndim"""
     return {"input": input}
+
+
+def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Operands:
+    """torch's name for the second argument."""
+    return {"input": input, "split_size": split_size_or_sections, "dim": dim}
+
+
+def split_method(input: Any, split_size: Any, dim: int = 0) -> Operands:
+    """The method's name for it."""
+    return {"input": input, "split_size": split_size, "dim": dim}
+
+
+def unflatten_module(module: nn.Module) -> Operands:
+    """unflattened_size becomes sizes."""
+    if not isinstance(module.dim, int):
+        raise TypeError("named dimensions have no integer form")
+    return {"dim": module.dim, "sizes": tuple(module.unflattened_size)}  # type: ignore[arg-type]
+
+
+def stochastic_depth(input: Any, p: float, mode: str, training: bool = True) -> Operands:
+    """In evaluation the input itself."""
+    if training:
+        raise TypeError("it is in training mode")
+    return {"input": input, "p": p, "training": False}
 
 
 def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Operands:
@@ -165,3 +187,17 @@ def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None
     if dim is None or dtype is not None or isinstance(_stacklevel, torch.dtype):  # torch.softmax takes its dtype third
         raise TypeError("softmax needs dim and no dtype")
     return {"input": input, "dim": dim}
+
+
+def reversed_operands(input: Any, other: Any, alpha: float = 1) -> Operands:
+    """rsub(x, y) = y − x"""
+    if alpha != 1:
+        raise TypeError("alpha belongs to the first operand here")
+    return {"input": other, "other": input}
+
+
+def of_two(input: Any, other: Any) -> Operands:
+    """torch.max of two tensors; the other forms of torch.max also give indices, or reduce."""
+    if not isinstance(other, Node):
+        raise TypeError("only the form with two tensors has an integer form")
+    return {"input": input, "other": other}

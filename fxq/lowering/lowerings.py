@@ -28,7 +28,7 @@ from fxq.runtime.integer.conv import Conv, ConvGeometry
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, Residual
-from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry
+from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
 from fxq.runtime.integer.table import Table, build_table
 
 
@@ -145,10 +145,10 @@ def lower_mul(site: Site) -> Lowered:
 
 def lower_table(site: Site) -> Lowered:
     """T[q] = clip(rint(f(s_x(q − z_x)) / s_y) + z_y), f in float64"""
-    attributes = {name: value for name, value in site.call.operands.items() if name != "input"}
+    (argument,) = site.inputs
 
     def function(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = site.call.op.call(torch.from_numpy(values), **attributes).numpy()
+        result: NDArray[np.float64] = site.call.op.call(**{**site.call.operands, argument: torch.from_numpy(values)}).numpy()
         return result
 
     return Table(build_table(function, site.x, site.result))
@@ -192,8 +192,18 @@ def lower_adaptive_avg_pool(site: Site) -> Lowered:
 def lower_mean(site: Site) -> Lowered:
     """y = clip(rint(f32(Σ(q − z)) · m) + z_y), m = fl(step/n)"""
     dims, keepdim = site.call.operands["dim"], site.call.operands["keepdim"]
-    every = () if dims is None else (dims if isinstance(dims, tuple) else (dims,))
-    return Mean(every, scale_step(site.x, site.y), int(site.x.zero_point), site.output, keepdim)
+    return Mean(_dimensions(dims), scale_step(site.x, site.y), int(site.x.zero_point), site.output, keepdim)
+
+
+def lower_sum(site: Site) -> Lowered:
+    """y = clip(rint(f32(Σ(q − z)) · step) + z_y)"""
+    dims, keepdim = site.call.operands["dim"], site.call.operands["keepdim"]
+    return Sum(_dimensions(dims), scale_step(site.x, site.result), int(site.x.zero_point), site.output, keepdim)
+
+
+def _dimensions(dims: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """The dimensions of a reduction; () are all of them."""
+    return () if dims is None else dims if isinstance(dims, tuple) else (dims,)
 
 
 def lower_pad(site: Site) -> Lowered:
@@ -228,7 +238,13 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
     "avg_pool": lower_avg_pool,
     "adaptive_avg_pool": lower_adaptive_avg_pool,
     "mean": lower_mean,
+    "sum": lower_sum,
+    "amax": lower_as_is,
+    "amin": lower_as_is,
+    "maximum": lower_as_is,
+    "minimum": lower_as_is,
     "cat": lower_as_is,
+    "stack": lower_as_is,
     "pad": lower_pad,
     "identity": lower_nothing,
     "dropout": lower_nothing,
@@ -238,6 +254,6 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
 def lower_site(site: Site) -> Lowered:
     """The integer form of an op: its row in LOWERINGS, else what its policy says."""
     op = site.call.op
-    if op.is_table:
+    if site.call.is_table:
         return lower_table(site)
     return LOWERINGS.get(op.name, lower_as_is)(site)

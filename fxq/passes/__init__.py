@@ -4,6 +4,7 @@ from fxq.graph.stages import Stage
 from fxq.passes.annotate import annotate
 from fxq.passes.cancel_qdq import cancel_qdq
 from fxq.passes.canonicalize import canonicalize
+from fxq.passes.decompose import decompose
 from fxq.passes.freeze_qparams import freeze_qparams
 from fxq.passes.fuse import fuse
 from fxq.passes.insert_observers import insert_observers
@@ -21,6 +22,7 @@ FUSE = pipeline(
 
 PREPARE = pipeline(
     *FUSE,
+    Pass("decompose", Stage.FUSED, Stage.FUSED, decompose),
     Pass("annotate", Stage.FUSED, Stage.ANNOTATED, annotate),
     Pass("share_qparams", Stage.ANNOTATED, Stage.ANNOTATED, share_qparams),
     Pass("insert_observers", Stage.ANNOTATED, Stage.OBSERVED, insert_observers),

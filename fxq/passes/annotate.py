@@ -24,7 +24,7 @@ def annotate(module: FxqModule, context: Context) -> int:
 
     - An op that computes is int8 unless its configuration, operands or the profile object.
     - An op that keeps qparams follows its neighbours: pooling and the like are int8 where their input is, or where an int8
-      op reads them; pure movement only where an int8 op reads it.
+      op reads them; pure movement, and arithmetic with a number, only where an int8 op reads it.
     - A value is quantized once, for all its int8 readers. conv, linear and
       averages write float32 where no int8 op reads them.
     """
@@ -34,7 +34,7 @@ def annotate(module: FxqModule, context: Context) -> int:
     chosen = _choose(module.graph, calls)
     specs = _specs(chosen)
     for node in module.graph.nodes:
-        if node.op not in ("output", "get_attr"):
+        if node.op != "output" and (node.op != "get_attr" or node in specs):
             reason = None if node in chosen else refused.get(node, _beside_float_ops(node))
             set_quant(node, _node_quant(node, chosen, specs, reason))
     return len(chosen)
@@ -47,20 +47,20 @@ def _choose(graph: Graph, calls: Calls) -> Calls:
     for node, call in calls.items():
         reads_int8 = any(operand in chosen for operand in call.activations.values())
         follows = node in wanted or (reads_int8 and call.op.policy is Policy.SHARES)
-        if follows or not call.op.keeps_qparams:
+        if follows or not (call.op.keeps_qparams or call.follows_readers):
             chosen[node] = call
     for node in reversed(list(chosen)):
-        if chosen[node].op.policy is Policy.MOVES and not any(reader in chosen for reader in node.users):
+        if chosen[node].follows_readers and not any(reader in chosen for reader in node.users):
             del chosen[node]  # what wanted it stayed float
     return chosen
 
 
 def _wanted(graph: Graph, calls: Calls) -> set[Node]:
-    """Values that an int8 op will read as integers: directly, or through ops that only move them."""
+    """Values that an int8 op will read as integers: directly, or through ops that follow their readers."""
     wanted: set[Node] = set()
     for node in reversed(graph.nodes):
         call = calls.get(node)
-        if call is not None and (call.op.policy is not Policy.MOVES or node in wanted):
+        if call is not None and (not call.follows_readers or node in wanted):
             wanted.update(call.activations.values())
     return wanted
 
@@ -99,4 +99,6 @@ def _node_quant(node: Node, chosen: Calls, specs: Mapping[Node, QuantSpec], reas
 
 
 def _beside_float_ops(node: Node) -> Reason:
-    return Reason(Why.FLOAT_READERS, node.name, "computes nothing on its elements, and no int8 op reads its result")
+    call = call_of(node)
+    does = "only adds, multiplies or divides by a number" if call is not None and call.has_number else "computes nothing on its elements"
+    return Reason(Why.FLOAT_READERS, node.name, f"{does}, and no int8 op reads its result")

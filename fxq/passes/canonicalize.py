@@ -9,13 +9,13 @@ from torch import nn
 from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
-from fxq.graph.annotation import tensor_type
-from fxq.graph.constants import insert_constant, owner_of, put_module, read_constant, tensor_at
+from fxq.graph.annotation import tensor_type, type_of
+from fxq.graph.constants import insert_constant, module_of, owner_of, put_module, read_constant, tensor_at
 from fxq.graph.module import FxqModule
-from fxq.graph.opdef import Call, Parameter, Policy
+from fxq.graph.opdef import Call, Parameter, Policy, Role, role_of
 from fxq.graph.ops import write_call
 from fxq.graph.reasons import Reason
-from fxq.graph.recognise import recognise
+from fxq.graph.recognise import makes_items, recognise, recognise_item
 from fxq.graph.topology import Aliases, find_aliases
 from fxq.passes.pipeline import Context
 
@@ -34,7 +34,8 @@ def canonicalize(module: FxqModule, context: Context) -> int:
     for node in calls:
         call = _recognise(module, node)  # again: functionalize has changed what it reads
         assert call is not None
-        write_call(node, Call(call.op, {name: _operand(module, node, value) for name, value in call.operands.items()}))
+        write_call(node, Call(call.op, {name: _operand(node, name, value) for name, value in call.operands.items()}))
+    _remove_what_was_picked_apart(module)
     module.delete_all_unused_submodules()
     return len(calls)
 
@@ -42,12 +43,20 @@ def canonicalize(module: FxqModule, context: Context) -> int:
 def _recognise(module: FxqModule, node: Node) -> Call | None:
     if not node.op.startswith("call_"):
         return None
-    call = recognise(node, module.get_submodule(str(node.target)) if node.op == "call_module" else None)
+    called = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    call = recognise_item(node) or recognise(node, called)
     if isinstance(call, Reason):
         return None
     of_tensors = all(tensor_type(operand) is not None for operand in call.activations.values())
     makes_tensor = tensor_type(node) is not None
     return call if of_tensors and (makes_tensor or call.op.policy is Policy.METADATA) else None
+
+
+def _remove_what_was_picked_apart(module: FxqModule) -> None:
+    """chunk(x, 2), when all that is read of it has become chunk(x, 2, item=...)."""
+    for node in reversed(module.graph.nodes):
+        if not node.users and isinstance(type_of(node), tuple) and makes_items(node):
+            module.graph.erase_node(node)
 
 
 def _fix_parametrized(module: FxqModule, calls: Iterable[Node]) -> None:
@@ -103,8 +112,14 @@ def _redirect_later_readers(node: Node, order: dict[Node, int]) -> None:
     written.replace_all_uses_with(node, delete_user_cb=lambda reader: order[reader] > order[node])
 
 
-def _operand(module: FxqModule, node: Node, value: Any) -> Any:
-    """A tensor of the called module → a get_attr node in front of `node`; anything else is itself."""
+def _operand(node: Node, name: str, value: Any) -> Any:
+    """A tensor of the called module → a get_attr node in front of `node`; anything else is itself.
+
+    Every weight is read by a node of its own: two calls may quantize the same one differently.
+    """
+    module = module_of(node)
+    if isinstance(value, Node) and value.op == "get_attr" and role_of(name) is Role.WEIGHT and len(value.users) > 1:
+        return read_constant(node, str(value.target))
     if not isinstance(value, Parameter):
         return value
     path = f"{node.target}.{value.name}"

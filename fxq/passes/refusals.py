@@ -42,8 +42,8 @@ class Refusals:
         return next(self._objections(node, call), None)
 
     def _not_canonical(self, node: Node) -> Reason:
-        if node.op == "placeholder":
-            return Reason(Why.NO_ELEMENTS, node.name, "is an input")
+        if node.op in ("placeholder", "get_attr"):
+            return Reason(Why.NO_ELEMENTS, node.name, "is an input" if node.op == "placeholder" else "is a constant of the model")
         if tensor_type(node) is None and not any(tensor_type(operand) for operand in node.all_input_nodes):
             return Reason(Why.NO_ELEMENTS, node.name, "computes no tensor")
         if node.target is operator.getitem and tensor_type(node.all_input_nodes[0]) is None:
@@ -85,7 +85,7 @@ def _operand_objections(node: Node, call: Call) -> Iterator[Reason]:
     for name, value in call.operands.items():
         role = role_of(name)
         if role is Role.ACTIVATION:
-            yield from _activation_objections(node, name, value)
+            yield from _activation_objections(node, call, name, value)
         elif role in (Role.WEIGHT, Role.BIAS) and isinstance(value, Node) and value.op != "get_attr":
             yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant of the model")
         elif role is Role.ATTRIBUTE and call.op.policy is not Policy.MOVES and isinstance(value, Node):
@@ -95,15 +95,13 @@ def _operand_objections(node: Node, call: Call) -> Iterator[Reason]:
         yield Reason(Why.DTYPE, node.name, f"its result is {result.dtype if result else 'no tensor'}, not float32")
 
 
-def _activation_objections(node: Node, name: str, value: object) -> Iterator[Reason]:
+def _activation_objections(node: Node, call: Call, name: str, value: object) -> Iterator[Reason]:
     for operand in value if isinstance(value, list | tuple) else (value,):
         if operand is None:
             continue
-        if not isinstance(operand, Node):
-            yield Reason(Why.OPERAND, node.name, f"its {name} is the number {operand}")
-        elif operand.op == "get_attr":
-            yield Reason(Why.OPERAND, node.name, f"its {name} is the constant {operand.target}")
-        else:
+        if isinstance(operand, Node):
             found = tensor_type(operand)
             if found is None or found.dtype != torch.float32:
                 yield Reason(Why.DTYPE, node.name, f"its {name} is {found.dtype if found else 'no tensor'}, not float32")
+        elif not (call.op.numbers and isinstance(operand, int | float)):
+            yield Reason(Why.OPERAND, node.name, f"its {name} is the number {operand}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,22 +27,36 @@ batch_norm = op("batch_norm")
 relu = op("relu")
 clamp = op("clamp")
 add = op("add", commutative=True)
-holder = op("conv", "linear", "add", "sub", "mul", label="holder")  # ops whose epilogue has room for an activation
+holder = op("conv", "linear", "add", "sub", "mul", "div", label="holder")  # ops whose epilogue has room for an activation
 
 _STATISTICS = ("running_mean", "running_var", "weight", "bias")
 
 
-def fold_bn(match: Match) -> Node:
-    """bn(op(x)) = op'(x):  W' = W · g,  b' = β + (b − μ) · g,  g = γ / sqrt(σ² + ε), computed in float64."""
-    bn, target = match.anchor, next(node for label, node in match.nodes.items() if label != "batch_norm")
-    statistics, call = _call(bn).operands, _call(target)
-    mean, variance, gamma, beta = (_constant(statistics[name]) for name in _STATISTICS)
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """x · gain + shift per channel, f64 [channels]."""
+
+    gain: Tensor
+    shift: Tensor
+
+
+def affine_of(bn: Node) -> Affine:
+    """What a batch norm computes in evaluation: g = γ / sqrt(σ² + ε) and β − μ · g, in float64."""
+    operands = _call(bn).operands
+    mean, variance, gamma, beta = (_constant(operands[name]) for name in _STATISTICS)
     assert mean is not None and variance is not None
-    gain = torch.rsqrt(variance + statistics["eps"]) * (1.0 if gamma is None else gamma)
+    gain = torch.rsqrt(variance + operands["eps"]) * (1.0 if gamma is None else gamma)
+    return Affine(gain, (0.0 if beta is None else beta) - mean * gain)
+
+
+def fold_bn(match: Match) -> Node:
+    """bn(op(x)) = op'(x):  W' = W · g,  b' = b · g + β − μ · g"""
+    target = next(node for label, node in match.nodes.items() if label != "batch_norm")
+    affine, call = affine_of(match.anchor), _call(target)
     weight, bias = _constant(call.operands["weight"]), _constant(call.operands["bias"])
     assert weight is not None
-    folded_bias = (0.0 if beta is None else beta) + ((0.0 if bias is None else bias) - mean) * gain
-    folded_weight = weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
+    folded_weight = weight * affine.gain.reshape(-1, *[1] * (weight.ndim - 1))
+    folded_bias = affine.shift if bias is None else bias * affine.gain + affine.shift
     return _absorb(match, target, **_new_weights(target, call, folded_weight, folded_bias))
 
 
@@ -99,26 +114,12 @@ def _constant(operand: object) -> Tensor | None:
     return None if tensor is None else tensor.detach().to(torch.float64)
 
 
-_FOLDABLE = (
+FOLDABLE = (
     g.eval_mode("batch_norm"),
     g.constant("batch_norm", *_STATISTICS),
 )
 
-FUSIONS = (
-    # bn(conv(x)) = conv(x) · g + (β − μ · g): g goes into the weight, the rest into the bias
-    Rule(
-        "conv_bn",
-        batch_norm(conv(X, W, B)),
-        when=(*_FOLDABLE, g.single_use("conv"), g.bare("conv"), g.constant("conv", "weight", "bias"), g.rank_of_weight("conv")),
-        rewrite=fold_bn,
-    ),
-    # the same for linear, whose channels are dimension 1 only where its output has two dimensions
-    Rule(
-        "linear_bn",
-        batch_norm(linear(X, W, B)),
-        when=(*_FOLDABLE, g.single_use("linear"), g.bare("linear"), g.constant("linear", "weight", "bias"), g.rank_of_weight("linear")),
-        rewrite=fold_bn,
-    ),
+ACTIVATIONS = (
     # y = clip(rint(acc · m) + z, low, high): the activation becomes the bounds, and costs nothing
     Rule(
         "op_relu",
@@ -132,6 +133,24 @@ FUSIONS = (
         when=(g.single_use("holder"), g.no_activation("holder"), g.numbers("clamp", "min", "max"), g.not_switched_off("clamp")),
         rewrite=attach_clamp,
     ),
+)
+
+FUSIONS = (
+    # bn(conv(x)) = conv(x) · g + (β − μ · g): g goes into the weight, the rest into the bias
+    Rule(
+        "conv_bn",
+        batch_norm(conv(X, W, B)),
+        when=(*FOLDABLE, g.single_use("conv"), g.bare("conv"), g.constant("conv", "weight", "bias"), g.rank_of_weight("conv")),
+        rewrite=fold_bn,
+    ),
+    # the same for linear, whose channels are dimension 1 only where its output has two dimensions
+    Rule(
+        "linear_bn",
+        batch_norm(linear(X, W, B)),
+        when=(*FOLDABLE, g.single_use("linear"), g.bare("linear"), g.constant("linear", "weight", "bias"), g.rank_of_weight("linear")),
+        rewrite=fold_bn,
+    ),
+    *ACTIVATIONS,
     # conv(x) + r: the sum is made of accumulators, so the 8-bit value between the two ops never exists
     Rule(
         "conv_add",

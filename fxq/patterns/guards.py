@@ -143,6 +143,32 @@ def not_switched_off(label: str) -> Guard:
     return guard
 
 
+def is_quantized(label: str) -> Guard:
+    """The QConfigMapping gives the op a qconfig."""
+
+    def guard(match: Match) -> Reason | None:
+        node = match.nodes[label]
+        resolution = resolution_of(node)
+        if resolution is not None and resolution.qconfig is not None:
+            return None
+        return Reason(Why.NO_QCONFIG, match.anchor.name, f"{node.name} has no qconfig")
+
+    return guard
+
+
+def rank_from(label: str, least: int, most: int) -> Guard:
+    """The value has so many dimensions."""
+
+    def guard(match: Match) -> Reason | None:
+        node = match.nodes[label]
+        found = tensor_type(node)
+        if found is not None and least <= len(found.shape) <= most:
+            return None
+        return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{node.name} has not {least} to {most} dimensions")
+
+    return guard
+
+
 def _operand(match: Match, label: str, name: str) -> object:
     call = call_of(match.nodes[label])
     assert call is not None

@@ -1,0 +1,44 @@
+"""DECOMPOSITIONS: float ops without an integer form of their own → ops that have one."""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import Node
+
+from fxq.graph.annotation import origin_of, tensor_type
+from fxq.graph.constants import insert_constant
+from fxq.graph.opdef import Call
+from fxq.graph.ops import call_of, ops_by_name, write_call
+from fxq.graph.spellings import normal_form
+from fxq.patterns import guards as g
+from fxq.patterns.expressions import Var
+from fxq.patterns.fusions import ACTIVATIONS, FOLDABLE, affine_of, batch_norm
+from fxq.patterns.matcher import Match
+from fxq.patterns.rules import Rule
+
+X = Var("X")
+
+
+def bn_as_conv(match: Match) -> Node:
+    """bn(x) = conv(x, g, β − μ · g): one 1×1 kernel for each channel. Its only weight is ±127, so it loses nothing in 8 bits."""
+    node, affine = match.anchor, affine_of(match.anchor)
+    call, found, origin, conv = call_of(node), tensor_type(node), origin_of(node), ops_by_name()["conv"]
+    assert call is not None and found is not None
+    rank = len(found.shape) - 2
+    path = origin.module if origin is not None and origin.module else node.name
+    operands = {
+        "input": call.operands["input"],
+        "weight": insert_constant(node, f"{path}.gain", affine.gain.reshape(-1, *[1] * (rank + 1)).to(torch.float32)),
+        "bias": insert_constant(node, f"{path}.shift", affine.shift.to(torch.float32)),
+        "groups": len(affine.gain),
+        "stride": (1,) * rank,
+    }
+    write_call(node, Call(conv, normal_form(conv, operands, rank)))
+    return node
+
+
+DECOMPOSITIONS = (
+    # a batch norm that no conv in front can take in: behind a cat, in front of a conv, behind a value that others read
+    Rule("bn_as_conv", batch_norm(X), when=(*FOLDABLE, g.is_quantized("batch_norm"), g.rank_from("batch_norm", 3, 5)), rewrite=bn_as_conv),
+    *ACTIVATIONS,
+)
