@@ -73,6 +73,15 @@ def conv(
     return _epilogue(convolution(input, weight, bias, stride, padding, dilation, groups), residual, act)
 
 
+def conv_transpose(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
+    dilation: Any = 1, act: Act | None = None,
+) -> Tensor:  # fmt: skip
+    """act(conv_transpose(input, weight) + bias), input [N, C, *spatial] or [C, *spatial], weight [C, O / groups, *kernel]."""
+    convolution = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[weight.ndim - 3]
+    return apply_act(convolution(input, weight, bias, stride, padding, output_padding, groups, dilation), act)
+
+
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, act: Act | None = None) -> Tensor:
     """act(input · weightᵀ + bias + residual), input [..., in], weight [out, in]."""
     return _epilogue(F.linear(input, weight, bias), residual, act)

@@ -106,6 +106,7 @@ class OpDef:
         spellings: every way to write it.
         fixed: output qparams of a FIXED op.
         objection: (node name, operands) → why this very call has no integer form, or None.
+        weight_axis: the axis of its weight that belongs to the output channels.
         numbers: one of its two operands may be a number; it is a unary function then, and runs through a table.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.
@@ -117,6 +118,7 @@ class OpDef:
     spellings: tuple[Spelling, ...] = field(default=(), repr=False)
     fixed: QParams | None = None
     objection: Callable[[str, Operands], Reason | None] = lambda node, operands: None
+    weight_axis: int = 0
     numbers: bool = False
     float_output: bool = False
 

@@ -32,6 +32,11 @@ OPS = (
         *spelled(nn.Conv2d, torch.conv2d, rank=2),
         *spelled(nn.Conv3d, torch.conv3d, rank=3),
     ), float_output=True),
+    OpDef("conv_transpose", functional.conv_transpose, OWN, (
+        *spelled(nn.ConvTranspose1d, F.conv_transpose1d, rank=1),
+        *spelled(nn.ConvTranspose2d, F.conv_transpose2d, rank=2),
+        *spelled(nn.ConvTranspose3d, F.conv_transpose3d, rank=3),
+    ), weight_axis=1, float_output=True),
     OpDef("linear", functional.linear, OWN, spelled(nn.Linear, F.linear), float_output=True),
     OpDef("batch_norm", functional.batch_norm, FLOAT, (
         *spelled(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, read=read.batch_norm_module),

@@ -208,5 +208,7 @@ def enlarge_scales(w: QParams, bias: Tensor | None, x: QParams) -> QParams:
     if bias is None:
         return w
     needed = bias.detach().to(torch.float64).abs() / (x.scale.to(torch.float64) * _BIAS_LIMIT)
+    if w.scale.ndim and needed.numel() != w.scale.numel():  # a grouped transposed convolution: each scale is in every group
+        needed = needed.reshape(-1, w.scale.numel()).amax(0)
     needed = torch.nextafter(needed.to(torch.float32) * (1 + 2.0**-20), torch.tensor(math.inf))  # room for the f32 roundings of b_q
     return replace(w, scale=torch.maximum(w.scale, needed if w.scale.ndim else needed.max()))

@@ -79,7 +79,10 @@ def _read_operands(node: Node, module: nn.Module | None, op: OpDef, spelling: Sp
         operands = read.read_arguments(op, spelling, node.args, node.kwargs)
     else:
         inputs = dict(op.signature.bind_partial(*node.args, **node.kwargs).arguments)
-        operands = {**inputs, **read.read_module(op, spelling, module)}
+        carried = read.read_module(op, spelling, module)
+        if inputs.keys() & carried.keys():
+            raise TypeError("its call gives more than its inputs")
+        operands = {**inputs, **carried}
     return read.normal_form(op, operands, spelling.rank)
 
 

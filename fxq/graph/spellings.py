@@ -12,7 +12,7 @@ from torch.fx import Node
 from fxq.graph.opdef import OpDef, Operands, Parameter, Spelling
 
 # operands that hold one number per spatial dimension; a single number stands for all of them
-_SPATIAL = ("kernel_size", "stride", "padding", "dilation", "output_size")
+_SPATIAL = ("kernel_size", "stride", "padding", "output_padding", "dilation", "output_size")
 # arguments that change how a spelling works, not what it computes; True is refused for the second
 _IN_PLACE, _INDICES = "inplace", "return_indices"
 

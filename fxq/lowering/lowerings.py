@@ -22,9 +22,20 @@ from fxq.graph.profile import BackendProfile
 from fxq.graph.qdq import integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, quantize_tensor
 from fxq.graph.reasons import Reason
-from fxq.lowering.requantize import Scales, accumulator_bound, integer_output, pack_weights, product_multiplier, scale_ratio, scale_step
+from fxq.lowering.requantize import (
+    Scales,
+    accumulator_bound,
+    integer_output,
+    pack_transposed_weights,
+    pack_weights,
+    product_multiplier,
+    scale_ratio,
+    scale_step,
+    transposed_accumulator_bound,
+)
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
 from fxq.runtime.integer.conv import Conv, ConvGeometry
+from fxq.runtime.integer.conv_transpose import ConvTranspose, ConvTransposeGeometry
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, Residual
@@ -87,6 +98,20 @@ def lower_conv(site: Site) -> Lowered:
     geometry = ConvGeometry(operands["stride"], padding, operands["dilation"], operands["groups"], operands["padding_mode"])
     packed = _pack(site)
     return packed if isinstance(packed, Reason) else Conv(packed, geometry, int(site.x.zero_point), site.output, site.residual)
+
+
+def lower_conv_transpose(site: Site) -> Lowered:
+    """y = clip(rint(f32(Σ (x_q − z_x)·w_q + b_q) · m) + z_y)"""
+    operands = site.call.operands
+    groups = operands["groups"]
+    geometry = ConvTransposeGeometry(operands["stride"], operands["padding"], operands["output_padding"], operands["dilation"], groups)
+    weight, bias = _integers(operands["weight"]), _constant(operands["bias"])
+    scales = Scales(site.x, qparams_of(operands["weight"]), site.y)
+    reason = transposed_accumulator_bound(weight, scales, bias, groups, site.node.name)
+    if reason is not None:
+        return reason
+    packed = pack_transposed_weights(weight, scales, bias, groups, multiplier_bits=site.profile.multiplier_bits)
+    return ConvTranspose(packed, geometry, int(site.x.zero_point), site.output)
 
 
 def lower_linear(site: Site) -> Lowered:
@@ -227,6 +252,7 @@ def lower_as_is(site: Site) -> Lowered:
 
 LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
     "conv": lower_conv,
+    "conv_transpose": lower_conv_transpose,
     "linear": lower_linear,
     "add": lower_add,
     "sub": lower_sub,

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from torch.fx import Graph, Node
 
-from fxq.graph.annotation import NodeQuant, resolution_of, set_quant
+from fxq.graph.annotation import NodeQuant, Resolution, resolution_of, set_quant
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Policy
 from fxq.graph.ops import call_of
 from fxq.graph.qtypes import QuantSpec
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.topology import find_mutated
+from fxq.observers import ObserverFactory
 from fxq.passes.pipeline import Context
 from fxq.passes.refusals import Refusals
 
@@ -85,6 +86,12 @@ def _activation_spec(node: Node) -> QuantSpec:
     return spec
 
 
+def weight_factory(call: Call, resolution: Resolution) -> ObserverFactory:
+    """The weight observer of a qconfig, with its channel axis where this op's weight has its output channels."""
+    factory: ObserverFactory = resolution.qconfig.weight
+    return factory if factory.spec.axis in (None, call.op.weight_axis) else factory.with_args(ch_axis=call.op.weight_axis)
+
+
 def _node_quant(node: Node, chosen: Calls, specs: Mapping[Node, QuantSpec], reason: Reason | None) -> NodeQuant:
     resolution = resolution_of(node)
     rule = resolution.rule if resolution is not None else ""
@@ -94,7 +101,7 @@ def _node_quant(node: Node, chosen: Calls, specs: Mapping[Node, QuantSpec], reas
         inputs = {name: specs[operand] for name, operand in call.activations.items()}
         if "weight" in call.operands:
             assert resolution is not None
-            inputs["weight"] = resolution.qconfig.weight.spec
+            inputs["weight"] = weight_factory(call, resolution).spec
     return NodeQuant(inputs, specs.get(node), rule=rule, reason=reason)
 
 

@@ -16,6 +16,7 @@ from fxq.graph.qdq import insert_qdq, integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, enlarge_scales
 from fxq.graph.verify import OBSERVER_RULE
 from fxq.observers import Observer
+from fxq.passes.annotate import weight_factory
 from fxq.passes.insert_observers import reads_quantized
 from fxq.passes.pipeline import Context
 from fxq.passes.share_qparams import fixed_qparams
@@ -121,7 +122,7 @@ def _quantize_weight(node: Node) -> None:
     weight = call.operands["weight"]
     values = constant_of(weight)
     assert values is not None
-    observer = resolution.qconfig.weight()
+    observer = weight_factory(call, resolution)()
     observer.name = str(weight.target)
     observer.observe(values)
     qparams = _with_room_for_bias(_finite(observer.qparams(), observer.name), call)

@@ -22,12 +22,13 @@ from fxq.patterns.rules import Rule
 X, W, B, R = Var("X"), Var("W"), Var("B"), Var("R")
 
 conv = op("conv")
+conv_transpose = op("conv_transpose")
 linear = op("linear")
 batch_norm = op("batch_norm")
 relu = op("relu")
 clamp = op("clamp")
 add = op("add", commutative=True)
-holder = op("conv", "linear", "add", "sub", "mul", "div", label="holder")  # ops whose epilogue has room for an activation
+holder = op("conv", "conv_transpose", "linear", "add", "sub", "mul", "div", label="holder")  # ops whose epilogue has room for an activation
 
 _STATISTICS = ("running_mean", "running_var", "weight", "bias")
 
@@ -55,9 +56,18 @@ def fold_bn(match: Match) -> Node:
     affine, call = affine_of(match.anchor), _call(target)
     weight, bias = _constant(call.operands["weight"]), _constant(call.operands["bias"])
     assert weight is not None
-    folded_weight = weight * affine.gain.reshape(-1, *[1] * (weight.ndim - 1))
+    folded_weight = _scale_channels(weight, affine.gain, call)
     folded_bias = affine.shift if bias is None else bias * affine.gain + affine.shift
     return _absorb(match, target, **_new_weights(target, call, folded_weight, folded_bias))
+
+
+def _scale_channels(weight: Tensor, gain: Tensor, call: Call) -> Tensor:
+    """Each output channel of the weight times its gain."""
+    if call.op.weight_axis == 0:
+        return weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
+    groups = int(call.operands["groups"])
+    by_group = weight.reshape(groups, -1, *weight.shape[1:])  # [groups, I / groups, O / groups, *kernel]
+    return (by_group * gain.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))).flatten(0, 1)
 
 
 def _new_weights(target: Node, call: Call, weight: Tensor, bias: Tensor) -> dict[str, Node]:
@@ -141,6 +151,18 @@ FUSIONS = (
         "conv_bn",
         batch_norm(conv(X, W, B)),
         when=(*FOLDABLE, g.single_use("conv"), g.bare("conv"), g.constant("conv", "weight", "bias"), g.rank_of_weight("conv")),
+        rewrite=fold_bn,
+    ),
+    Rule(
+        "conv_transpose_bn",
+        batch_norm(conv_transpose(X, W, B)),
+        when=(
+            *FOLDABLE,
+            g.single_use("conv_transpose"),
+            g.no_activation("conv_transpose"),
+            g.constant("conv_transpose", "weight", "bias"),
+            g.rank_of_weight("conv_transpose"),
+        ),
         rewrite=fold_bn,
     ),
     # the same for linear, whose channels are dimension 1 only where its output has two dimensions
