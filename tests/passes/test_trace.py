@@ -19,6 +19,7 @@ from fxq.graph.module import FxqModule
 from fxq.graph.stages import Stage
 from fxq.graph.text import print_graph
 from fxq.passes.trace import is_user_code, split_inputs, trace
+from fxq.passes.whole import TraceOptions
 from tests.passes.cases import Block, residual, text
 
 
@@ -232,7 +233,7 @@ def line_of(kind: type, written: str) -> str:
 def test_what_cannot_be_traced_names_submodule_line_construct_and_remedy(kind: type, written: str, nested: bool) -> None:
     model = Nested(kind()) if nested else kind()
     with pytest.raises(CaptureError) as caught:
-        trace(model, torch.ones(3))
+        trace(model, torch.ones(3), TraceOptions(strict=True))
     error = caught.value
     place = "submodule 'outer.1'" if nested else "the model itself"
     assert error.where == f"{type(model).__name__}, {place}, {line_of(kind, written)}"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fxq.api import fuse_fx
 from fxq.graph.annotation import origins_of, refusals_of, set_resolution, tensor_type
+from fxq.graph.constants import tensor_at
 from fxq.graph.functional import RELU
 from fxq.graph.module import FxqModule
 from fxq.graph.parse import parse_graph
@@ -252,6 +253,18 @@ def test_folded_conv_is_what_batch_norm_computes() -> None:
     rewrite(module, FUSIONS)
     # g = 0.5 / sqrt(0.25 + 0.75)
     assert {path: value.tolist() for path, value in module.state_dict().items()} == {"c.weight": [[[1.0]]], "c.bias": [8.0]}
+
+
+def test_folding_rounds_once() -> None:
+    """The new weight and bias are the float64 results, rounded to float32."""
+    before = parse_graph(REWRITES["conv_bn"]["conv with bias"].before)
+    weight, bias, mean, variance, gamma, beta = (
+        tensor_at(before, path).double() for path in ("c.weight", "c.bias", "b.running_mean", "b.running_var", "b.weight", "b.bias")
+    )
+    rewrite(before, FUSIONS)
+    gain = gamma * (1 / (variance + 1e-5).sqrt())
+    assert torch.equal(tensor_at(before, "c.weight"), (weight * gain.reshape(-1, 1, 1, 1)).float())
+    assert torch.equal(tensor_at(before, "c.bias"), (beta + (bias - mean) * gain).float())
 
 
 def test_folded_parameters_stay_parameters_under_their_paths() -> None:

@@ -1,4 +1,4 @@
-"""acc = Σ_k x[m, k]·w[n, k] in exact int32, by the fastest of torch's products that is exact on this machine."""
+"""acc = Σ_k x[m, k]·w[n, k] in exact int32, by the fastest of torch's products that is exact on this machine; and MatMul."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from functools import cache
 
 import torch
 from torch import Tensor
+
+from fxq.errors import DataError
+from fxq.runtime.integer.elementwise import empty_result, flat_parts
+from fxq.runtime.integer.module import IntegerOp, check_bytes
+from fxq.runtime.integer.outputs import Output, finish_into
 
 EXACT_FLOAT32 = 2**24  # integers up to here, and sums that stay below it, have no rounding in f32
 _EXACT_SETTINGS = ("ieee", "none")
@@ -103,3 +108,87 @@ def _fast_math_requested() -> bool:
 @cache
 def _has_onednn() -> bool:
     return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+class MatMul(IntegerOp):
+    """y = clip(rint(fl(f32(Σ_k (a − z_a)(b − z_b))·m)) + z_y), m = fl(fl(s_a·s_b)·inv_y), or float32 with FloatOutput.
+
+    No bias and one multiplier, both operands activations: torch.matmul, with its broadcasting. The sum is exact in int32 for depths
+    K with K·max|a − z_a|·max|b − z_b| < 2^31; with uint8 and any zero points that is every K ≤ 33,025.
+
+    Args:
+        a_zero_point, b_zero_point: in the range of each operand's dtype.
+        multiplier: m, an f32 value; fl(s_a·s_b) for FloatOutput.
+    """
+
+    def __init__(self, a_zero_point: int, b_zero_point: int, multiplier: float, output: Output) -> None:
+        super().__init__()
+        self.a_zero_point, self.b_zero_point, self.multiplier, self.output = a_zero_point, b_zero_point, multiplier, output
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """a u8 or s8 [..., M, K] or [K], b u8 or s8 [..., K, N] or [K] → y of torch.matmul's shape.
+
+        Raises:
+            DataError: other dtypes, shapes that don't multiply, or a K whose sums may leave int32.
+        """
+        check_bytes("MatMul.a", a)
+        check_bytes("MatMul.b", b)
+        _check_shapes(a, b)
+        block = self._exact_depth(a, b, EXACT_FLOAT32)
+        if a.shape[-1] > self._exact_depth(a, b, 2**31):
+            raise DataError(
+                "MatMul",
+                expected=f"a depth of at most {self._exact_depth(a, b, 2**31)}, whose sums fit in 32 bits",
+                found=f"depth {a.shape[-1]}",
+                remedy="split the product, or leave it float",
+            )
+        acc = _blocked_matmul(_centered(a, self.a_zero_point), _centered(b, self.b_zero_point), block)
+        y = empty_result((acc,), self.output)
+        for out, part in flat_parts(y, (acc,)):
+            finish_into(out, part.to(torch.float32).mul_(self.multiplier), self.output)
+        return y
+
+    def _exact_depth(self, a: Tensor, b: Tensor, limit: int) -> int:
+        """The largest K for which no sum of K products reaches the limit."""
+        return (limit - 1) // (_furthest(a.dtype, self.a_zero_point) * _furthest(b.dtype, self.b_zero_point))
+
+    def extra_repr(self) -> str:
+        return f"a: zero_point={self.a_zero_point}, b: zero_point={self.b_zero_point}, multiplier={self.multiplier:.6g}, y: {self.output}"
+
+
+def _centered(q: Tensor, zero_point: int) -> Tensor:
+    """q − zero_point, exact, in a float dtype that torch multiplies in full."""
+    return q.to(exact_float_dtype()).sub_(zero_point)
+
+
+def _furthest(dtype: torch.dtype, zero_point: int) -> int:
+    bounds = torch.iinfo(dtype)
+    return max(zero_point - bounds.min, bounds.max - zero_point)
+
+
+def _blocked_matmul(a: Tensor, b: Tensor, block: int) -> Tensor:
+    """torch.matmul of integers in floats, exact: one product where K ≤ block, int32 sums of several otherwise."""
+    depth, axis = a.shape[-1], max(0, b.ndim - 2)
+    if depth <= block:
+        return torch.matmul(a, b)
+    starts = range(0, depth, block)
+    first, *others = ((start, min(block, depth - start)) for start in starts)
+    acc = torch.matmul(a.narrow(-1, *first), b.narrow(axis, *first)).to(torch.int32)
+    for piece in others:
+        acc += torch.matmul(a.narrow(-1, *piece), b.narrow(axis, *piece)).to(torch.int32)
+    return acc
+
+
+def _check_shapes(a: Tensor, b: Tensor) -> None:
+    """Raises DataError unless torch.matmul takes these shapes."""
+    depth_b = b.shape[max(0, b.ndim - 2)] if b.ndim else -1
+    fits = a.ndim > 0 and a.shape[-1] == depth_b
+    leading = zip(reversed(a.shape[:-2]), reversed(b.shape[:-2]), strict=False)
+    if fits and all(one == other or 1 in (one, other) for one, other in leading):
+        return
+    raise DataError(
+        "MatMul",
+        expected="[..., M, K] and [..., K, N] (or [K]) whose leading dimensions broadcast",
+        found=f"shapes {tuple(a.shape)} and {tuple(b.shape)}",
+        remedy="give operands that torch.matmul takes",
+    )
