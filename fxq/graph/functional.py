@@ -107,6 +107,11 @@ def div(input: Any, other: Any, act: Act | None = None) -> Tensor:
     return apply_act(operator.truediv(input, other), act)
 
 
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """input · other, [..., M, K] · [..., K, N] with torch.matmul's broadcasting; also bmm and mm."""
+    return torch.matmul(input, other)
+
+
 def batch_norm(
     input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,

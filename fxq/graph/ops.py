@@ -38,6 +38,9 @@ OPS = (
         *spelled(nn.ConvTranspose3d, F.conv_transpose3d, rank=3),
     ), weight_axis=1, float_output=True),
     OpDef("linear", functional.linear, OWN, spelled(nn.Linear, F.linear), float_output=True),
+    OpDef("matmul", functional.matmul, OWN, (
+        *spelled(torch.matmul, operator.matmul, "matmul"), *spelled(torch.bmm, torch.mm, "bmm", "mm", read=read.product),
+    )),
     OpDef("batch_norm", functional.batch_norm, FLOAT, (
         *spelled(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, read=read.batch_norm_module),
         *spelled(F.batch_norm),

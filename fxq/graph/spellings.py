@@ -201,3 +201,8 @@ def of_two(input: Any, other: Any) -> Operands:
     if not isinstance(other, Node):
         raise TypeError("only the form with two tensors has an integer form")
     return {"input": input, "other": other}
+
+
+def product(input: Any, mat2: Any) -> Operands:
+    """bmm and mm"""
+    return {"input": input, "other": mat2}

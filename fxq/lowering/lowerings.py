@@ -37,6 +37,7 @@ from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
 from fxq.runtime.integer.conv import Conv, ConvGeometry
 from fxq.runtime.integer.conv_transpose import ConvTranspose, ConvTransposeGeometry
 from fxq.runtime.integer.linear import Linear
+from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, Residual
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
@@ -168,6 +169,12 @@ def lower_mul(site: Site) -> Lowered:
     return Mul(int(a.zero_point), int(b.zero_point), product_multiplier(a, b, site.result), site.output)
 
 
+def lower_matmul(site: Site) -> Lowered:
+    """y = clip(rint(f32(Σ (a − z_a)(b − z_b)) · m) + z_y)"""
+    a, b = site.inputs["input"], site.inputs["other"]
+    return MatMul(int(a.zero_point), int(b.zero_point), product_multiplier(a, b, site.result), site.output)
+
+
 def lower_table(site: Site) -> Lowered:
     """T[q] = clip(rint(f(s_x(q − z_x)) / s_y) + z_y), f in float64"""
     (argument,) = site.inputs
@@ -257,6 +264,7 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
     "add": lower_add,
     "sub": lower_sub,
     "mul": lower_mul,
+    "matmul": lower_matmul,
     "relu": lower_bounds,
     "clamp": lower_bounds,
     "max_pool": lower_max_pool,
