@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx import Node
 
-from fxq.graph import functional, objections
+from fxq.graph import functional, movement, objections
 from fxq.graph import spellings as read
 from fxq.graph.opdef import Attribute, Call, Library, OpDef, Policy
 from fxq.graph.qtypes import QParams
@@ -122,8 +122,8 @@ OPS = (
     OpDef("maximum", functional.maximum, SHARES, (*spelled(torch.maximum, "maximum"), *spelled(torch.max, "max", read=read.of_two))),
     OpDef("minimum", functional.minimum, SHARES, (*spelled(torch.minimum, "minimum"), *spelled(torch.min, "min", read=read.of_two))),
     # movement
-    OpDef("cat", functional.cat, SHARES, spelled(torch.cat, torch.concat, torch.concatenate)),
-    OpDef("pad", functional.pad, SHARES, (
+    OpDef("cat", movement.cat, SHARES, spelled(torch.cat, torch.concat, torch.concatenate)),
+    OpDef("pad", movement.pad, SHARES, (
         *spelled(F.pad),
         *spelled(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, read=read.pad_module("constant")),
         *spelled(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, read=read.pad_module("constant")),
@@ -131,35 +131,35 @@ OPS = (
         *spelled(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d, read=read.pad_module("replicate")),
         *spelled(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, read=read.pad_module("circular")),
     ), objection=objections.border_not_0),
-    OpDef("stack", functional.stack, SHARES, spelled(torch.stack)),
-    OpDef("chunk", functional.chunk, MOVES, spelled(torch.chunk, "chunk")),
-    OpDef("split", functional.split, MOVES, (*spelled(torch.split, read=read.split), *spelled("split", read=read.split_method))),
-    OpDef("unbind", functional.unbind, MOVES, spelled(torch.unbind, "unbind")),
-    OpDef("flatten", functional.flatten, MOVES, spelled(nn.Flatten, torch.flatten, "flatten")),
-    OpDef("reshape", functional.reshape, MOVES, (*spelled(torch.reshape), *spelled("reshape", "view", read=read.sizes("shape")))),
-    OpDef("permute", functional.permute, MOVES, (*spelled(torch.permute), *spelled("permute", read=read.sizes("dims")))),
-    OpDef("transpose", functional.transpose, MOVES, spelled(torch.transpose, "transpose")),
-    OpDef("squeeze", functional.squeeze, MOVES, spelled(torch.squeeze, "squeeze")),
-    OpDef("unsqueeze", functional.unsqueeze, MOVES, spelled(torch.unsqueeze, "unsqueeze")),
-    OpDef("expand", functional.expand, MOVES, spelled("expand", read=read.sizes("sizes"))),
-    OpDef("repeat", functional.repeat, MOVES, spelled("repeat", read=read.sizes("repeats"))),
-    OpDef("roll", functional.roll, MOVES, spelled(torch.roll, "roll")),
-    OpDef("flip", functional.flip, MOVES, (*spelled(torch.flip), *spelled("flip", read=read.sizes("dims")))),
-    OpDef("unflatten", functional.unflatten, MOVES, (
+    OpDef("stack", movement.stack, SHARES, spelled(torch.stack)),
+    OpDef("chunk", movement.chunk, MOVES, spelled(torch.chunk, "chunk")),
+    OpDef("split", movement.split, MOVES, (*spelled(torch.split, read=read.split), *spelled("split", read=read.split_method))),
+    OpDef("unbind", movement.unbind, MOVES, spelled(torch.unbind, "unbind")),
+    OpDef("flatten", movement.flatten, MOVES, spelled(nn.Flatten, torch.flatten, "flatten")),
+    OpDef("reshape", movement.reshape, MOVES, (*spelled(torch.reshape), *spelled("reshape", "view", read=read.sizes("shape")))),
+    OpDef("permute", movement.permute, MOVES, (*spelled(torch.permute), *spelled("permute", read=read.sizes("dims")))),
+    OpDef("transpose", movement.transpose, MOVES, spelled(torch.transpose, "transpose")),
+    OpDef("squeeze", movement.squeeze, MOVES, spelled(torch.squeeze, "squeeze")),
+    OpDef("unsqueeze", movement.unsqueeze, MOVES, spelled(torch.unsqueeze, "unsqueeze")),
+    OpDef("expand", movement.expand, MOVES, spelled("expand", read=read.sizes("sizes"))),
+    OpDef("repeat", movement.repeat, MOVES, spelled("repeat", read=read.sizes("repeats"))),
+    OpDef("roll", movement.roll, MOVES, spelled(torch.roll, "roll")),
+    OpDef("flip", movement.flip, MOVES, (*spelled(torch.flip), *spelled("flip", read=read.sizes("dims")))),
+    OpDef("unflatten", movement.unflatten, MOVES, (
         *spelled(torch.unflatten, "unflatten"), *spelled(nn.Unflatten, read=read.unflatten_module),
     )),
-    OpDef("pixel_shuffle", functional.pixel_shuffle, MOVES, spelled(nn.PixelShuffle, F.pixel_shuffle)),
-    OpDef("pixel_unshuffle", functional.pixel_unshuffle, MOVES, spelled(nn.PixelUnshuffle, F.pixel_unshuffle)),
-    OpDef("channel_shuffle", functional.channel_shuffle, MOVES, spelled(nn.ChannelShuffle, F.channel_shuffle)),
-    OpDef("contiguous", functional.contiguous, MOVES, spelled("contiguous")),
-    OpDef("getitem", functional.getitem, MOVES, spelled(operator.getitem)),
-    OpDef("identity", functional.identity, MOVES, spelled(nn.Identity)),
-    OpDef("dropout", functional.dropout, MOVES, (
+    OpDef("pixel_shuffle", movement.pixel_shuffle, MOVES, spelled(nn.PixelShuffle, F.pixel_shuffle)),
+    OpDef("pixel_unshuffle", movement.pixel_unshuffle, MOVES, spelled(nn.PixelUnshuffle, F.pixel_unshuffle)),
+    OpDef("channel_shuffle", movement.channel_shuffle, MOVES, spelled(nn.ChannelShuffle, F.channel_shuffle)),
+    OpDef("contiguous", movement.contiguous, MOVES, spelled("contiguous")),
+    OpDef("getitem", movement.getitem, MOVES, spelled(operator.getitem)),
+    OpDef("identity", movement.identity, MOVES, spelled(nn.Identity)),
+    OpDef("dropout", movement.dropout, MOVES, (
         *spelled(nn.Dropout, F.dropout), *spelled(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, read=read.channel_dropout_module),
         *spelled(Library("torchvision.ops.stochastic_depth.stochastic_depth"), read=read.stochastic_depth),
     ), objection=objections.in_training),
-    OpDef("dim", functional.dim, METADATA, (*spelled("dim", "ndimension"), *spelled(Attribute("ndim"), read=read.attribute))),
-    OpDef("size", functional.size, METADATA, (*spelled("size"), *spelled(Attribute("shape"), read=read.attribute))),
+    OpDef("dim", movement.dim, METADATA, (*spelled("dim", "ndimension"), *spelled(Attribute("ndim"), read=read.attribute))),
+    OpDef("size", movement.size, METADATA, (*spelled("size"), *spelled(Attribute("shape"), read=read.attribute))),
     # quantization
     OpDef("quantize", functional.quantize, FLOAT),
     OpDef("dequantize", functional.dequantize, FLOAT),

@@ -158,13 +158,13 @@ def attribute(input: Any, name: str) -> Operands:
     return {"input": input}
 
 
-def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Operands:
-    """torch's name for the second argument."""
-    return {"input": input, "split_size": split_size_or_sections, "dim": dim}
+def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Operands:
+    """torch.split has names of its own."""
+    return {"input": tensor, "split_size": split_size_or_sections, "dim": dim}
 
 
 def split_method(input: Any, split_size: Any, dim: int = 0) -> Operands:
-    """The method's name for it."""
+    """The method has the op's."""
     return {"input": input, "split_size": split_size, "dim": dim}
 
 
