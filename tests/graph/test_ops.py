@@ -20,7 +20,8 @@ from fxq.lowering.profiles import find_profile
 from fxq.passes.canonicalize import canonicalize
 from fxq.passes.pipeline import Context
 from fxq.passes.trace import trace
-from tests.graph.op_examples import EXAMPLES, Example, Key, called, made
+from tests.graph.op_example import Example, Key, called, made
+from tests.graph.op_examples import EXAMPLES
 
 CASES = [(key, example) for key, examples in EXAMPLES.items() for example in examples]
 IDS = [f"{name}-{qualified_name(target)}-{number}" for (name, target), row in EXAMPLES.items() for number, _ in enumerate(row)]
@@ -146,7 +147,7 @@ REFUSED = {
         Why.HOOKS,
     ),
     "unknown module": Refused(made(nn.GLU, graph="GLU[m](x)"), "GLU is not an op that fxq knows", Why.UNKNOWN_OP),
-    "unknown function": Refused(called(lambda x: torch.neg(x), "call torch.neg(x)"), "neg is not an op that fxq knows", Why.UNKNOWN_OP),
+    "unknown function": Refused(called(lambda x: torch.sin(x), "call torch.sin(x)"), "sin is not an op that fxq knows", Why.UNKNOWN_OP),
     "unknown method": Refused(called(lambda x: x.cumsum(1), "method cumsum(x, 1)"), "cumsum is not an op that fxq knows", Why.UNKNOWN_OP),
 }
 
@@ -194,27 +195,27 @@ def test_training_mode_computes_the_same(kind: type[nn.Module]) -> None:
 
 
 def _later_reader(x: torch.Tensor) -> torch.Tensor:
-    y = x.neg()
+    y = x.sin()
     before = y * 2
     y.relu_()
     return before + y
 
 
 def _later_view(x: torch.Tensor) -> torch.Tensor:
-    y = x.neg()
+    y = x.sin()
     y.relu_()
     return y.view(-1) + 1
 
 
 def _seen_through_view(x: torch.Tensor) -> torch.Tensor:
-    y = x.neg()
+    y = x.sin()
     view = y.view(-1)
     y.relu_()
     return view + 1
 
 
 def _result_is_the_input(x: torch.Tensor) -> torch.Tensor:
-    y = x.neg()
+    y = x.sin()
     y.relu_()
     view = y.view(-1)
     y.add_(1)
@@ -222,18 +223,18 @@ def _result_is_the_input(x: torch.Tensor) -> torch.Tensor:
 
 
 def _twice(x: torch.Tensor) -> torch.Tensor:
-    y = x.neg()
+    y = x.sin()
     y += x
     y *= 2
     return y.clamp_(max=1) + y
 
 
 IN_PLACE = {
-    "later reader": (_later_reader, ("method neg(x)", "mul(neg, 2)", "relu(neg)", "add(mul, relu_)")),
-    "later view": (_later_view, ("method neg(x)", "relu(neg)", "reshape(relu_, shape=(-1,))", "add(view, 1)")),
-    "seen through a view": (_seen_through_view, ("method neg(x)", "reshape(neg, shape=(-1,))", "method relu_(neg)", "add(view, 1)")),
-    "result is the input": (_result_is_the_input, ("method neg(x)", "relu(neg)", "reshape(relu_, shape=(-1,))", "method add_(relu_, 1)")),
-    "twice": (_twice, ("method neg(x)", "add(neg, x)", "mul(add, 2)", "clamp(mul, max=1)", "add(clamp_, clamp_)")),
+    "later reader": (_later_reader, ("method sin(x)", "mul(sin, 2)", "relu(sin)", "add(mul, relu_)")),
+    "later view": (_later_view, ("method sin(x)", "relu(sin)", "reshape(relu_, shape=(-1,))", "add(view, 1)")),
+    "seen through a view": (_seen_through_view, ("method sin(x)", "reshape(sin, shape=(-1,))", "method relu_(sin)", "add(view, 1)")),
+    "result is the input": (_result_is_the_input, ("method sin(x)", "relu(sin)", "reshape(relu_, shape=(-1,))", "method add_(relu_, 1)")),
+    "twice": (_twice, ("method sin(x)", "add(sin, x)", "mul(add, 2)", "clamp(mul, max=1)", "add(clamp_, clamp_)")),
 }
 
 

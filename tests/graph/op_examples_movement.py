@@ -1,0 +1,141 @@
+"""Examples of ops that move elements. See op_example.py."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.graph.op_example import D1, D2, D3, Example, Examples, called, made
+
+
+def _joins(function: Callable[..., Any]) -> tuple[Example, ...]:
+    return (
+        called(lambda x, y: function([x, y], 1), "cat((x, y), dim=1)", second=True),
+        called(lambda x, y: function((x, y, x)), "cat((x, y, x))", second=True),
+        called(lambda x, a: function(tensors=(x, a), dim=-1), "cat((x, @m.a[2, 3, 8, 1]), dim=-1)", constants=((2, 3, 8, 1),)),
+    )
+
+
+def _pads(constant: type[nn.Module], size: int, shape: tuple[int, ...]) -> Example:
+    pads = tuple(range(1, 2 * size + 1))
+    return made(constant, pads, 1.5, graph=f"pad(x, pad={pads}, value=1.5)", shape=shape)
+
+
+def _padded(kind: type[nn.Module], rank: int, tail: str) -> tuple[Example, ...]:
+    shape = (D1, D2, D3)[rank - 1]
+    pads = (1, 2, 1, 0, 2, 1)[: 2 * rank]
+    return (
+        made(kind, pads, graph=f"pad(x, pad={pads}{tail})", shape=shape),
+        made(kind, 1, graph=f"pad(x, pad={(1,) * (2 * rank)}{tail})", shape=shape),
+    )
+
+
+MOVEMENT: Examples = {
+    ("cat", torch.cat): _joins(torch.cat),
+    ("cat", torch.concat): _joins(torch.concat),
+    ("cat", torch.concatenate): _joins(torch.concatenate),
+    ("pad", F.pad): (
+        called(lambda x: F.pad(x, (1, 2, 1, 0)), "pad(x, pad=(1, 2, 1, 0))"),
+        called(lambda x: F.pad(x, [1, 2], "constant", 3.0), "pad(x, pad=(1, 2), value=3.0)"),
+        called(lambda x: F.pad(x, pad=(1, 1, 2, 2), mode="reflect"), "pad(x, pad=(1, 1, 2, 2), mode='reflect')"),
+        called(lambda x: F.pad(x, (-1, 2)), "pad(x, pad=(-1, 2))"),
+    ),
+    ("pad", nn.ConstantPad1d): (_pads(nn.ConstantPad1d, 1, D1),),
+    ("pad", nn.ConstantPad2d): (_pads(nn.ConstantPad2d, 2, D2),),
+    ("pad", nn.ConstantPad3d): (_pads(nn.ConstantPad3d, 3, D3),),
+    ("pad", nn.ZeroPad1d): _padded(nn.ZeroPad1d, 1, ", value=0.0"),
+    ("pad", nn.ZeroPad2d): _padded(nn.ZeroPad2d, 2, ", value=0.0"),
+    ("pad", nn.ZeroPad3d): _padded(nn.ZeroPad3d, 3, ", value=0.0"),
+    ("pad", nn.ReflectionPad1d): _padded(nn.ReflectionPad1d, 1, ", mode='reflect'"),
+    ("pad", nn.ReflectionPad2d): _padded(nn.ReflectionPad2d, 2, ", mode='reflect'"),
+    ("pad", nn.ReflectionPad3d): _padded(nn.ReflectionPad3d, 3, ", mode='reflect'"),
+    ("pad", nn.ReplicationPad1d): _padded(nn.ReplicationPad1d, 1, ", mode='replicate'"),
+    ("pad", nn.ReplicationPad2d): _padded(nn.ReplicationPad2d, 2, ", mode='replicate'"),
+    ("pad", nn.ReplicationPad3d): _padded(nn.ReplicationPad3d, 3, ", mode='replicate'"),
+    ("pad", nn.CircularPad1d): _padded(nn.CircularPad1d, 1, ", mode='circular'"),
+    ("pad", nn.CircularPad2d): _padded(nn.CircularPad2d, 2, ", mode='circular'"),
+    ("pad", nn.CircularPad3d): _padded(nn.CircularPad3d, 3, ", mode='circular'"),
+    ("flatten", nn.Flatten): (made(nn.Flatten, graph="flatten(x, start_dim=1)"), made(nn.Flatten, 2, -1, graph="flatten(x, start_dim=2)")),
+    ("flatten", torch.flatten): (
+        called(lambda x: torch.flatten(x), "flatten(x)"),
+        called(lambda x: torch.flatten(x, 1, end_dim=2), "flatten(x, start_dim=1, end_dim=2)"),
+    ),
+    ("flatten", "flatten"): (called(lambda x: x.flatten(1), "flatten(x, start_dim=1)"),),
+    ("reshape", torch.reshape): (
+        called(lambda x: torch.reshape(x, (2, -1)), "reshape(x, shape=(2, -1))"),
+        called(lambda x: torch.reshape(x, shape=[6, 64]), "reshape(x, shape=(6, 64))"),
+        called(lambda x: torch.reshape(x, (x.size(0), -1)), "size(x, dim=0)", "reshape(x, shape=(size, -1))"),
+    ),
+    ("reshape", "reshape"): (
+        called(lambda x: x.reshape(2, -1), "reshape(x, shape=(2, -1))"),
+        called(lambda x: x.reshape((2, -1)), "reshape(x, shape=(2, -1))"),
+        called(lambda x: x.reshape(shape=(2, -1)), "reshape(x, shape=(2, -1))"),
+        called(lambda x: x.reshape(-1), "reshape(x, shape=(-1,))"),
+        called(lambda x, y: x.reshape(y.shape), "size(y)", "reshape(x, shape=getattr_1)", second=True),
+        called(lambda x: x.reshape(x.shape[0], -1), "size(x)", "call _operator.getitem(getattr_1, 0)", "reshape(x, shape=(getitem, -1))"),
+    ),
+    ("reshape", "view"): (
+        called(lambda x: x.view(2, -1), "reshape(x, shape=(2, -1))"),
+        called(lambda x: x.view([6, 64]), "reshape(x, shape=(6, 64))"),
+        called(lambda x: x.view(x.size(0), 3, 64), "size(x, dim=0)", "reshape(x, shape=(size, 3, 64))"),
+        called(lambda x: x.view(-1), "reshape(x, shape=(-1,))"),
+        called(lambda x, y: x.view(y.size()), "size(y)", "reshape(x, shape=size)", second=True),
+        called(lambda x: x.view(x.numel()), "method numel(x)", "reshape(x, shape=numel)"),
+    ),
+    ("permute", torch.permute): (
+        called(lambda x: torch.permute(x, (0, 2, 3, 1)), "permute(x, dims=(0, 2, 3, 1))"),
+        called(lambda x: torch.permute(x, dims=[0, 2, 3, 1]), "permute(x, dims=(0, 2, 3, 1))"),
+    ),
+    ("permute", "permute"): (
+        called(lambda x: x.permute(0, 2, 3, 1), "permute(x, dims=(0, 2, 3, 1))"),
+        called(lambda x: x.permute((0, 2, 3, 1)), "permute(x, dims=(0, 2, 3, 1))"),
+        called(lambda x: x.permute(dims=(0, 2, 3, 1)), "permute(x, dims=(0, 2, 3, 1))"),
+    ),
+    ("transpose", torch.transpose): (
+        called(lambda x: torch.transpose(x, 1, -1), "transpose(x, dim0=1, dim1=-1)"),
+        called(lambda x: torch.transpose(x, dim0=0, dim1=1), "transpose(x, dim0=0, dim1=1)"),
+    ),
+    ("transpose", "transpose"): (called(lambda x: x.transpose(-1, -2), "transpose(x, dim0=-1, dim1=-2)"),),
+    ("squeeze", torch.squeeze): (
+        called(lambda x: torch.squeeze(x), "squeeze(x)", shape=(1, 3, 1)),
+        called(lambda x: torch.squeeze(x, dim=2), "squeeze(x, dim=2)", shape=(1, 3, 1)),
+        called(lambda x: torch.squeeze(x, (0, 2)), "squeeze(x, dim=(0, 2))", shape=(1, 3, 1)),
+    ),
+    ("squeeze", "squeeze"): (
+        called(lambda x: x.squeeze(), "squeeze(x)", shape=(1, 3, 1)),
+        called(lambda x: x.squeeze(-1), "squeeze(x, dim=-1)", shape=(1, 3, 1)),
+    ),
+    ("unsqueeze", torch.unsqueeze): (called(lambda x: torch.unsqueeze(x, 1), "unsqueeze(x, dim=1)"),),
+    ("unsqueeze", "unsqueeze"): (called(lambda x: x.unsqueeze(dim=-1), "unsqueeze(x, dim=-1)"),),
+    ("contiguous", "contiguous"): (
+        called(lambda x: x.transpose(1, 2).contiguous(), "transpose(x, dim0=1, dim1=2)", "contiguous(transpose)"),
+    ),
+    ("getitem", operator.getitem): (
+        called(lambda x: x[:, 1], "getitem(x, index=(slice(None, None, None), 1))"),
+        called(lambda x: x[..., 1:7:2, None], "getitem(x, index=(Ellipsis, slice(1, 7, 2), None))"),
+        called(lambda x: x[0], "getitem(x, index=0)"),
+    ),
+    ("identity", nn.Identity): (made(nn.Identity, graph="identity(x)"), made(nn.Identity, 54, unused=True, graph="identity(x)")),
+    ("dropout", nn.Dropout): (
+        made(nn.Dropout, graph="dropout(x, training=False)"),
+        made(nn.Dropout, 0.2, True, graph="dropout(x, p=0.2, training=False)"),
+    ),
+    ("dropout", nn.Dropout1d): (made(nn.Dropout1d, graph="dropout(x, training=False)", shape=D1),),
+    ("dropout", nn.Dropout2d): (made(nn.Dropout2d, 0.2, graph="dropout(x, p=0.2, training=False)"),),
+    ("dropout", nn.Dropout3d): (made(nn.Dropout3d, graph="dropout(x, training=False)", shape=D3),),
+    ("dropout", F.dropout): (
+        called(lambda x: F.dropout(x, 0.1, False), "dropout(x, p=0.1, training=False)"),
+        called(lambda x: F.dropout(x, training=False), "dropout(x, training=False)"),
+    ),
+    ("size", "size"): (
+        called(lambda x: x.size(), "size(x)"),
+        called(lambda x: x.size(1), "size(x, dim=1)"),
+        called(lambda x: x.size(dim=-1), "size(x, dim=-1)"),
+    ),
+    ("size", getattr): (called(lambda x: x.shape, "size(x)"),),
+}
