@@ -9,12 +9,12 @@ from torch import nn
 from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
-from fxq.graph.annotation import tensor_type
+from fxq.graph.annotation import tensor_type, whole_reason_of
 from fxq.graph.constants import insert_constant, owner_of, put_module, read_constant, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import write_call
-from fxq.graph.reasons import Reason
+from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import recognise
 from fxq.graph.topology import Aliases, find_aliases
 from fxq.passes.pipeline import Context
@@ -40,7 +40,8 @@ def canonicalize(module: FxqModule, context: Context) -> int:
 
 
 def _recognise(module: FxqModule, node: Node) -> Call | None:
-    if not node.op.startswith("call_"):
+    whole = whole_reason_of(node)
+    if not node.op.startswith("call_") or (whole is not None and whole.why is not Why.UNTRACEABLE):
         return None
     call = recognise(node, module.get_submodule(str(node.target)) if node.op == "call_module" else None)
     if isinstance(call, Reason):
