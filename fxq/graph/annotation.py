@@ -96,7 +96,8 @@ class Resolution(Protocol):
     def explicit(self) -> bool: ...
 
 
-_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS = _KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals")
+_KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals", "fxq_whole")
+_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS, _WHOLE = _KEYS
 _T = TypeVar("_T")
 
 
@@ -166,6 +167,15 @@ def refusals_of(node: Node) -> tuple[tuple[str, Reason], ...]:
 
 def note_refusal(node: Node, rule: str, reason: Reason) -> None:
     node.meta[_REFUSALS] = (*refusals_of(node), (rule, reason))
+
+
+def whole_reason_of(node: Node) -> Reason | None:
+    """Why the module that the node calls was not traced into; None for a node that was traced as usual."""
+    return _get(node, _WHOLE, None)
+
+
+def set_whole_reason(node: Node, reason: Reason) -> None:
+    node.meta[_WHOLE] = reason
 
 
 def copy_annotations(source: Node, target: Node) -> None:

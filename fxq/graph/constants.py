@@ -128,9 +128,9 @@ def remove_unread(module: FxqModule) -> None:
 
 
 def remove_unread_tensors(module: FxqModule) -> None:
-    """Removes parameters and buffers that no node reads, outside of the modules that are called."""
-    read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
-    called = {str(node.target) for node in module.graph.find_nodes(op="call_module")}
+    """Removes parameters and buffers that no node reads, outside of the modules that are called or preserved."""
+    read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")} | set(module.preserved)
+    called = {str(node.target) for node in module.graph.find_nodes(op="call_module")} | set(module.preserved)
     for path, owner in list(_outside(module, "", called)):
         for name in [*owner._parameters, *owner._buffers]:
             if f"{path}{name}" not in read:

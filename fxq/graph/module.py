@@ -37,6 +37,14 @@ class _NodeRecord:
     annotations: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Interface:
+    """Which inputs and results of the converted model are QTensors, by index; the others are tensors, as in the float model."""
+
+    quantized_inputs: tuple[int, ...] = ()
+    quantized_outputs: tuple[int, ...] = ()
+
+
 class FxqModule(GraphModule):
     """A GraphModule that keeps node annotations, stage and submodules through copy, pickle and torch.save.
 
@@ -47,10 +55,14 @@ class FxqModule(GraphModule):
     Attributes:
         stage: how far the compilation has come.
         profile: the backend it is compiled for; None before it was chosen.
+        preserved: names of attributes of the user's model that stay, even where no node needs them.
+        interface: which inputs and results are quantized.
     """
 
     stage: Stage = Stage.TRACED
     profile: BackendProfile | None = None
+    preserved: tuple[str, ...] = ()
+    interface: Interface = Interface()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FxqModule:
         duplicate = _rebuild(copy.deepcopy(self._state(), memo), self._records())
@@ -63,8 +75,8 @@ class FxqModule(GraphModule):
     def delete_all_unused_submodules(self) -> None:
         """Removes submodules that no node calls or reads a tensor of. Linear in the graph; torch's own is quadratic."""
         targets = [str(node.target) for node in self.graph.nodes if node.op in ("call_module", "get_attr")]
-        called = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
-        used = {prefix for target in targets for prefix in accumulate(target.split("."), "{}.{}".format)}
+        called = {str(node.target) for node in self.graph.nodes if node.op == "call_module"} | set(self.preserved)
+        used = {prefix for target in targets for prefix in accumulate(target.split("."), "{}.{}".format)} | called
         _remove_unused(self, "", used, called)
 
     def _get_name(self) -> str:
@@ -115,9 +127,10 @@ def _with_nodes(value: Any, nodes: Mapping[str, Node]) -> Any:
 
 
 def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """The same arguments in plain tuples, lists, dicts and slices, with the function applied to everything inside."""
+    """The same arguments in plain or named tuples, lists, dicts and slices, with the function applied to everything inside."""
     if isinstance(value, tuple):
-        return tuple(_mapped(item, function) for item in value)
+        items = [_mapped(item, function) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     if isinstance(value, list):
         return [_mapped(item, function) for item in value]
     if isinstance(value, dict):

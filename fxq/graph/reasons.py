@@ -25,6 +25,9 @@ class Why(str, Enum):
     TRAINING = "training mode"
     HOOKS = "module hooks"
     NOT_FUSABLE = "not fusable"
+    UNTRACEABLE = "not traceable"
+    CUSTOM = "custom module"
+    STANDALONE = "standalone module"
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from torch import nn
 from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
-from fxq.graph.annotation import tensor_type, type_of
+from fxq.graph.annotation import tensor_type, type_of, whole_reason_of
 from fxq.graph.constants import insert_constant, module_of, owner_of, put_module, read_constant, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy, Role, role_of
 from fxq.graph.ops import write_call
-from fxq.graph.reasons import Reason
+from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import makes_items, recognise, recognise_item
 from fxq.graph.topology import Aliases, find_aliases
 from fxq.passes.pipeline import Context
@@ -41,7 +41,8 @@ def canonicalize(module: FxqModule, context: Context) -> int:
 
 
 def _recognise(module: FxqModule, node: Node) -> Call | None:
-    if not node.op.startswith("call_"):
+    whole = whole_reason_of(node)
+    if not node.op.startswith("call_") or (whole is not None and whole.why is not Why.UNTRACEABLE):
         return None
     called = module.get_submodule(str(node.target)) if node.op == "call_module" else None
     call = recognise_item(node) or recognise(node, called)

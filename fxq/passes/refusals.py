@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.fx import Node
 
-from fxq.graph.annotation import Resolution, resolution_of, tensor_type
+from fxq.graph.annotation import Resolution, resolution_of, tensor_type, whole_reason_of
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Policy, Role, role_of
 from fxq.graph.ops import call_of
@@ -50,6 +50,9 @@ class Refusals:
             return Reason(Why.NO_ELEMENTS, node.name, "picks one of several values")
         if node in self.mutated:
             return self._is_mutated(node, node)
+        whole = whole_reason_of(node)
+        if whole is not None:
+            return whole
         module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
         found = recognise(node, module)
         return found if isinstance(found, Reason) else Reason(Why.OPERAND, node.name, "its operands are not all tensors")

@@ -23,4 +23,7 @@ ADVICE: Mapping[Why, str] = {
     Why.TRAINING: "call model.eval() before fxq.prepare_fx",
     Why.HOOKS: "remove the hooks before fxq.prepare_fx",
     Why.NOT_FUSABLE: "these stand where no rule can fuse them",
+    Why.UNTRACEABLE: "torch.fx can't read these: rewrite the line, or leave them float",
+    Why.CUSTOM: "these quantize inside themselves, as your custom config says",
+    Why.STANDALONE: "these are compiled on their own: report(model.get_submodule(path)) says how",
 }
