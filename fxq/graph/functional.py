@@ -269,13 +269,13 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     return torch.sum(input) if dim is None else torch.sum(input, dim, keepdim)
 
 
-def amax(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
-    """Largest element along the dimensions `dim`."""
+def amax(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
+    """Largest element along the dimensions `dim`, all of them where it is ()."""
     return torch.amax(input, dim, keepdim)
 
 
-def amin(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
-    """Smallest element along the dimensions `dim`."""
+def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
+    """Smallest element along the dimensions `dim`, all of them where it is ()."""
     return torch.amin(input, dim, keepdim)
 
 

@@ -5,6 +5,7 @@ from fxq.passes.annotate import annotate
 from fxq.passes.cancel_qdq import cancel_qdq
 from fxq.passes.canonicalize import canonicalize
 from fxq.passes.decompose import decompose
+from fxq.passes.fold_constants import fold_constants
 from fxq.passes.freeze_qparams import freeze_qparams
 from fxq.passes.fuse import fuse
 from fxq.passes.insert_observers import insert_observers
@@ -21,7 +22,9 @@ FUSE = pipeline(
 )
 
 PREPARE = pipeline(
-    *FUSE,
+    *FUSE[:-1],
+    Pass("fold_constants", Stage.TRACED, Stage.TRACED, fold_constants),  # before fusion: a batch norm folds into constants only
+    FUSE[-1],
     Pass("decompose", Stage.FUSED, Stage.FUSED, decompose),
     Pass("annotate", Stage.FUSED, Stage.ANNOTATED, annotate),
     Pass("share_qparams", Stage.ANNOTATED, Stage.ANNOTATED, share_qparams),

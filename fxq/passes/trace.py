@@ -25,6 +25,7 @@ from fxq.graph.infer import infer_types
 from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
 from fxq.graph.reasons import Reason, Why
+from fxq.passes.attention import write_out_attention
 from fxq.passes.whole import TraceOptions, find_whole, unknown_name, unwrap, unwrap_children
 
 _REMEDIES = (
@@ -94,6 +95,7 @@ def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any],
 def _copied(model: nn.Module) -> nn.Module:
     duplicate = copy.deepcopy(model)
     unwrap_children(duplicate)
+    write_out_attention(duplicate)
     return duplicate
 
 
@@ -175,7 +177,8 @@ class OriginTracer(Tracer):
 
     def _origin(self, kind: str, target: Any) -> Origin:
         path = self.path[-1]
-        module_type = qualified_name(type(self.root.get_submodule(path)))
+        called = type(self.root.get_submodule(path))
+        module_type = qualified_name(getattr(called, "stands_for", called))
         object_type = module_type if kind == "call_module" else qualified_name(target)
         scope = path.rpartition(".")[0] if kind == "call_module" else path
         index = self._calls[scope, object_type]
