@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.graph.op_example import D1, D3, Example, Examples, called, fresh, made
+from tests.graph.op_example import D1, D2, D3, Example, Examples, called, fresh, made
 from tests.graph.op_examples_movement import MOVEMENT
 from tests.graph.op_examples_pooling import POOLING
 
@@ -54,6 +54,54 @@ def _in_place_binary(name: str, target: Callable[..., Any]) -> tuple[Example, ..
     return (
         fresh(lambda x: target(x, 2.0), f"{name}(sin, 2.0)"),
         Example(lambda: lambda x, y: target(x.sin(), y), ("method sin(x)", f"{name}(sin, y)"), second=True),
+    )
+
+
+def _conv_transpose(rank: int, module: type[nn.Module], function: Callable[..., Any]) -> Examples:
+    shape, kernel = (D1, D2, D3)[rank - 1], ", ".join("3" * rank)
+    two, one = (2,) * rank, (1,) * rank
+    strided = f"stride={two}, padding={one}, output_padding={one}"
+    return {
+        ("conv_transpose", module): (
+            made(module, 3, 4, 3, graph=f"conv_transpose(x, @m.weight[3, 4, {kernel}], @m.bias[4])", shape=shape),
+            made(
+                module,
+                3,
+                6,
+                3,
+                stride=2,
+                padding=1,
+                output_padding=1,
+                groups=3,
+                bias=False,
+                graph=f"conv_transpose(x, @m.weight[3, 2, {kernel}], {strided}, groups=3)",
+                shape=shape,
+            ),
+            made(
+                module, 3, 4, 3, dilation=2, graph=f"conv_transpose(x, @m.weight[3, 4, {kernel}], @m.bias[4], dilation={two})", shape=shape
+            ),
+        ),
+        ("conv_transpose", function): (
+            called(
+                lambda x, a: function(x, a, None, 2, 1, 1),
+                f"conv_transpose(x, @m.a[3, 4, {kernel}], {strided})",
+                shape=shape,
+                constants=((3, 4, *[3] * rank),),
+            ),
+            called(
+                lambda x, a, b: function(x, weight=a, bias=b, stride=[2] * rank),
+                f"conv_transpose(x, @m.a[3, 4, {kernel}], @m.b[4], stride={two})",
+                shape=shape,
+                constants=((3, 4, *[3] * rank), (4,)),
+            ),
+        ),
+    }
+
+
+def _product(target: Callable[..., Any]) -> tuple[Example, ...]:
+    return (
+        called(lambda x, y: target(x, y), "matmul(x, y)", second=True),
+        called(lambda x, y: target(x, y), "matmul(x, y)", shape=(4, 4), second=True),
     )
 
 
@@ -161,6 +209,23 @@ _ACCUMULATORS: Examples = {
             constants=((4, 3, 2, 2, 2),),
         ),
     ),
+    **_conv_transpose(1, nn.ConvTranspose1d, F.conv_transpose1d),
+    **_conv_transpose(2, nn.ConvTranspose2d, F.conv_transpose2d),
+    **_conv_transpose(3, nn.ConvTranspose3d, F.conv_transpose3d),
+    ("matmul", torch.matmul): (
+        *_product(torch.matmul),
+        called(lambda x, a: torch.matmul(x, a), "matmul(x, @m.a[8, 5])", constants=((8, 5),)),
+        called(lambda x, a: torch.matmul(input=a, other=x), "matmul(@m.a[8], x)", constants=((8,),)),
+    ),
+    ("matmul", operator.matmul): _product(operator.matmul),
+    ("matmul", "matmul"): _product(lambda x, y: x.matmul(y)),
+    ("matmul", torch.bmm): (
+        called(lambda x, y: torch.bmm(x, y), "matmul(x, y)", shape=(2, 4, 4), second=True),
+        called(lambda x, a: torch.bmm(x, mat2=a), "matmul(x, @m.a[2, 8, 3])", shape=(2, 5, 8), constants=((2, 8, 3),)),
+    ),
+    ("matmul", torch.mm): (called(lambda x, y: torch.mm(x, y), "matmul(x, y)", shape=(4, 4), second=True),),
+    ("matmul", "bmm"): (called(lambda x, y: x.bmm(y), "matmul(x, y)", shape=(2, 4, 4), second=True),),
+    ("matmul", "mm"): (called(lambda x, y: x.mm(y), "matmul(x, y)", shape=(4, 4), second=True),),
     ("linear", nn.Linear): (
         made(nn.Linear, 8, 5, graph="linear(x, @m.weight[5, 8], @m.bias[5])"),
         made(nn.Linear, 8, 5, bias=False, graph="linear(x, @m.weight[5, 8])", shape=(4, 8)),
@@ -214,11 +279,29 @@ _ACCUMULATORS: Examples = {
     ("sub", "sub"): _binary("sub", lambda x, other: x.sub(other)),
     ("sub", operator.isub): _in_place_binary("sub", operator.isub),
     ("sub", "sub_"): _in_place_binary("sub", lambda x, other: x.sub_(other)),
+    ("sub", torch.subtract): _binary("sub", torch.subtract),
+    ("sub", "subtract"): _binary("sub", lambda x, other: x.subtract(other)),
+    ("sub", torch.rsub): (
+        called(lambda x, y: torch.rsub(x, y), "sub(y, x)", second=True),
+        called(lambda x: torch.rsub(x, 1), "sub(1, x)"),
+        called(lambda x: torch.rsub(x, other=2.5, alpha=1), "sub(2.5, x)"),
+    ),
     ("mul", torch.mul): _binary("mul", torch.mul),
+    ("mul", torch.multiply): _binary("mul", torch.multiply),
+    ("mul", "multiply"): _binary("mul", lambda x, other: x.multiply(other)),
     ("mul", operator.mul): _operator("mul", operator.mul),
     ("mul", "mul"): _binary("mul", lambda x, other: x.mul(other)),
     ("mul", operator.imul): _in_place_binary("mul", operator.imul),
     ("mul", "mul_"): _in_place_binary("mul", lambda x, other: x.mul_(other)),
+    ("div", torch.div): _binary("div", torch.div),
+    ("div", torch.true_divide): _binary("div", torch.true_divide),
+    ("div", torch.divide): _binary("div", torch.divide),
+    ("div", operator.truediv): _operator("div", operator.truediv),
+    ("div", "div"): _binary("div", lambda x, other: x.div(other)),
+    ("div", "true_divide"): _binary("div", lambda x, other: x.true_divide(other)),
+    ("div", "divide"): _binary("div", lambda x, other: x.divide(other)),
+    ("div", operator.itruediv): _in_place_binary("div", operator.itruediv),
+    ("div", "div_"): _in_place_binary("div", lambda x, other: x.div_(other)),
 }
 
 
@@ -238,6 +321,17 @@ def _clamps(function: Callable[..., Any], write: Callable[..., Any], name: str) 
         ("clamp", write): (fresh(lambda x: write(x, 0.0, 6.0), "clamp(sin, min=0.0, max=6.0)"),),
         ("clamp", method_in_place): (fresh(lambda x: method(method_in_place, max=0.5)(x), "clamp(sin, max=0.5)"),),
     }
+
+
+def _plain(name: str, *functions: Callable[..., Any], methods: tuple[str, ...] = ()) -> Examples:
+    """Functions of one tensor and nothing else, and methods."""
+    by_function = {(name, function): _one_tensor(name, function) for function in functions}
+    by_method = {(name, method): (called(operator.methodcaller(method), f"{name}(x)"),) for method in methods}
+    return {**by_function, **by_method}
+
+
+def _one_tensor(name: str, function: Callable[..., Any]) -> tuple[Example, ...]:
+    return (called(lambda x: function(x), f"{name}(x)"),)
 
 
 _UNARY: Examples = {
@@ -321,6 +415,24 @@ _UNARY: Examples = {
         called(lambda x: F.softplus(x), "softplus(x)"),
         called(lambda x: F.softplus(x, beta=0.5, threshold=1), "softplus(x, beta=0.5, threshold=1)"),
     ),
+    **_plain("neg", torch.neg, torch.negative, operator.neg, methods=("neg", "negative")),
+    **_plain("abs", torch.abs, torch.absolute, operator.abs, methods=("abs", "absolute")),
+    **_plain("exp", torch.exp, methods=("exp",)),
+    **_plain("square", torch.square, methods=("square",)),
+    ("sqrt", torch.sqrt): (called(lambda x: torch.sqrt(x.square()), "square(x)", "sqrt(square)"),),
+    ("sqrt", "sqrt"): (called(lambda x: x.abs().sqrt(), "abs(x)", "sqrt(abs_1)"),),
+    **_unary("selu", nn.SELU, F.selu),
+    **_plain("selu", torch.selu),
+    ("celu", nn.CELU): (made(nn.CELU, graph="celu(x)"), made(nn.CELU, 0.5, True, graph="celu(x, alpha=0.5)")),
+    ("celu", torch.celu): (called(lambda x: torch.celu(x), "celu(x)"), called(lambda x: torch.celu(x, alpha=2.0), "celu(x, alpha=2.0)")),
+    ("celu", F.celu): (
+        called(lambda x: F.celu(x, 2.0), "celu(x, alpha=2.0)"),
+        fresh(lambda x: F.celu(x, alpha=2.0, inplace=True), "celu(sin, alpha=2.0)"),
+    ),
+    ("softsign", nn.Softsign): (made(nn.Softsign, graph="softsign(x)"),),
+    **_plain("softsign", F.softsign),
+    ("logsigmoid", nn.LogSigmoid): (made(nn.LogSigmoid, graph="logsigmoid(x)"),),
+    **_plain("logsigmoid", F.logsigmoid),
     ("softmax", nn.Softmax): (made(nn.Softmax, 1, graph="softmax(x, dim=1)"), made(nn.Softmax, dim=-1, graph="softmax(x, dim=-1)")),
     ("softmax", F.softmax): (
         called(lambda x: F.softmax(x, 1), "softmax(x, dim=1)"),

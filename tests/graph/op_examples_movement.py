@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from fxq.graph.opdef import Attribute, Library
 from tests.graph.op_example import D1, D2, D3, Example, Examples, called, made
 
 
@@ -34,6 +35,22 @@ def _padded(kind: type[nn.Module], rank: int, tail: str) -> tuple[Example, ...]:
         made(kind, 1, graph=f"pad(x, pad={(1,) * (2 * rank)}{tail})", shape=shape),
     )
 
+
+def stochastic_depth(input: Tensor, p: float, mode: str, training: bool = True) -> Tensor:
+    """torchvision's function as far as tracing sees it: its name, its arguments, and that it is not looked into."""
+    return torch.dropout(input, p, training)
+
+
+stochastic_depth.__module__ = "torchvision.ops.stochastic_depth"
+torch.fx.wrap("stochastic_depth")
+
+
+def _halves(x: Tensor) -> Tensor:
+    first, second = x.chunk(2, 2)
+    return first * second
+
+
+_SLICED = ("getitem(x, index=slice(None, 1, None))",)
 
 MOVEMENT: Examples = {
     ("cat", torch.cat): _joins(torch.cat),
@@ -137,5 +154,82 @@ MOVEMENT: Examples = {
         called(lambda x: x.size(1), "size(x, dim=1)"),
         called(lambda x: x.size(dim=-1), "size(x, dim=-1)"),
     ),
-    ("size", getattr): (called(lambda x: x.shape, "size(x)"),),
+    ("size", Attribute("shape")): (called(lambda x: x.shape, "size(x)"),),
+    ("dim", "dim"): (called(lambda x: x.dim(), "dim(x)"),),
+    ("dim", "ndimension"): (called(lambda x: x.ndimension(), "dim(x)"),),
+    ("dim", Attribute("ndim")): (called(lambda x: x.ndim, "dim(x)"),),
+    ("dropout", Library("torchvision.ops.stochastic_depth.stochastic_depth")): (
+        called(lambda x: stochastic_depth(x, 0.2, "row", False), "dropout(x, p=0.2, training=False)"),
+        called(lambda x: stochastic_depth(x, p=0.2, mode="batch", training=False), "dropout(x, p=0.2, training=False)"),
+    ),
+    ("stack", torch.stack): (
+        called(lambda x, y: torch.stack([x, y], 1), "stack((x, y), dim=1)", second=True),
+        called(lambda x, y: torch.stack((x, y, x)), "stack((x, y, x))", second=True),
+        called(lambda x, a: torch.stack(tensors=(x, a), dim=-1), "stack((x, @m.a[2, 3, 8, 8]), dim=-1)", constants=((2, 3, 8, 8),)),
+    ),
+    ("chunk", torch.chunk): (
+        called(lambda x: torch.chunk(x, 2, 2)[1], "chunk(x, chunks=2, dim=2, item=1)"),
+        called(lambda x: torch.chunk(x, chunks=2, dim=1)[-1], "chunk(x, chunks=2, dim=1, item=-1)"),
+    ),
+    ("chunk", "chunk"): (
+        called(lambda x: x.chunk(2)[0], "chunk(x, chunks=2)"),
+        called(_halves, "chunk(x, chunks=2, dim=2)", "chunk(x, chunks=2, dim=2, item=1)", "mul(getitem, getitem_1)"),
+    ),
+    ("split", torch.split): (
+        called(lambda x: torch.split(x, 3, dim=3)[2], "split(x, split_size=3, dim=3, item=2)"),
+        called(lambda x: torch.split(x, [1, 2], 1)[1], "split(x, split_size=(1, 2), dim=1, item=1)"),
+        called(lambda x: torch.split(tensor=x, split_size_or_sections=1)[0], "split(x, split_size=1)"),
+    ),
+    ("split", "split"): (
+        called(lambda x: x.split(3, 3)[-1], "split(x, split_size=3, dim=3, item=-1)"),
+        called(lambda x: x.split((5, 3), dim=2)[0], "split(x, split_size=(5, 3), dim=2)"),
+        called(lambda x: x.split(split_size=1)[1], "split(x, split_size=1, item=1)"),
+    ),
+    ("unbind", torch.unbind): (called(lambda x: torch.unbind(x, dim=1)[2], "unbind(x, dim=1, item=2)"),),
+    ("unbind", "unbind"): (
+        called(lambda x: x.unbind()[0], "unbind(x)"),
+        called(lambda x: x.unbind(-1)[-8], "unbind(x, dim=-1, item=-8)"),
+    ),
+    ("expand", "expand"): (
+        called(lambda x: x.expand(5, -1, 4), "expand(x, sizes=(5, -1, 4))", shape=(3, 1)),
+        called(lambda x: x.expand((3, 4)), "expand(x, sizes=(3, 4))", shape=(3, 1)),
+        called(lambda x: x[:1].expand(x.shape), *_SLICED, "size(x)", "expand(getitem, sizes=getattr_1)"),
+    ),
+    ("repeat", "repeat"): (
+        called(lambda x: x.repeat(2, 1, 1, 3), "repeat(x, repeats=(2, 1, 1, 3))"),
+        called(lambda x: x.repeat([2, 1, 1, 1, 1]), "repeat(x, repeats=(2, 1, 1, 1, 1))"),
+        called(lambda x: x.repeat(repeats=(1, 2, 1, 1)), "repeat(x, repeats=(1, 2, 1, 1))"),
+    ),
+    ("roll", torch.roll): (
+        called(lambda x: torch.roll(x, 3), "roll(x, shifts=3)"),
+        called(lambda x: torch.roll(x, shifts=[1, -2], dims=[1, 2]), "roll(x, shifts=(1, -2), dims=(1, 2))"),
+    ),
+    ("roll", "roll"): (called(lambda x: x.roll(-1, 2), "roll(x, shifts=-1, dims=2)"),),
+    ("flip", torch.flip): (
+        called(lambda x: torch.flip(x, [2]), "flip(x, dims=(2,))"),
+        called(lambda x: torch.flip(x, dims=(0, -1)), "flip(x, dims=(0, -1))"),
+    ),
+    ("flip", "flip"): (
+        called(lambda x: x.flip(2), "flip(x, dims=(2,))"),
+        called(lambda x: x.flip(2, 3), "flip(x, dims=(2, 3))"),
+        called(lambda x: x.flip([0]), "flip(x, dims=(0,))"),
+        called(lambda x: x.flip(dims=(1,)), "flip(x, dims=(1,))"),
+    ),
+    ("unflatten", torch.unflatten): (
+        called(lambda x: torch.unflatten(x, 2, (2, 4)), "unflatten(x, dim=2, sizes=(2, 4))"),
+        called(lambda x: torch.unflatten(x, dim=-1, sizes=[-1, 2]), "unflatten(x, dim=-1, sizes=(-1, 2))"),
+    ),
+    ("unflatten", "unflatten"): (called(lambda x: x.unflatten(1, (3, 1)), "unflatten(x, dim=1, sizes=(3, 1))"),),
+    ("unflatten", nn.Unflatten): (made(nn.Unflatten, 2, (2, 4), graph="unflatten(x, dim=2, sizes=(2, 4))"),),
+    ("pixel_shuffle", nn.PixelShuffle): (made(nn.PixelShuffle, 2, graph="pixel_shuffle(x, upscale_factor=2)", shape=(2, 8, 3, 5)),),
+    ("pixel_shuffle", F.pixel_shuffle): (
+        called(lambda x: F.pixel_shuffle(x, 2), "pixel_shuffle(x, upscale_factor=2)", shape=(2, 8, 3, 5)),
+        called(lambda x: F.pixel_shuffle(x, upscale_factor=3), "pixel_shuffle(x, upscale_factor=3)", shape=(9, 2, 2)),
+    ),
+    ("pixel_unshuffle", nn.PixelUnshuffle): (made(nn.PixelUnshuffle, 2, graph="pixel_unshuffle(x, downscale_factor=2)"),),
+    ("pixel_unshuffle", F.pixel_unshuffle): (called(lambda x: F.pixel_unshuffle(x, 4), "pixel_unshuffle(x, downscale_factor=4)"),),
+    ("channel_shuffle", nn.ChannelShuffle): (made(nn.ChannelShuffle, 2, graph="channel_shuffle(x, groups=2)", shape=(2, 6, 3, 3)),),
+    ("channel_shuffle", F.channel_shuffle): (
+        called(lambda x: F.channel_shuffle(x, 3), "channel_shuffle(x, groups=3)", shape=(2, 6, 3, 3)),
+    ),
 }

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.graph.op_example import D1, D2, D3, Examples, called, made
+from tests.graph.op_example import D1, D2, D3, Example, Examples, called, made
 
 
 def _pool(kind: str, rank: int, module: type[nn.Module], function: Callable[..., Any]) -> Examples:
@@ -49,6 +49,21 @@ def _adaptive(kind: str, rank: int, module: type[nn.Module], function: Callable[
     }
 
 
+def _extrema(name: str, target: Callable[..., Any]) -> tuple[Example, ...]:
+    return (
+        called(lambda x: target(x), f"{name}(x)"),
+        called(lambda x: target(x, 1), f"{name}(x, dim=1)"),
+        called(lambda x: target(x, dim=[2, -1], keepdim=True), f"{name}(x, dim=(2, -1), keepdim=True)"),
+    )
+
+
+def _of_two(name: str, target: Callable[..., Any]) -> tuple[Example, ...]:
+    return (
+        called(lambda x, y: target(x, y), f"{name}(x, y)", second=True),
+        called(lambda x, a: target(x, other=a), f"{name}(x, @m.a[8])", constants=((8,),)),
+    )
+
+
 POOLING: Examples = {
     **_pool("max_pool", 1, nn.MaxPool1d, F.max_pool1d),
     **_pool("max_pool", 2, nn.MaxPool2d, F.max_pool2d),
@@ -81,4 +96,22 @@ POOLING: Examples = {
         called(lambda x: x.mean([2, 3], True), "mean(x, dim=(2, 3), keepdim=True)"),
         called(lambda x: x.mean(-1), "mean(x, dim=-1)"),
     ),
+    ("sum", torch.sum): (
+        called(lambda x: torch.sum(x), "sum(x)"),
+        called(lambda x: torch.sum(x, [2, 3]), "sum(x, dim=(2, 3))"),
+        called(lambda x: torch.sum(x, dim=1, keepdim=True), "sum(x, dim=1, keepdim=True)"),
+    ),
+    ("sum", "sum"): (called(lambda x: x.sum(), "sum(x)"), called(lambda x: x.sum((0, -1), True), "sum(x, dim=(0, -1), keepdim=True)")),
+    ("amax", torch.amax): _extrema("amax", torch.amax),
+    ("amax", "amax"): _extrema("amax", lambda x, *args, **kwargs: x.amax(*args, **kwargs)),
+    ("amin", torch.amin): _extrema("amin", torch.amin),
+    ("amin", "amin"): _extrema("amin", lambda x, *args, **kwargs: x.amin(*args, **kwargs)),
+    ("maximum", torch.maximum): _of_two("maximum", torch.maximum),
+    ("maximum", "maximum"): _of_two("maximum", lambda x, other: x.maximum(other)),
+    ("maximum", torch.max): _of_two("maximum", torch.max),
+    ("maximum", "max"): _of_two("maximum", lambda x, other: x.max(other)),
+    ("minimum", torch.minimum): _of_two("minimum", torch.minimum),
+    ("minimum", "minimum"): _of_two("minimum", lambda x, other: x.minimum(other)),
+    ("minimum", torch.min): _of_two("minimum", torch.min),
+    ("minimum", "min"): _of_two("minimum", lambda x, other: x.min(other)),
 }

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fxq.graph.names import qualified_name
+from fxq.graph.opdef import Attribute, Library
 from fxq.graph.ops import OPS
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import recognise
@@ -23,8 +24,13 @@ from fxq.passes.trace import trace
 from tests.graph.op_example import Example, Key, called, made
 from tests.graph.op_examples import EXAMPLES
 
+
+def name_of(target: Any) -> str:
+    return target.name if isinstance(target, Attribute | Library) else qualified_name(target)
+
+
 CASES = [(key, example) for key, examples in EXAMPLES.items() for example in examples]
-IDS = [f"{name}-{qualified_name(target)}-{number}" for (name, target), row in EXAMPLES.items() for number, _ in enumerate(row)]
+IDS = [f"{name}-{name_of(target)}-{number}" for (name, target), row in EXAMPLES.items() for number, _ in enumerate(row)]
 
 
 def lines(text: str) -> tuple[str, ...]:
@@ -125,8 +131,7 @@ REFUSED = {
         "contiguous is called in a form that contiguous does not cover: got an unexpected keyword argument 'memory_format'",
     ),
     "attribute that is no shape": Refused(
-        called(lambda x: x.is_cuda, "call getattr(x, 'is_cuda')"),
-        "getattr is called in a form that size does not cover: attribute is_cuda is not a shape",
+        called(lambda x: x.is_cuda, "call getattr(x, 'is_cuda')"), "getattr is not an op that fxq knows", Why.UNKNOWN_OP
     ),
     "channels dropped in training": Refused(
         made(nn.Dropout2d, graph="Dropout2d[m](x)"),
