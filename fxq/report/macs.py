@@ -18,7 +18,9 @@ from fxq.graph.ops import call_of
 from fxq.graph.recognise import recognise
 from fxq.report.kinds import called_module
 from fxq.runtime.integer.conv import Conv
+from fxq.runtime.integer.conv_transpose import ConvTranspose
 from fxq.runtime.integer.linear import Linear
+from fxq.runtime.integer.matmul import MatMul
 
 # product of the first two tensors over the last dimension of the first
 _PRODUCTS = (torch.matmul, torch.mm, torch.bmm, torch.mv, operator.matmul, "matmul", "mm", "bmm", "mv", "__matmul__")
@@ -26,6 +28,8 @@ _PRODUCTS = (torch.matmul, torch.mm, torch.bmm, torch.mv, operator.matmul, "matm
 _ADDED_PRODUCTS = (torch.addmm, torch.baddbmm, torch.addmv, "addmm", "baddbmm", "addmv")
 _TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
 _UNCOUNTED = (torch.einsum, torch.bilinear, F.multi_head_attention_forward)
+
+_WEIGHTED = ("conv", "conv_transpose", "linear")
 
 # modules whose matrices are looked up or multiplied elementwise
 _NO_PRODUCTS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
@@ -42,8 +46,10 @@ def count_macs(node: Node) -> int | None:
 
 
 def _of_module(node: Node, module: nn.Module) -> int | None:
-    if isinstance(module, _ConvTransposeNd):
+    if isinstance(module, _ConvTransposeNd | ConvTranspose):
         return _by_weight(_tensors_read(node)[0], tuple(module.weight.shape))
+    if isinstance(module, MatMul):
+        return _product(tensor_type(node), _tensors_read(node)[0])
     if isinstance(module, _ConvNd | nn.Linear | Conv | Linear):
         return _by_weight(tensor_type(node), tuple(module.weight.shape))
     if isinstance(module, nn.RNNBase):
@@ -58,8 +64,7 @@ def _of_module(node: Node, module: nn.Module) -> int | None:
 def _of_call(node: Node) -> int | None:
     call = call_of(node) or (recognise(node, None) if node.op.startswith("call_") else None)
     if isinstance(call, Call):
-        weight = _type_of_operand(call.operands.get("weight")) if call.op.name in ("conv", "linear") else None
-        return 0 if weight is None else _by_weight(tensor_type(node), weight.shape)
+        return _of_canonical(node, call)
     if node.target in _UNCOUNTED:
         return None
     tensors = _tensors_read(node)
@@ -70,6 +75,15 @@ def _of_call(node: Node) -> int | None:
     if node.target in _TRANSPOSED:
         return _by_weight(tensors[0], tensors[1].shape)
     return _attention(*tensors[:3]) if node.target is F.scaled_dot_product_attention else 0
+
+
+def _of_canonical(node: Node, call: Call) -> int:
+    if call.op.name == "matmul":
+        return _product(tensor_type(node), _tensors_read(node)[0])
+    weight = _type_of_operand(call.operands.get("weight")) if call.op.name in _WEIGHTED else None
+    if weight is None:
+        return 0
+    return _by_weight(_tensors_read(node)[0] if call.op.name == "conv_transpose" else tensor_type(node), weight.shape)
 
 
 def _by_weight(elements: TensorType | None, weight: tuple[int, ...]) -> int:

@@ -47,6 +47,7 @@ WEIGHTED = [
     (nn.Conv2d(8, 12, 3, padding=1, groups=4), (2, 8, 10, 10), (2 * 12 * 100) * (2 * 9)),
     (nn.Conv2d(6, 6, 3, groups=6), (1, 6, 5, 5), (6 * 9) * 9),
     (nn.Conv3d(2, 3, 2), (1, 2, 4, 4, 4), (3 * 27) * (2 * 8)),
+    (nn.ConvTranspose2d(4, 6, 3, groups=2), (1, 4, 5, 5), (4 * 25) * (3 * 9)),
     (nn.Linear(6, 5), (2, 6), 2 * 5 * 6),
     (nn.Linear(6, 5, bias=False), (2, 7, 6), 2 * 7 * 5 * 6),
 ]
@@ -92,6 +93,16 @@ def test_other_products(layer: Callable[..., Tensor], shapes: list[tuple[int, ..
     assert made.totals.macs == (macs or 0)
     assert made.totals.not_counted == ((row.name,) if macs is None else ())
     assert row.is_heavy == (macs != 0)
+
+
+def test_product_of_activations_counts_alike_at_every_stage() -> None:
+    inputs = (torch.randn(2, 3, 4), torch.randn(2, 4, 5))
+    observed = fxq.prepare_fx(Two(torch.matmul).eval(), fxq.get_default_qconfig_mapping("x86"), inputs)
+    fxq.calibrate(observed, [inputs])
+    stages = [trace(Two(torch.matmul), inputs), observed, fxq.convert_to_reference_fx(observed), fxq.convert_fx(observed)]
+    totals = [fxq.report(module).totals for module in stages]
+    assert [each.macs for each in totals] == [2 * 3 * 5 * 4] * 4
+    assert [each.macs_int8 for each in totals] == [0, *[2 * 3 * 5 * 4] * 3]
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
