@@ -46,6 +46,9 @@ _ROLES: Mapping[str, Role] = {
     "bias": Role.BIAS,
     "running_mean": Role.STATE,
     "running_var": Role.STATE,
+    "gamma": Role.STATE,
+    "beta": Role.STATE,
+    "slope": Role.STATE,
 }
 
 Operands = dict[str, Any]
@@ -108,6 +111,7 @@ class OpDef:
         objection: (node name, operands) → why this very call has no integer form, or None.
         weight_axis: the axis of its weight that belongs to the output channels.
         numbers: one of its two operands may be a number; it is a unary function then, and runs through a table.
+        normalizes: it divides by a deviation or a sum of its input, and with it the input's rounding errors.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.
     """
@@ -120,6 +124,7 @@ class OpDef:
     objection: Callable[[str, Operands], Reason | None] = lambda node, operands: None
     weight_axis: int = 0
     numbers: bool = False
+    normalizes: bool = False
     float_output: bool = False
 
     @cached_property
@@ -135,6 +140,11 @@ class OpDef:
         """Operands that are written by position in a canonical call: the tensors, up to the first attribute."""
         leading = [name for name in self.operands if role_of(name) is not Role.ATTRIBUTE and name != "residual"]
         return tuple(leading)
+
+    @property
+    def is_arithmetic(self) -> bool:
+        """A sum, difference, product or quotient, element by element."""
+        return self.numbers
 
     @property
     def keeps_qparams(self) -> bool:

@@ -13,6 +13,7 @@ class Why(str, Enum):
     SWITCHED_OFF = "switched off"
     UNKNOWN_OP = "unknown op"
     FLOAT_ONLY = "float-only op"
+    FLOAT_INPUT = "float input"
     FLOAT_READERS = "only float readers"
     DTYPE = "dtype"
     MUTATED = "changed in place"

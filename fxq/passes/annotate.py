@@ -4,66 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch.fx import Graph, Node
+from torch.fx import Node
 
 from fxq.graph.annotation import NodeQuant, Resolution, resolution_of, set_quant
 from fxq.graph.module import FxqModule
-from fxq.graph.opdef import Call, Policy
+from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of
 from fxq.graph.qtypes import QuantSpec
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.topology import find_mutated
 from fxq.observers import ObserverFactory
+from fxq.passes.choice import Calls, choose_int8
 from fxq.passes.pipeline import Context
 from fxq.passes.refusals import Refusals
-
-Calls = Mapping[Node, Call]
 
 
 def annotate(module: FxqModule, context: Context) -> int:
     """Decides int8 or float for every node, and which values are quantized, with which spec.
 
-    - An op that computes is int8 unless its configuration, operands or the profile object.
-    - An op that keeps qparams follows its neighbours: pooling and the like are int8 where their input is, or where an int8
-      op reads them; pure movement, and arithmetic with a number, only where an int8 op reads it.
+    - An op is int8 unless its configuration, operands or the profile object, and where that pays (`choose_int8`).
     - A value is quantized once, for all its int8 readers. conv, linear and
       averages write float32 where no int8 op reads them.
     """
     refusals = Refusals(module, context.profile, find_mutated(module))
     refused = {node: reason for node in module.graph.nodes if node.op != "output" and (reason := refusals.refusal(node)) is not None}
     calls = {node: call for node in module.graph.nodes if node not in refused and (call := call_of(node)) is not None}
-    chosen = _choose(module.graph, calls)
+    chosen = choose_int8(module.graph, calls)
     specs = _specs(chosen)
     for node in module.graph.nodes:
         if node.op != "output" and (node.op != "get_attr" or node in specs):
             reason = None if node in chosen else refused.get(node, _beside_float_ops(node))
             set_quant(node, _node_quant(node, chosen, specs, reason))
     return len(chosen)
-
-
-def _choose(graph: Graph, calls: Calls) -> Calls:
-    """Of the nodes that may be int8, those that will be."""
-    wanted = _wanted(graph, calls)
-    chosen: dict[Node, Call] = {}
-    for node, call in calls.items():
-        reads_int8 = any(operand in chosen for operand in call.activations.values())
-        follows = node in wanted or (reads_int8 and call.op.policy is Policy.SHARES)
-        if follows or not (call.op.keeps_qparams or call.follows_readers):
-            chosen[node] = call
-    for node in reversed(list(chosen)):
-        if chosen[node].follows_readers and not any(reader in chosen for reader in node.users):
-            del chosen[node]  # what wanted it stayed float
-    return chosen
-
-
-def _wanted(graph: Graph, calls: Calls) -> set[Node]:
-    """Values that an int8 op will read as integers: directly, or through ops that follow their readers."""
-    wanted: set[Node] = set()
-    for node in reversed(graph.nodes):
-        call = calls.get(node)
-        if call is not None and (not call.follows_readers or node in wanted):
-            wanted.update(call.activations.values())
-    return wanted
 
 
 def _specs(chosen: Calls) -> dict[Node, QuantSpec]:
@@ -107,5 +79,9 @@ def _node_quant(node: Node, chosen: Calls, specs: Mapping[Node, QuantSpec], reas
 
 def _beside_float_ops(node: Node) -> Reason:
     call = call_of(node)
+    if call is not None and call.op.normalizes:
+        return Reason(Why.FLOAT_INPUT, node.name, "normalizes what no int8 op has made, and would spread its rounding")
+    if call is not None and call.op.is_arithmetic and not call.has_number:
+        return Reason(Why.FLOAT_READERS, node.name, "float ops read its result, and no int8 op gains from rounding it")
     does = "only adds, multiplies or divides by a number" if call is not None and call.has_number else "computes nothing on its elements"
     return Reason(Why.FLOAT_READERS, node.name, f"{does}, and no int8 op reads its result")
