@@ -166,7 +166,9 @@ def refusals_of(node: Node) -> tuple[tuple[str, Reason], ...]:
 
 
 def note_refusal(node: Node, rule: str, reason: Reason) -> None:
-    node.meta[_REFUSALS] = (*refusals_of(node), (rule, reason))
+    """Adds a refusal; the same one again, by a rule that two passes try, is not another."""
+    known = refusals_of(node)
+    node.meta[_REFUSALS] = known if (rule, reason) in known else (*known, (rule, reason))
 
 
 def whole_reason_of(node: Node) -> Reason | None:

@@ -233,6 +233,33 @@ def logsigmoid(input: Tensor) -> Tensor:
 # --- pooling and reductions ------------------------------------------------------------------------------------------------
 
 
+def layer_norm(
+    input: Tensor, normalized_shape: Sequence[int], gamma: Tensor | None = None, beta: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """γ · (input − mean) / sqrt(variance + eps) + β over the last dimensions."""
+    return F.layer_norm(input, list(normalized_shape), gamma, beta, eps)
+
+
+def group_norm(input: Tensor, num_groups: int, gamma: Tensor | None = None, beta: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """γ · (input − mean) / sqrt(variance + eps) + β over the channels of a group and all positions; also instance norm."""
+    return F.group_norm(input, num_groups, gamma, beta, eps)
+
+
+def prelu(input: Tensor, slope: Tensor) -> Tensor:
+    """input where input ≥ 0, slope · input elsewhere; one slope, or one for each channel."""
+    return F.prelu(input, slope)
+
+
+def interpolate(
+    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None, antialias: bool = False,
+) -> Tensor:  # fmt: skip
+    """Another spatial size, by the nearest element or between neighbours."""
+    size = list(size) if isinstance(size, tuple) else size
+    scale_factor = list(scale_factor) if isinstance(scale_factor, tuple) else scale_factor
+    return F.interpolate(input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+
+
 def max_pool(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
 ) -> Tensor:  # fmt: skip

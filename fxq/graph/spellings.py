@@ -206,3 +206,44 @@ def of_two(input: Any, other: Any) -> Operands:
 def product(input: Any, mat2: Any) -> Operands:
     """bmm and mm"""
     return {"input": input, "other": mat2}
+
+
+def norm_module(what: str) -> Reader:
+    """LayerNorm and GroupNorm: `what` is normalized over; weight and bias are gamma and beta."""
+
+    def read(module: nn.Module) -> Operands:
+        return {what: getattr(module, what), "eps": module.eps, **_gamma_and_beta(module)}
+
+    return read
+
+
+def instance_norm_module(module: nn.Module) -> Operands:
+    """A group norm with one channel in each group."""
+    if module.track_running_stats:
+        raise TypeError("running statistics make it a batch norm")
+    return {"num_groups": module.num_features, "eps": module.eps, **_gamma_and_beta(module)}
+
+
+def _gamma_and_beta(module: nn.Module) -> Operands:
+    tensors = {"gamma": "weight", "beta": "bias"}
+    return {operand: Parameter(name) for operand, name in tensors.items() if getattr(module, name, None) is not None}
+
+
+def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Operands:
+    """weight and bias are gamma and beta."""
+    return {"input": input, "normalized_shape": normalized_shape, "gamma": weight, "beta": bias, "eps": eps}
+
+
+def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Operands:
+    """weight and bias are gamma and beta."""
+    return {"input": input, "num_groups": num_groups, "gamma": weight, "beta": bias, "eps": eps}
+
+
+def prelu(input: Any, weight: Any) -> Operands:
+    """weight is the slope."""
+    return {"input": input, "slope": weight}
+
+
+def prelu_module(module: nn.Module) -> Operands:
+    """weight is the slope."""
+    return {"slope": Parameter("weight")}

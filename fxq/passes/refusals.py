@@ -89,10 +89,11 @@ def _operand_objections(node: Node, call: Call) -> Iterator[Reason]:
         role = role_of(name)
         if role is Role.ACTIVATION:
             yield from _activation_objections(node, call, name, value)
-        elif role in (Role.WEIGHT, Role.BIAS) and isinstance(value, Node) and value.op != "get_attr":
+        elif role is not Role.ATTRIBUTE and isinstance(value, Node) and value.op != "get_attr":
             yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant of the model")
-        elif role is Role.ATTRIBUTE and call.op.policy is not Policy.MOVES and isinstance(value, Node):
-            yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant")
+    computed = {} if call.op.policy is Policy.MOVES else call.nodes(Role.ATTRIBUTE)
+    for name, value in computed.items():
+        yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant")
     result = tensor_type(node)
     if result is None or result.dtype != torch.float32:
         yield Reason(Why.DTYPE, node.name, f"its result is {result.dtype if result else 'no tensor'}, not float32")

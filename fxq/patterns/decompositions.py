@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch.fx import Node
 
 from fxq.graph.annotation import origin_of, tensor_type
@@ -24,12 +23,12 @@ def bn_as_conv(match: Match) -> Node:
     node, affine = match.anchor, affine_of(match.anchor)
     call, found, origin, conv = call_of(node), tensor_type(node), origin_of(node), ops_by_name()["conv"]
     assert call is not None and found is not None
-    rank = len(found.shape) - 2
+    rank, dtype = len(found.shape) - 2, found.dtype
     path = origin.module if origin is not None and origin.module else node.name
     operands = {
         "input": call.operands["input"],
-        "weight": insert_constant(node, f"{path}.gain", affine.gain.reshape(-1, *[1] * (rank + 1)).to(torch.float32)),
-        "bias": insert_constant(node, f"{path}.shift", affine.shift.to(torch.float32)),
+        "weight": insert_constant(node, f"{path}.gain", affine.gain.reshape(-1, *[1] * (rank + 1)).to(dtype)),
+        "bias": insert_constant(node, f"{path}.shift", affine.shift.to(dtype)),
         "groups": len(affine.gain),
         "stride": (1,) * rank,
     }
@@ -39,6 +38,11 @@ def bn_as_conv(match: Match) -> Node:
 
 DECOMPOSITIONS = (
     # a batch norm that no conv in front can take in: behind a cat, in front of a conv, behind a value that others read
-    Rule("bn_as_conv", batch_norm(X), when=(*FOLDABLE, g.is_quantized("batch_norm"), g.rank_from("batch_norm", 3, 5)), rewrite=bn_as_conv),
+    Rule(
+        "bn_as_conv",
+        batch_norm(X),
+        when=(*FOLDABLE, g.not_switched_off("batch_norm"), g.is_quantized("batch_norm"), g.rank_from("batch_norm", 3, 5)),
+        rewrite=bn_as_conv,
+    ),
     *ACTIVATIONS,
 )
