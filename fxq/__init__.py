@@ -20,14 +20,20 @@ from fxq.graph.stages import Stage
 from fxq.graph.text import print_graph
 from fxq.lowering.profiles import PROFILES
 from fxq.observers import (
+    EntropyObserver,
     FixedQParamsObserver,
     HistogramObserver,
     MinMaxObserver,
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
+    MSEObserver,
     NoopObserver,
+    PercentileObserver,
+    PerChannelHistogramObserver,
     PerChannelMinMaxObserver,
+    PerChannelMSEObserver,
     PlaceholderObserver,
+    RecordingObserver,
 )
 from fxq.qconfig_mapping import QConfig, QConfigMapping, get_default_qconfig, get_default_qconfig_mapping
 from fxq.report import Report, report
@@ -41,7 +47,8 @@ __all__ = [
     # what to quantize, and how
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "PROFILES",
     "MinMaxObserver", "MovingAverageMinMaxObserver", "PerChannelMinMaxObserver", "MovingAveragePerChannelMinMaxObserver",
-    "HistogramObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",
+    "HistogramObserver", "PerChannelHistogramObserver", "PercentileObserver", "EntropyObserver", "MSEObserver", "PerChannelMSEObserver",
+    "RecordingObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",
     # what came of it
     "report", "Report", "FxqModule", "Stage", "Reason", "print_graph", "parse_graph", "to_dot",
     # quantized values

@@ -60,7 +60,7 @@ names: load only files that you trust.
 
 _DEMO = """\
 Trains two small networks on scikit-learn's images of digits, quantizes each
-in three ways, and compares them. Takes about two minutes on two cores.
+in three ways, and compares them. Takes one to two minutes.
 """
 
 _REPORT = """\

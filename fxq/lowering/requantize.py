@@ -156,10 +156,10 @@ def product_multiplier(a: QParams, b: QParams, y: QParams) -> float:
 def integer_output(y: QParams, low: float = -math.inf, high: float = math.inf) -> IntegerOutput:
     """Output qparams and real activation bounds → the final clip: relu is low=0, relu6 [0, 6], hardtanh [−1, 1].
 
-    The bounds are quantized by the one rule, clip(rint(fl(bound·inv_y)) + z_y).
+    The bounds are quantized by the one rule, clip(rint(fl(bound·inv_y)) + z_y). inverse is inv_y = fl(1f/s_y).
     """
     bounds = quantize_tensor(torch.tensor([low, high], dtype=torch.float32), y)
-    return IntegerOutput(y.spec.dtype, int(y.zero_point), int(bounds[0]), int(bounds[1]))
+    return IntegerOutput(y.spec.dtype, int(y.zero_point), int(bounds[0]), int(bounds[1]), float(1.0 / y.scale))
 
 
 def _input_times_weight(weight: Tensor, scales: Scales) -> Tensor:

@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 from fxq.observers.base import Extent, Observer
+from fxq.observers.defaults import (
+    default_debug_observer,
+    default_fixed_qparams_range_0to1_observer,
+    default_fixed_qparams_range_neg1to1_observer,
+    default_histogram_observer,
+    default_observer,
+    default_per_channel_weight_observer,
+    default_placeholder_observer,
+    default_weight_observer,
+    per_channel_weight_observer_range_neg_127_to_127,
+    weight_observer_range_neg_127_to_127,
+)
+from fxq.observers.entropy import EntropyObserver
 from fxq.observers.factory import ObserverFactory
 from fxq.observers.fixed import FixedQParamsObserver, NoopObserver, PlaceholderObserver
-from fxq.observers.histogram import HistogramObserver
+from fxq.observers.histogram import HistogramObserver, PerChannelHistogramObserver
 from fxq.observers.minmax import MinMaxObserver, PerChannelMinMaxObserver
 from fxq.observers.moving_average import MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver
+from fxq.observers.mse import MSEObserver, PerChannelMSEObserver
+from fxq.observers.percentile import PercentileObserver
+from fxq.observers.recording import RecordingObserver
 from fxq.observers.table import OBSERVERS, read_factory
 
 __all__ = [
     "OBSERVERS",
+    "EntropyObserver",
     "Extent",
     "FixedQParamsObserver",
     "HistogramObserver",
+    "MSEObserver",
     "MinMaxObserver",
     "MovingAverageMinMaxObserver",
     "MovingAveragePerChannelMinMaxObserver",
     "NoopObserver",
     "Observer",
     "ObserverFactory",
+    "PerChannelHistogramObserver",
+    "PerChannelMSEObserver",
     "PerChannelMinMaxObserver",
+    "PercentileObserver",
     "PlaceholderObserver",
+    "RecordingObserver",
+    "default_debug_observer",
+    "default_fixed_qparams_range_0to1_observer",
+    "default_fixed_qparams_range_neg1to1_observer",
+    "default_histogram_observer",
+    "default_observer",
+    "default_per_channel_weight_observer",
+    "default_placeholder_observer",
+    "default_weight_observer",
+    "per_channel_weight_observer_range_neg_127_to_127",
     "read_factory",
+    "weight_observer_range_neg_127_to_127",
 ]

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fxq.errors import ConfigError
 from fxq.graph.qtypes import WEIGHT_PER_CHANNEL, QuantSpec
-from fxq.observers.minmax import MinMaxObserver, check_per_channel
+from fxq.observers.extremes import check_per_channel
+from fxq.observers.minmax import MinMaxObserver
 
 
 class MovingAverageMinMaxObserver(MinMaxObserver):

@@ -8,11 +8,15 @@ from typing import Any
 
 from fxq.errors import ConfigError
 from fxq.observers.base import Observer
+from fxq.observers.entropy import EntropyObserver
 from fxq.observers.factory import ObserverFactory
 from fxq.observers.fixed import FixedQParamsObserver, NoopObserver, PlaceholderObserver
-from fxq.observers.histogram import HistogramObserver
+from fxq.observers.histogram import HistogramObserver, PerChannelHistogramObserver
 from fxq.observers.minmax import MinMaxObserver, PerChannelMinMaxObserver
 from fxq.observers.moving_average import MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver
+from fxq.observers.mse import MSEObserver, PerChannelMSEObserver
+from fxq.observers.percentile import PercentileObserver
+from fxq.observers.recording import RecordingObserver
 
 OBSERVERS: tuple[type[Observer], ...] = (
     MinMaxObserver,
@@ -20,6 +24,12 @@ OBSERVERS: tuple[type[Observer], ...] = (
     PerChannelMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
     HistogramObserver,
+    PerChannelHistogramObserver,
+    PercentileObserver,
+    EntropyObserver,
+    MSEObserver,
+    PerChannelMSEObserver,
+    RecordingObserver,
     FixedQParamsObserver,
     PlaceholderObserver,
     NoopObserver,

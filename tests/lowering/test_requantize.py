@@ -195,4 +195,4 @@ def test_single_factors() -> None:
 )
 def test_activation_bounds(bounds: tuple[float, float], expected: tuple[int, int]) -> None:
     y = QParams.per_tensor(0.1, 10, ACTIVATION)
-    assert integer_output(y, *bounds) == IntegerOutput("uint8", 10, *expected)
+    assert integer_output(y, *bounds) == IntegerOutput("uint8", 10, *expected, inverse=float(np.float32(1) / y.scale.numpy()))

@@ -86,7 +86,7 @@ def test_merge_of_large_shards_equals_one_pass() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.floats(min_value=0, width=32, allow_infinity=False), st.sampled_from([256, 8192]))
 def test_grid_is_the_finest_that_fits(largest: float, bins: int) -> None:
-    exponent = grid_exponent(largest, bins)
+    exponent = int(grid_exponent(torch.tensor(largest), bins))
     assert largest < math.ldexp(bins // 2, exponent)
     assert exponent == MIN_EXPONENT or largest >= math.ldexp(bins // 2, exponent - 1)
 
@@ -100,21 +100,29 @@ def test_one_sided_data_has_at_least_2048_bins() -> None:
 def test_coarsen_by_hand() -> None:
     counts = torch.arange(1, 9)
     # bins −4..3 → floor(i/2): −2, −2, −1, −1, 0, 0, 1, 1
-    assert coarsen(counts, 1).tolist() == [0, 0, 3, 7, 11, 15, 0, 0]
-    assert coarsen(counts, 2).tolist() == [0, 0, 0, 10, 26, 0, 0, 0]
-    assert coarsen(counts, 100).tolist() == [0, 0, 0, 10, 26, 0, 0, 0]
-    assert coarsen(counts, 0).tolist() == counts.tolist()
+    by_shift = {
+        0: counts.tolist(),
+        1: [0, 0, 3, 7, 11, 15, 0, 0],
+        2: [0, 0, 0, 10, 26, 0, 0, 0],
+        100: [0, 0, 0, 10, 26, 0, 0, 0],
+    }
+    for shift, expected in by_shift.items():
+        assert coarsen(counts, torch.tensor(shift)).tolist() == expected
+    # one shift per channel, of one channel's counts or of each channel's own
+    shifts = torch.tensor(list(by_shift))
+    assert coarsen(counts, shifts).tolist() == list(by_shift.values())
+    assert coarsen(counts.repeat(4, 1), shifts).tolist() == list(by_shift.values())
 
 
 def test_negative_data_is_the_mirror_image() -> None:
-    x = torch.randn(1000)
-    assert torch.equal(count_bins(-x, -9, 8192), count_bins(x, -9, 8192).flip(0))
+    x, exponent = torch.randn(1, 1000), torch.tensor([-9])
+    assert torch.equal(count_bins(-x, exponent, 8192), count_bins(x, exponent, 8192).flip(1))
 
 
 def test_both_zeros_are_zero() -> None:
-    x = torch.tensor([0.0, -0.0, 1e-45, -1e-45])
-    assert count_zeros(x) == 2
-    assert count_bins(x, -126, 256)[126:130].tolist() == [0, 1, 3, 0]
+    x = torch.tensor([[0.0, -0.0, 1e-45, -1e-45]])
+    assert count_zeros(x).tolist() == [2]
+    assert count_bins(x, torch.tensor([-126]), 256)[0, 126:130].tolist() == [0, 1, 3, 0]
 
 
 def test_memory_layout_makes_no_difference() -> None:

@@ -100,7 +100,7 @@ def test_never_worse_than_the_full_range(name: str) -> None:
 def test_squared_errors_against_dense_sampling() -> None:
     # three bins of 1, 5 and 2 elements, some narrower and some wider than a step, some outside the range
     edge = torch.tensor([-3.0, -2.0, -1.0, 0.0], dtype=torch.float64)
-    mass = Mass(edge, torch.tensor([1.0, 5.0, 2.0], dtype=torch.float64), 0)
+    mass = Mass(edge, torch.tensor([1.0, 5.0, 2.0], dtype=torch.float64), torch.tensor(0), first=-3)
     spec = QuantSpec("uint8", 0, 7, axis=0)
     candidates = choose_qparams(torch.tensor([-3.0, -1.5, -20.0]), torch.tensor([0.0, 0.4, 9.0]), spec)
     points = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
@@ -118,7 +118,7 @@ def test_squared_errors_against_dense_sampling() -> None:
 def test_approximate_errors_are_near_the_exact_ones() -> None:
     # a bell of ±1000 bins, much finer than the steps
     edge = torch.arange(-1000, 1001, dtype=torch.float64) - 17
-    mass = Mass(edge, torch.exp(-((edge[:-1] / 250) ** 2) / 2), 0)
+    mass = Mass(edge, torch.exp(-((edge[:-1] / 250) ** 2) / 2), torch.tensor(0), first=-1017)
     tops = torch.tensor([1000.0, 800.0, 500.0, 200.0])
     candidates = choose_qparams(-0.7 * tops, tops, QuantSpec("uint8", 0, 63, axis=0))
     exact = squared_errors(mass, candidates)
@@ -162,7 +162,8 @@ def test_fewer_levels_clip_more() -> None:
 
 
 def test_an_empty_histogram_is_the_full_range() -> None:
-    empty = Histogram(torch.zeros(256, dtype=torch.int64), 0, 0.0, 0.0)
+    nothing = torch.zeros((), dtype=torch.float64)
+    empty = Histogram(torch.zeros(256, dtype=torch.int64), torch.tensor(0), nothing, nothing)
     assert search_qparams(empty, ACTIVATION) == choose_qparams(torch.tensor(0.0), torch.tensor(0.0), ACTIVATION)
 
 

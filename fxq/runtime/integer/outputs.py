@@ -26,12 +26,14 @@ class IntegerOutput:
         dtype: "uint8" or "int8".
         zero_point: inside the dtype's range.
         low, high: the final bounds, those of a fused activation included.
+        inverse: inv_y = fl(1f/s_y), for the ops that compute real values first; the others have it in their multiplier.
     """
 
     dtype: QDType
     zero_point: int
     low: int
     high: int
+    inverse: float | None = None
 
     def __post_init__(self) -> None:
         least, most = _BYTE_RANGE.get(self.dtype, (0, -1))
@@ -87,6 +89,20 @@ class Residual:
         return f"residual zero_point={self.zero_point} ratio={self.ratio:.6g}"
 
 
+def inverse_of(where: str, output: Output) -> float:
+    """inv_y of an op that computes real values; 1 for FloatOutput. Raises ConfigError for an IntegerOutput without it."""
+    if isinstance(output, FloatOutput):
+        return 1.0
+    if output.inverse is None:
+        raise ConfigError(
+            where,
+            expected="an output with inverse = fl(1f/s_y)",
+            found=str(output),
+            remedy="make it with fxq.lowering.requantize.integer_output, or give inverse",
+        )
+    return output.inverse
+
+
 def output_dtype(output: Output) -> torch.dtype:
     """The torch dtype of y."""
     return STORAGE[output.dtype] if isinstance(output, IntegerOutput) else torch.float32
@@ -103,6 +119,14 @@ def finish(values: Tensor, output: Output) -> Tensor:
         return _clamp(values, output)
     rounded = values.clamp_(output.low - output.zero_point, output.high - output.zero_point).add_(_ROUNDING)
     return rounded.view(torch.int32).to(STORAGE[output.dtype]).add_(output.zero_point)
+
+
+def finish_doubles(values: Tensor, output: Output) -> Tensor:
+    """y = clip(rint(v) + z, low, high) of f64 values, one rounding, NaN → low; or fl(clamp(v)), f32. Changes the given values."""
+    if isinstance(output, FloatOutput):
+        return _clamp(values, output).to(torch.float32)
+    low, high = output.low - output.zero_point, output.high - output.zero_point
+    return values.nan_to_num_(nan=low).clamp_(low, high).round_().add_(output.zero_point).to(STORAGE[output.dtype])
 
 
 def finish_into(out: Tensor, values: Tensor, output: Output) -> None:
