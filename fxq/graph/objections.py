@@ -39,4 +39,6 @@ def not_resized(node: str, operands: Operands) -> Reason | None:
     """Nearest and bilinear have integer forms, for sizes and factors that are numbers."""
     if operands["mode"] in ("nearest", "nearest-exact", "linear", "bilinear") and not operands["antialias"]:
         return None
-    return Reason(Why.OPERAND, node, f"interpolation by {operands['mode']}{' with antialias' if operands['antialias'] else ''} has no integer form")
+    return Reason(
+        Why.OPERAND, node, f"interpolation by {operands['mode']}{' with antialias' if operands['antialias'] else ''} has no integer form"
+    )

@@ -41,6 +41,7 @@ from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, Residual
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
+from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.integer.table import Table, build_table
 
 
@@ -175,6 +176,11 @@ def lower_matmul(site: Site) -> Lowered:
     return MatMul(int(a.zero_point), int(b.zero_point), product_multiplier(a, b, site.result), site.output)
 
 
+def lower_softmax(site: Site) -> Lowered:
+    """y = clip(rint(E[d] / ΣE[d] / s_y) + z_y), d = max(q) − q"""
+    return Softmax(float(site.x.scale), site.call.operands["dim"], site.output)
+
+
 def lower_table(site: Site) -> Lowered:
     """T[q] = clip(rint(f(s_x(q − z_x)) / s_y) + z_y), f in float64"""
     (argument,) = site.inputs
@@ -267,6 +273,7 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
     "matmul": lower_matmul,
     "relu": lower_bounds,
     "clamp": lower_bounds,
+    "softmax": lower_softmax,
     "max_pool": lower_max_pool,
     "adaptive_max_pool": lower_adaptive_max_pool,
     "avg_pool": lower_avg_pool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fxq.graph.constants import remove_unread_tensors
 from fxq.graph.module import FxqModule
 from fxq.passes.pipeline import Context
 from fxq.patterns.decompositions import DECOMPOSITIONS
@@ -10,4 +11,7 @@ from fxq.patterns.rules import rewrite
 
 def decompose(module: FxqModule, context: Context) -> int:
     """bn(x) → conv(x, groups=channels), and the other rows of DECOMPOSITIONS, where they are to be quantized."""
-    return len(rewrite(module, DECOMPOSITIONS))
+    applied = rewrite(module, DECOMPOSITIONS)
+    if applied:
+        remove_unread_tensors(module)  # gains stand where the batch norm's own tensors do, so its module is not left behind
+    return len(applied)
