@@ -94,7 +94,9 @@ OPS = (
     OpDef("softsign", functional.softsign, TABLE, spelled(nn.Softsign, F.softsign)),
     OpDef("logsigmoid", functional.logsigmoid, TABLE, spelled(nn.LogSigmoid, F.logsigmoid)),
     OpDef("prelu", functional.prelu, FLOAT, (*spelled(nn.PReLU, read=read.prelu_module), *spelled(torch.prelu, F.prelu, read=read.prelu))),
-    OpDef("softmax", functional.softmax, OWN, (*spelled(nn.Softmax), *spelled(F.softmax, torch.softmax, "softmax", read=read.softmax)), fixed=_UNIT, normalizes=True),
+    OpDef("softmax", functional.softmax, OWN, (
+        *spelled(nn.Softmax), *spelled(F.softmax, torch.softmax, "softmax", read=read.softmax),
+    ), fixed=_UNIT, normalizes=True),
     OpDef("layer_norm", functional.layer_norm, FLOAT, (
         *spelled(nn.LayerNorm, read=read.norm_module("normalized_shape")), *spelled(F.layer_norm, read=read.layer_norm),
     ), normalizes=True),
