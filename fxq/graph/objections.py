@@ -39,6 +39,5 @@ def not_resized(node: str, operands: Operands) -> Reason | None:
     """Nearest and bilinear have integer forms, for sizes and factors that are numbers."""
     if operands["mode"] in ("nearest", "nearest-exact", "linear", "bilinear") and not operands["antialias"]:
         return None
-    return Reason(
-        Why.OPERAND, node, f"interpolation by {operands['mode']}{' with antialias' if operands['antialias'] else ''} has no integer form"
-    )
+    mode = f"{operands['mode']} with antialias" if operands["antialias"] else operands["mode"]
+    return Reason(Why.OPERAND, node, f"interpolation by {mode} has no integer form")

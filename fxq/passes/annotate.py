@@ -80,7 +80,7 @@ def _node_quant(node: Node, chosen: Calls, specs: Mapping[Node, QuantSpec], reas
 def _beside_float_ops(node: Node) -> Reason:
     call = call_of(node)
     if call is not None and call.op.normalizes:
-        return Reason(Why.FLOAT_INPUT, node.name, "normalizes what no int8 op has made, and would spread its rounding")
+        return Reason(Why.FLOAT_INPUT, node.name, "normalizes, and does not stand between int8 ops")
     if call is not None and call.op.is_arithmetic and not call.has_number:
         return Reason(Why.FLOAT_READERS, node.name, "float ops read its result, and no int8 op gains from rounding it")
     does = "only adds, multiplies or divides by a number" if call is not None and call.has_number else "computes nothing on its elements"

@@ -19,7 +19,8 @@ def choose_int8(graph: Graph, calls: Calls) -> Calls:
     - Pooling and other ops that keep qparams: also where they read int8.
     - A sum, difference or product of two tensors: unless float ops read it, and int8 ops only as one more such operand. It
       carries the errors of both operands on: the residual stream of a transformer, say, which its norms read.
-    - An op that normalizes: right behind an op that makes 8 bits anyway; it would spread the rounding of anything else.
+    - An op that normalizes: between int8 ops, right behind one that makes 8 bits anyway; it would spread the rounding of
+      anything else.
     - All other ops.
 
     Args:
@@ -50,7 +51,7 @@ def _joins(node: Node, call: Call, chosen: Calls, wanted: set[Node]) -> bool:
     operands = call.activations.values()
     if call.op.normalizes:
         sources = [_behind_movement(operand, chosen) for operand in operands]
-        return all(source in chosen and not chosen[source].op.is_arithmetic for source in sources)
+        return node in wanted and all(source in chosen and not chosen[source].op.is_arithmetic for source in sources)
     if call.follows_readers or call.op.keeps_qparams:
         reads_int8 = call.op.policy is Policy.SHARES and any(operand in chosen for operand in operands)
         return node in wanted or reads_int8
