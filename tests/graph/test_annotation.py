@@ -94,6 +94,7 @@ def test_refusals_add_up() -> None:
     node = placeholder()
     note_refusal(node, "conv_bn", REASON)
     note_refusal(node, "op_relu", REASON)
+    note_refusal(node, "conv_bn", REASON)  # a rule that two passes try
     assert refusals_of(node) == (("conv_bn", REASON), ("op_relu", REASON))
 
 

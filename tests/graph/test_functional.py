@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fxq.graph import functional as f
+from fxq.graph import movement as m
 from fxq.graph.opdef import Policy
 from fxq.graph.ops import OPS
 from fxq.graph.qtypes import QParams, QuantSpec, dequantize_tensor, quantize_tensor
@@ -47,6 +48,15 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: f.sub(1, X), lambda: 1 - X),
     ],
     "mul": [(lambda: f.mul(X, Y), lambda: X * Y), (lambda: f.mul(2, X), lambda: 2 * X)],
+    "div": [(lambda: f.div(X, Y), lambda: X / Y), (lambda: f.div(X, 3), lambda: X / 3), (lambda: f.div(2, X), lambda: 2 / X)],
+    "conv_transpose": [
+        (lambda: f.conv_transpose(X, W, V[:2], (1, 2), (1, 0), (0, 1), 1, (2, 1)),
+         lambda: F.conv_transpose2d(X, W, V[:2], (1, 2), (1, 0), (0, 1), 1, (2, 1))),
+        (lambda: f.conv_transpose(X[..., 0], W[..., 0], groups=2), lambda: F.conv_transpose1d(X[..., 0], W[..., 0], groups=2)),
+        (lambda: f.conv_transpose(X[:, :, None], W[:, :, None]), lambda: F.conv_transpose3d(X[:, :, None], W[:, :, None])),
+        (lambda: f.conv_transpose(X[0], W, act=f.RELU), lambda: F.conv_transpose2d(X[0], W).relu()),
+    ],
+    "matmul": [(lambda: f.matmul(X, Y), lambda: X @ Y), (lambda: f.matmul(X[0, 0], Y), lambda: X[0, 0] @ Y)],
     "relu": [(lambda: f.relu(X), lambda: F.relu(X))],
     "clamp": [(lambda: f.clamp(X, -0.5), lambda: X.clamp(min=-0.5)), (lambda: f.clamp(X, max=V[0]), lambda: X.clamp(max=V[0]))],
     "leaky_relu": [(lambda: f.leaky_relu(X, 0.2), lambda: F.leaky_relu(X, 0.2))],
@@ -59,6 +69,15 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
     "gelu": [(lambda: f.gelu(X), lambda: F.gelu(X)), (lambda: f.gelu(X, "tanh"), lambda: F.gelu(X, approximate="tanh"))],
     "mish": [(lambda: f.mish(X), lambda: F.mish(X))],
     "softplus": [(lambda: f.softplus(X, 2.0, 1.0), lambda: F.softplus(X, 2.0, 1.0))],
+    "neg": [(lambda: f.neg(X), lambda: -X)],
+    "abs": [(lambda: f.abs(X), lambda: X.abs())],
+    "exp": [(lambda: f.exp(X), lambda: X.exp())],
+    "sqrt": [(lambda: f.sqrt(V), lambda: V.sqrt())],
+    "square": [(lambda: f.square(X), lambda: X.square())],
+    "selu": [(lambda: f.selu(X), lambda: F.selu(X))],
+    "celu": [(lambda: f.celu(X, 2.0), lambda: F.celu(X, 2.0))],
+    "softsign": [(lambda: f.softsign(X), lambda: F.softsign(X))],
+    "logsigmoid": [(lambda: f.logsigmoid(X), lambda: F.logsigmoid(X))],
     "softmax": [(lambda: f.softmax(X, 1), lambda: F.softmax(X, 1))],
     "max_pool": [
         (lambda: f.max_pool(X, (3, 2), (1, 2), (1, 1), (2, 1), True), lambda: F.max_pool2d(X, (3, 2), (1, 2), (1, 1), (2, 1), True)),
@@ -81,26 +100,50 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: f.adaptive_avg_pool(X, (1, 2, 3)), lambda: F.adaptive_avg_pool3d(X, (1, 2, 3))),
     ],
     "mean": [(lambda: f.mean(X), lambda: X.mean()), (lambda: f.mean(X, (1, -1), True), lambda: X.mean((1, -1), True))],
-    "cat": [(lambda: f.cat((X, Y), 1), lambda: torch.cat([X, Y], 1))],
+    "sum": [(lambda: f.sum(X), lambda: X.sum()), (lambda: f.sum(X, (1, -1), True), lambda: X.sum((1, -1), True))],
+    "amax": [(lambda: f.amax(X), lambda: X.amax()), (lambda: f.amax(X, (1, -1), True), lambda: X.amax((1, -1), True))],
+    "amin": [(lambda: f.amin(X), lambda: X.amin()), (lambda: f.amin(X, 2), lambda: X.amin(2))],
+    "maximum": [(lambda: f.maximum(X, Y), lambda: torch.max(X, Y)), (lambda: f.maximum(X, Y[:, :1]), lambda: torch.maximum(X, Y[:, :1]))],
+    "minimum": [(lambda: f.minimum(X, Y), lambda: torch.min(X, Y))],
+    "cat": [(lambda: m.cat((X, Y), 1), lambda: torch.cat([X, Y], 1))],
     "pad": [
-        (lambda: f.pad(X, (1, 2, -1, 0), value=2.5), lambda: F.pad(X, (1, 2, -1, 0), value=2.5)),
-        (lambda: f.pad(X[0], (1, 2), "replicate"), lambda: F.pad(X[0], (1, 2), "replicate")),
+        (lambda: m.pad(X, (1, 2, -1, 0), value=2.5), lambda: F.pad(X, (1, 2, -1, 0), value=2.5)),
+        (lambda: m.pad(X[0], (1, 2), "replicate"), lambda: F.pad(X[0], (1, 2), "replicate")),
     ],
-    "flatten": [(lambda: f.flatten(X, 1, 2), lambda: X.flatten(1, 2))],
-    "reshape": [(lambda: f.reshape(X, (2, -1)), lambda: X.reshape(2, -1)), (lambda: f.reshape(X, [-1]), lambda: X.reshape(-1))],
-    "permute": [(lambda: f.permute(X, (0, 2, 3, 1)), lambda: X.permute(0, 2, 3, 1))],
-    "transpose": [(lambda: f.transpose(X, 1, -1), lambda: X.transpose(1, -1))],
+    "flatten": [(lambda: m.flatten(X, 1, 2), lambda: X.flatten(1, 2))],
+    "reshape": [(lambda: m.reshape(X, (2, -1)), lambda: X.reshape(2, -1)), (lambda: m.reshape(X, [-1]), lambda: X.reshape(-1))],
+    "permute": [(lambda: m.permute(X, (0, 2, 3, 1)), lambda: X.permute(0, 2, 3, 1))],
+    "transpose": [(lambda: m.transpose(X, 1, -1), lambda: X.transpose(1, -1))],
     "squeeze": [
-        (lambda: f.squeeze(X[:1, :1]), lambda: X[:1, :1].squeeze()),
-        (lambda: f.squeeze(X[:1, :1], 1), lambda: X[:1, :1].squeeze(1)),
-        (lambda: f.squeeze(X[:1, :1], (0, 2)), lambda: X[:1, :1].squeeze((0, 2))),
+        (lambda: m.squeeze(X[:1, :1]), lambda: X[:1, :1].squeeze()),
+        (lambda: m.squeeze(X[:1, :1], 1), lambda: X[:1, :1].squeeze(1)),
+        (lambda: m.squeeze(X[:1, :1], (0, 2)), lambda: X[:1, :1].squeeze((0, 2))),
     ],
-    "unsqueeze": [(lambda: f.unsqueeze(X, -1), lambda: X.unsqueeze(-1))],
-    "contiguous": [(lambda: f.contiguous(X.transpose(0, 1)), lambda: X.transpose(0, 1).contiguous())],
-    "getitem": [(lambda: f.getitem(X, (0, ..., slice(1, 5, 2))), lambda: X[0, ..., 1:5:2])],
-    "identity": [(lambda: f.identity(X), lambda: X)],
-    "dropout": [(lambda: f.dropout(X, 0.3, False), lambda: X), (lambda: f.dropout(X, 1.0), lambda: torch.zeros_like(X))],
-    "size": [(lambda: f.size(X), lambda: X.shape), (lambda: f.size(X, -1), lambda: 6)],
+    "unsqueeze": [(lambda: m.unsqueeze(X, -1), lambda: X.unsqueeze(-1))],
+    "contiguous": [(lambda: m.contiguous(X.transpose(0, 1)), lambda: X.transpose(0, 1).contiguous())],
+    "getitem": [(lambda: m.getitem(X, (0, ..., slice(1, 5, 2))), lambda: X[0, ..., 1:5:2])],
+    "identity": [(lambda: m.identity(X), lambda: X)],
+    "dropout": [(lambda: m.dropout(X, 0.3, False), lambda: X), (lambda: m.dropout(X, 1.0), lambda: torch.zeros_like(X))],
+    "stack": [(lambda: m.stack((X, Y), -1), lambda: torch.stack([X, Y], -1))],
+    "chunk": [
+        (lambda: m.chunk(X, 4, 2, 2), lambda: X.chunk(4, 2)[2]),
+        (lambda: m.chunk(X, 4, 2, -1), lambda: X[:, :, 4:]),  # 6 rows in 4 chunks are 3 chunks of 2
+    ],
+    "split": [
+        (lambda: m.split(X, 4, 2, 1), lambda: X.split(4, 2)[1]),
+        (lambda: m.split(X, (1, 3), 1, -1), lambda: X.split([1, 3], 1)[1]),
+    ],
+    "unbind": [(lambda: m.unbind(X, 1, -1), lambda: X[:, 3])],
+    "expand": [(lambda: m.expand(X[:, :1], (-1, 3, 6, 6)), lambda: X[:, :1].expand(-1, 3, 6, 6))],
+    "repeat": [(lambda: m.repeat(X, (2, 1, 1, 1, 3)), lambda: X.repeat(2, 1, 1, 1, 3))],
+    "roll": [(lambda: m.roll(X, 5), lambda: X.roll(5)), (lambda: m.roll(X, (1, -2), (1, 2)), lambda: X.roll((1, -2), (1, 2)))],
+    "flip": [(lambda: m.flip(X, (1, -1)), lambda: X.flip(1, -1))],
+    "unflatten": [(lambda: m.unflatten(X, 1, (2, -1)), lambda: X.unflatten(1, (2, -1)))],
+    "pixel_shuffle": [(lambda: m.pixel_shuffle(X, 2), lambda: F.pixel_shuffle(X, 2))],
+    "pixel_unshuffle": [(lambda: m.pixel_unshuffle(X, 3), lambda: F.pixel_unshuffle(X, 3))],
+    "channel_shuffle": [(lambda: m.channel_shuffle(X, 2), lambda: F.channel_shuffle(X, 2))],
+    "dim": [(lambda: m.dim(X), lambda: 4)],
+    "size": [(lambda: m.size(X), lambda: X.shape), (lambda: m.size(X, -1), lambda: 6)],
     "quantize": [
         (lambda: f.quantize(X, 0.1, 7), lambda: quantize_tensor(X, QParams.per_tensor(0.1, 7))),
         (lambda: f.quantize(X, V, 0, -127, 127, 1), lambda: quantize_tensor(X, _channels(-127, 127, torch.zeros(4)))),
@@ -133,8 +176,8 @@ def test_every_op_is_compared() -> None:
     assert set(CALLS) == {op.name for op in OPS}
 
 
-def test_every_op_is_a_function_of_this_module_by_its_name() -> None:
-    assert [op.call for op in OPS] == [getattr(f, op.name) for op in OPS]
+def test_every_op_is_a_function_by_its_name() -> None:
+    assert [op.call for op in OPS] == [getattr(m, op.name, None) or getattr(f, op.name) for op in OPS]
 
 
 # --- padding ---------------------------------------------------------------------------------------------------------------
@@ -192,12 +235,12 @@ def test_activation_comes_last(act: f.Act | None, expected: Callable[[Tensor], T
     assert torch.equal(f.conv(X, W, V, padding=(1, 1), groups=2, residual=Y, act=act), expected(convolved + Y))
     assert torch.equal(f.linear(X, L[:4], V, act=act), expected(product))
     assert torch.equal(f.linear(X, L[:4], V, residual=Y[..., :4], act=act), expected(product + Y[..., :4]))
-    for function, spelled in ((f.add, operator.add), (f.sub, operator.sub), (f.mul, operator.mul)):
+    for function, spelled in ((f.add, operator.add), (f.sub, operator.sub), (f.mul, operator.mul), (f.div, operator.truediv)):
         assert torch.equal(function(X, Y, act=act), expected(spelled(X, Y)))
 
 
 def test_every_op_that_holds_accumulators_takes_an_activation() -> None:
     holders = {op.name for op in OPS if "act" in op.operands}
-    assert holders == {"conv", "linear", "add", "sub", "mul"}
+    assert holders == {"conv", "conv_transpose", "linear", "add", "sub", "mul", "div"}
     assert {op.policy for op in OPS if op.name in holders} == {Policy.OWN}
     assert {op.name for op in OPS if "residual" in op.operands} == {"conv", "linear"}

@@ -16,7 +16,13 @@ OPERANDS = {
     "add": ("input", "other"),
     "sub": ("input", "other"),
     "mul": ("input", "other"),
+    "div": ("input", "other"),
+    "matmul": ("input", "other"),
+    "maximum": ("input", "other"),
+    "minimum": ("input", "other"),
+    "conv_transpose": ("input", "weight", "bias"),
     "cat": ("tensors",),
+    "stack": ("tensors",),
 }
 
 
@@ -37,7 +43,6 @@ def test_fixed_qparams_belong_to_fixed_ops() -> None:
     assert {op.name: (float(op.fixed.scale), int(op.fixed.zero_point)) for op in OPS if op.fixed is not None} == {
         "sigmoid": (1 / 256, 0), "tanh": (1 / 128, 128), "hardsigmoid": (1 / 256, 0),
     }  # fmt: skip
-    assert all(op.is_table == (op.policy in (Policy.TABLE, Policy.FIXED)) for op in OPS)
     assert all(op.keeps_qparams == (op.policy in (Policy.SHARES, Policy.MOVES)) for op in OPS)
 
 
@@ -66,6 +71,31 @@ def test_operands_of_a_call_by_role() -> None:
     }  # fmt: skip
     assert {name: node.name for name, node in cat.activations.items()} == {"tensors[0]": "c", "tensors[1]": "x", "tensors[2]": "c"}
     assert {name: node.name for name, node in add.activations.items()} == {"other": "t"}
+
+
+@pytest.mark.parametrize(
+    ("line", "is_table", "follows_readers"),
+    [
+        ("silu(x)", True, False),
+        ("sigmoid(x)", True, False),
+        ("relu(x)", False, False),
+        ("flatten(x)", False, True),
+        ("add(x, x)", False, False),
+        ("add(x, @k[4])", False, False),
+        ("add(x, 2)", True, True),
+        ("sub(1, x)", True, True),
+        ("mul(x, 0.5, act=relu)", True, True),
+        ("div(x, 3)", True, True),
+    ],
+)
+def test_what_a_call_with_a_number_is(line: str, is_table: bool, follows_readers: bool) -> None:
+    module = parse_graph(f"x: f32[4] = input\ny: f32[4] = {line}\noutput y")
+    (call,) = (call for node in module.graph.nodes if (call := call_of(node)) is not None)
+    assert (call.is_table, call.follows_readers) == (is_table, follows_readers)
+
+
+def test_only_ops_of_two_operands_take_numbers() -> None:
+    assert {op.name for op in OPS if op.numbers} == {"add", "sub", "mul", "div"}
 
 
 def test_write_call_is_the_inverse_of_call_of() -> None:

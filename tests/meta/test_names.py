@@ -31,6 +31,9 @@ QUANTIZED_TORCH_ALLOWED = (
     ("fxq.graph.qtypes", {"torch.quint8", "torch.qint8", "torch.qint32"}, "aliases for dtypes in what a user passes in"),
 )
 
+# (module, name, reason): names that are torch's
+TORCHS_NAMES = (("fxq.graph.spellings", "split_size_or_sections", "torch.split's argument, which may be given by keyword"),)
+
 # methods whose meaning is fixed by a base class outside: Python's, torch.nn's, ast's, torch.fx's Tracer and Interpreter
 INHERITED = re.compile(r"__\w+__|forward|extra_repr|visit_\w+|call_\w+|create_node|run_node|get_attr|placeholder|output")
 
@@ -40,10 +43,9 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 def empty_names(modules: tuple[Module, ...]) -> list[str]:
     """Names given to modules, classes, functions, parameters and variables that hold an empty word or join two jobs with `_or_`."""
     files = [f"{module.name}: {word}" for module in modules for word in module.name.split(".") if _is_empty(word)]
-    names = [
-        f"{module.name}: {name}" for module in modules for node in ast.walk(module.tree) for name in _given_names(node) if _is_empty(name)
-    ]
-    return list(dict.fromkeys(files + names))
+    given = {(module.name, name) for module in modules for node in ast.walk(module.tree) for name in _given_names(node)}
+    torchs = {(module, name) for module, name, _ in TORCHS_NAMES}
+    return files + [f"{module}: {name}" for module, name in sorted(given - torchs) if _is_empty(name)]
 
 
 def _is_empty(name: str) -> bool:

@@ -18,6 +18,7 @@ MODULE_LINES = 400
 # (function or module, reason): more parameters than PARAMETERS
 WIDE_SIGNATURES = (
     ("fxq.graph.functional", "an op takes torch's parameters for it, and its epilogue"),
+    ("fxq.passes.attention.Attention.forward", "torch.nn.MultiheadAttention's"),
     ("fxq.passes.trace.OriginTracer.create_node", "torch.fx.Tracer's"),
 )
 

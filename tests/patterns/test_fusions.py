@@ -29,6 +29,7 @@ RULES = {rule.name: rule for rule in FUSIONS}
 CONV = "c: f32[2, 4, 6, 6] = conv(x, @c.weight[4, 3, 3, 3], @c.bias[4])"
 D = "d: f32[2, 4, 6, 6] = conv(x, @d.weight[4, 3, 3, 3], @d.bias[4])"
 BN = "b: f32[2, 4, 6, 6] = batch_norm(c, @b.running_mean[4], @b.running_var[4], @b.weight[4], @b.bias[4])"
+UP = "c: f32[2, 4, 10, 10] = conv_transpose(x, @c.weight[3, 4, 3, 3], @c.bias[4])"
 X = "x: f32[2, 3, 8, 8] = input"
 R = "r: f32[2, 4, 6, 6] = input"
 
@@ -93,6 +94,27 @@ REWRITES: dict[str, dict[str, Rewrite]] = {
                 "c: f32[2, 4, 6, 6] = conv(x, @c.weight_1[4, 3, 3, 3], @c.bias[4])",
                 "y: f32[2, 4, 6, 6] = mul(c, d)",
                 "output y",
+            ),
+            exact=False,
+        ),
+    },
+    "conv_transpose_bn": {
+        "with bias": Rewrite(
+            graph(X, UP, BN.replace("6, 6]", "10, 10]"), "output b"),
+            graph(X, UP, "output c"),
+            exact=False,
+        ),
+        "in groups, without bias": Rewrite(
+            graph(
+                "x: f32[2, 6, 5] = input",
+                "c: f32[2, 4, 11] = conv_transpose(x, @c.weight[6, 2, 3], stride=(2,), groups=2)",
+                "b: f32[2, 4, 11] = batch_norm(c, @b.running_mean[4], @b.running_var[4], @b.weight[4])",
+                "output b",
+            ),
+            graph(
+                "x: f32[2, 6, 5] = input",
+                "c: f32[2, 4, 11] = conv_transpose(x, @c.weight[6, 2, 3], @c.bias[4], stride=(2,), groups=2)",
+                "output c",
             ),
             exact=False,
         ),
@@ -346,6 +368,13 @@ REFUSALS = {
         "b",
         Why.NOT_FUSABLE,
         "c is [4, 6, 6], where dimension 1 is not its channels",
+    ),
+    "transposed conv read twice": Refusal(
+        "conv_transpose_bn",
+        graph(X, UP, BN.replace("6, 6]", "10, 10]"), "y: f32[2, 4, 10, 10] = mul(b, c)", "output y"),
+        "b",
+        Why.SHARED,
+        "c is read by b, y",
     ),
     "linear of three dimensions": Refusal(
         "linear_bn",

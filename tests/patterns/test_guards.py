@@ -104,6 +104,9 @@ CASES = {
     "same_type constant": Case(
         g.same_type("held", "R"), added().replace("add(x, r)", "add(x, @k[1, 4])"), Why.NOT_FUSABLE, "k has not the shape and dtype of s"
     ),
+    "rank_from yes": Case(g.rank_from("batch_norm", 3, 5), normed(), pattern=BN),
+    "rank_from too few": Case(g.rank_from("batch_norm", 4, 5), normed(), Why.NOT_FUSABLE, "y has not 4 to 5 dimensions", BN),
+    "rank_from too many": Case(g.rank_from("held", 1, 2), CONV.format(""), Why.NOT_FUSABLE, "c has not 1 to 2 dimensions"),
     "equals yes": Case(g.equals("held", "alpha", 1), added()),
     "equals no": Case(g.equals("held", "alpha", 1), added(attribute=", alpha=3"), Why.NOT_FUSABLE, "alpha is 3, not 1"),
 }
@@ -142,9 +145,20 @@ def test_not_switched_off(resolution: _Resolution | None, refused: bool) -> None
     assert g.not_switched_off("held")(found) is None
 
 
+@pytest.mark.parametrize(
+    ("resolution", "quantized"), [(None, False), (_Resolution(None), False), (_Resolution("a qconfig", explicit=False), True)]
+)
+def test_is_quantized(resolution: _Resolution | None, quantized: bool) -> None:
+    found = matched(RELU, CONV.format(""))
+    if resolution is not None:
+        set_resolution(found.anchor, resolution)
+    assert g.is_quantized("relu")(found) == (None if quantized else Reason(Why.NO_QCONFIG, "y", "y has no qconfig"))
+    assert g.is_quantized("held")(found) == Reason(Why.NO_QCONFIG, "y", "c has no qconfig")
+
+
 def test_every_guard_has_a_yes_and_a_no() -> None:
     guards = {
         name for name, value in vars(g).items() if callable(value) and getattr(value, "__module__", "") == g.__name__ and name[0] != "_"
     }
     answers = {(name.split()[0].rstrip(","), case.why is None) for name, case in CASES.items()}
-    assert {(name, answer) for name in guards - {"not_switched_off"} for answer in (True, False)} == answers
+    assert {(name, answer) for name in guards - {"not_switched_off", "is_quantized"} for answer in (True, False)} == answers
