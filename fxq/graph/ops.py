@@ -97,10 +97,10 @@ OPS = (
     OpDef("softmax", functional.softmax, OWN, (
         *spelled(nn.Softmax), *spelled(F.softmax, torch.softmax, "softmax", read=read.softmax),
     ), fixed=_UNIT, normalizes=True),
-    OpDef("layer_norm", functional.layer_norm, FLOAT, (
+    OpDef("layer_norm", functional.layer_norm, OWN, (
         *spelled(nn.LayerNorm, read=read.norm_module("normalized_shape")), *spelled(F.layer_norm, read=read.layer_norm),
     ), normalizes=True),
-    OpDef("group_norm", functional.group_norm, FLOAT, (
+    OpDef("group_norm", functional.group_norm, OWN, (
         *spelled(nn.GroupNorm, read=read.norm_module("num_groups")), *spelled(F.group_norm, read=read.group_norm),
         *spelled(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, read=read.instance_norm_module),
     ), normalizes=True),

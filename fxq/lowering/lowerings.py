@@ -39,6 +39,7 @@ from fxq.runtime.integer.conv_transpose import ConvTranspose, ConvTransposeGeome
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.module import IntegerOp
+from fxq.runtime.integer.norm import Affine, GroupNorm, LayerNorm
 from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, Residual
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
 from fxq.runtime.integer.softmax import Softmax
@@ -181,6 +182,23 @@ def lower_softmax(site: Site) -> Lowered:
     return Softmax(float(site.x.scale), site.call.operands["dim"], site.output)
 
 
+def lower_layer_norm(site: Site) -> Lowered:
+    """Statistics from exact integer sums, one rounding at the end."""
+    operands = site.call.operands
+    shape = operands["normalized_shape"]
+    return LayerNorm(shape if isinstance(shape, tuple) else (shape,), float(site.x.scale), operands["eps"], _affine(site), site.output)
+
+
+def lower_group_norm(site: Site) -> Lowered:
+    """Statistics from exact integer sums, one rounding at the end."""
+    operands = site.call.operands
+    return GroupNorm(operands["num_groups"], float(site.x.scale), operands["eps"], _affine(site), site.output)
+
+
+def _affine(site: Site) -> Affine:
+    return Affine(_constant(site.call.operands["gamma"]), _constant(site.call.operands["beta"]))
+
+
 def lower_table(site: Site) -> Lowered:
     """T[q] = clip(rint(f(s_x(q − z_x)) / s_y) + z_y), f in float64"""
     (argument,) = site.inputs
@@ -274,6 +292,8 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
     "relu": lower_bounds,
     "clamp": lower_bounds,
     "softmax": lower_softmax,
+    "layer_norm": lower_layer_norm,
+    "group_norm": lower_group_norm,
     "max_pool": lower_max_pool,
     "adaptive_max_pool": lower_adaptive_max_pool,
     "avg_pool": lower_avg_pool,
