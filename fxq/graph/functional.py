@@ -234,15 +234,15 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 
 def layer_norm(
-    input: Tensor, normalized_shape: Sequence[int], gamma: Tensor | None = None, beta: Tensor | None = None, eps: float = 1e-5
+    input: Tensor, gain: Tensor | None = None, shift: Tensor | None = None, normalized_shape: Any = (), eps: float = 1e-5
 ) -> Tensor:
     """γ · (input − mean) / sqrt(variance + eps) + β over the last dimensions."""
-    return F.layer_norm(input, list(normalized_shape), gamma, beta, eps)
+    return F.layer_norm(input, normalized_shape if isinstance(normalized_shape, tuple) else (normalized_shape,), gain, shift, eps)
 
 
-def group_norm(input: Tensor, num_groups: int, gamma: Tensor | None = None, beta: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+def group_norm(input: Tensor, gain: Tensor | None = None, shift: Tensor | None = None, num_groups: int = 1, eps: float = 1e-5) -> Tensor:
     """γ · (input − mean) / sqrt(variance + eps) + β over the channels of a group and all positions; also instance norm."""
-    return F.group_norm(input, num_groups, gamma, beta, eps)
+    return F.group_norm(input, num_groups, gain, shift, eps)
 
 
 def prelu(input: Tensor, slope: Tensor) -> Tensor:

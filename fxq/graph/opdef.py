@@ -46,8 +46,8 @@ _ROLES: Mapping[str, Role] = {
     "bias": Role.BIAS,
     "running_mean": Role.STATE,
     "running_var": Role.STATE,
-    "gamma": Role.STATE,
-    "beta": Role.STATE,
+    "gain": Role.STATE,
+    "shift": Role.STATE,
     "slope": Role.STATE,
 }
 

@@ -209,10 +209,10 @@ def product(input: Any, mat2: Any) -> Operands:
 
 
 def norm_module(what: str) -> Reader:
-    """LayerNorm and GroupNorm: `what` is normalized over; weight and bias are gamma and beta."""
+    """LayerNorm and GroupNorm: `what` is normalized over; weight and bias are gain and shift."""
 
     def read(module: nn.Module) -> Operands:
-        return {what: getattr(module, what), "eps": module.eps, **_gamma_and_beta(module)}
+        return {what: getattr(module, what), "eps": module.eps, **_gain_and_shift(module)}
 
     return read
 
@@ -221,22 +221,22 @@ def instance_norm_module(module: nn.Module) -> Operands:
     """A group norm with one channel in each group."""
     if module.track_running_stats:
         raise TypeError("running statistics make it a batch norm")
-    return {"num_groups": module.num_features, "eps": module.eps, **_gamma_and_beta(module)}
+    return {"num_groups": module.num_features, "eps": module.eps, **_gain_and_shift(module)}
 
 
-def _gamma_and_beta(module: nn.Module) -> Operands:
-    tensors = {"gamma": "weight", "beta": "bias"}
+def _gain_and_shift(module: nn.Module) -> Operands:
+    tensors = {"gain": "weight", "shift": "bias"}
     return {operand: Parameter(name) for operand, name in tensors.items() if getattr(module, name, None) is not None}
 
 
 def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Operands:
-    """weight and bias are gamma and beta."""
-    return {"input": input, "normalized_shape": normalized_shape, "gamma": weight, "beta": bias, "eps": eps}
+    """weight and bias are gain and shift."""
+    return {"input": input, "normalized_shape": normalized_shape, "gain": weight, "shift": bias, "eps": eps}
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Operands:
-    """weight and bias are gamma and beta."""
-    return {"input": input, "num_groups": num_groups, "gamma": weight, "beta": bias, "eps": eps}
+    """weight and bias are gain and shift."""
+    return {"input": input, "num_groups": num_groups, "gain": weight, "shift": bias, "eps": eps}
 
 
 def prelu(input: Any, weight: Any) -> Operands:

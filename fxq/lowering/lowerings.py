@@ -196,7 +196,7 @@ def lower_group_norm(site: Site) -> Lowered:
 
 
 def _affine(site: Site) -> Affine:
-    return Affine(_constant(site.call.operands["gamma"]), _constant(site.call.operands["beta"]))
+    return Affine(_constant(site.call.operands["gain"]), _constant(site.call.operands["shift"]))
 
 
 def lower_table(site: Site) -> Lowered:
