@@ -230,7 +230,7 @@ def logsigmoid(input: Tensor) -> Tensor:
     return F.logsigmoid(input)
 
 
-# --- pooling and reductions ------------------------------------------------------------------------------------------------
+# --- norms and resampling --------------------------------------------------------------------------------------------------
 
 
 def layer_norm(
@@ -258,6 +258,9 @@ def interpolate(
     size = list(size) if isinstance(size, tuple) else size
     scale_factor = list(scale_factor) if isinstance(scale_factor, tuple) else scale_factor
     return F.interpolate(input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+
+
+# --- pooling and reductions ------------------------------------------------------------------------------------------------
 
 
 def max_pool(

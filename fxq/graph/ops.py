@@ -93,7 +93,7 @@ OPS = (
     OpDef("celu", functional.celu, TABLE, spelled(nn.CELU, torch.celu, F.celu)),
     OpDef("softsign", functional.softsign, TABLE, spelled(nn.Softsign, F.softsign)),
     OpDef("logsigmoid", functional.logsigmoid, TABLE, spelled(nn.LogSigmoid, F.logsigmoid)),
-    OpDef("prelu", functional.prelu, FLOAT, (*spelled(nn.PReLU, read=read.prelu_module), *spelled(torch.prelu, F.prelu, read=read.prelu))),
+    OpDef("prelu", functional.prelu, FLOAT, (*spelled(nn.PReLU, read=read.prelu_module), *spelled(torch.prelu, read=read.prelu))),
     OpDef("softmax", functional.softmax, OWN, (
         *spelled(nn.Softmax), *spelled(F.softmax, torch.softmax, "softmax", read=read.softmax),
     ), fixed=_UNIT, normalizes=True),
