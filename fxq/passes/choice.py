@@ -71,5 +71,7 @@ def _is_left_alone(node: Node, chosen: Calls) -> bool:
     readers = [chosen[reader] for reader in node.users if reader in chosen]
     if call.follows_readers:
         return not readers
+    if call.op.keeps_qparams:
+        return not readers and not any(operand in chosen for operand in call.activations.values())
     floats = any(reader not in chosen and tensor_type(reader) is not None for reader in node.users if reader.op != "output")
     return call.op.is_arithmetic and floats and all(reader.op.is_arithmetic for reader in readers)

@@ -12,7 +12,7 @@ ADVICE: Mapping[Why, str] = {
     Why.UNKNOWN_OP: "write these with ops that fxq knows, or leave them float",
     Why.FLOAT_ONLY: "these have no integer form and compute in float between a dequantize and a quantize",
     Why.FLOAT_INPUT: "these read what float ops have made, and are as well off in float",
-    Why.FLOAT_READERS: "these only move values between float ops: nothing to gain",
+    Why.FLOAT_READERS: "only float ops read these: rounding them would gain nothing",
     Why.DTYPE: "int8 ops stand for float32 ones: cast inputs to float32 to have these in int8",
     Why.MUTATED: "write x = x + y instead of x += y where a view of x is read later",
     Why.NOT_CONSTANT: "weights have to be parameters or buffers, attributes plain numbers",

@@ -13,7 +13,7 @@ from fxq.graph.module import FxqModule
 
 
 class Islands(nn.Module):
-    """An int8 model with float inside: a batch norm in training mode, a hook, an LSTM and a softmax."""
+    """An int8 model with float inside: a batch norm in training mode, a hook and an LSTM."""
 
     def __init__(self) -> None:
         super().__init__()

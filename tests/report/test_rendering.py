@@ -49,18 +49,14 @@ max_pool2d     max_pool2d   int8                                                
 max_pool2d_dq               dequantize                                                2×16×8×8
 conv2          Conv2d       int8 → float                      295 k  16.2 %  2.43 kB  2×16×8×8
 bn2            BatchNorm2d  float                                              256 B  2×16×8×8
-bn2_q                       quantize                                                  2×16×8×8
 hooked         Conv2d       float                             295 k  16.2 %  9.28 kB  2×16×8×8
-hooked_q                    quantize                                                  2×16×8×8
-add            add          int8                                                      2×16×8×8
-add_dq                      dequantize                                                2×16×8×8
+add            add          float                                                     2×16×8×8
 permute        permute      float                                                     2×8×16×8
 reshape        reshape      float                                                     2×8×128
 lstm           LSTM         float                             328 k  18.0 %  82.9 kB
 getitem_4_q                 quantize                                                  2×8×32
-attn           Linear       int8 → float                     16.4 k   0.9 %  1.28 kB  2×8×32
-softmax        softmax      float                                                     2×8×32
-softmax_q                   quantize                                                  2×8×32
+attn           Linear       int8                             16.4 k   0.9 %  1.28 kB  2×8×32
+softmax        softmax      int8                                             2.05 kB  2×8×32
 mul_1          mul          int8                                                      2×8×32
 mean           mean         int8                                                      2×32
 head           Linear       int8 → float                        640  <0.1 %    400 B  2×10
@@ -68,9 +64,9 @@ head           Linear       int8 → float                        640  <0.1 %   
 In sum
 compute     1.82 MMACs for the example inputs, 65.8 % in int8
 heavy ops   3 Conv2d, 2 Linear, 1 LSTM: 4 of 6 in int8
-weights     109 kB in float32 → 97.2 kB, 1.1 times smaller
-nodes       35: 1 input, 8 int8, 6 float, 5 quantize, 2 dequantize, 8 shape, 4 constant, 1 output
-boundaries  5 × float → int8, 2 × int8 → float
+weights     109 kB in float32 → 99.2 kB, 1.1 times smaller
+nodes       31: 1 input, 8 int8, 6 float, 2 quantize, 1 dequantize, 8 shape, 4 constant, 1 output
+boundaries  2 × float → int8, 1 × int8 → float
 decided by  set_global (14 nodes)
 
 What stays float, and why
@@ -79,15 +75,15 @@ unknown op (1 node, 18.0 % of MACs): write these with ops that fxq knows, or lea
 module hooks (1 node, 16.2 % of MACs): remove the hooks before fxq.prepare_fx
   hooked  its module has forward hooks, which an int8 op would not run; remove them or use                  models.py
           parametrizations
-only float readers (2 nodes): these only move values between float ops: nothing to gain
+only float readers (3 nodes): only float ops read these: rounding them would gain nothing
+  add               float ops read its result, and no int8 op gains from rounding it   models.py
   permute, reshape  computes nothing on its elements, and no int8 op reads its result  models.py
 training mode (1 node): call model.eval() before fxq.prepare_fx
   bn2  it is in training mode; call model.eval() before prepare_fx  models.py
-float-only op (1 node): these have no integer form and compute in float between a dequantize and a quantize
-  softmax  softmax has no integer form  models.py
 
 Fusions that were refused
-bn2  conv_bn: bn2 is in training mode; call model.eval() first  models.py
+bn2  conv_bn: bn2 is in training mode; call model.eval() first     models.py
+bn2  bn_as_conv: bn2 is in training mode; call model.eval() first  models.py
 """
 
 FUSED_BLOCK = """\
