@@ -155,7 +155,7 @@ class NamedLikeAnOp(nn.Module):
     def __init__(self, first: bool) -> None:
         super().__init__()
         self.first = first
-        self.add = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+        self.add = nn.Sequential(nn.Linear(4, 4), nn.Softmin(-1))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.first:
@@ -169,7 +169,7 @@ def test_an_op_does_not_take_the_place_of_a_block_with_its_nodes_name(first: boo
     model, x = NamedLikeAnOp(first).eval(), ramp(3, 4)
     lowered = converted(model, x)
     assert isinstance(lowered.get_submodule("add.0"), Linear)
-    assert isinstance(lowered.get_submodule("add.1"), nn.LayerNorm)
+    assert isinstance(lowered.get_submodule("add.1"), nn.Softmin)
     assert bool(((lowered(x) - model(x)).abs() < 0.1).all())
 
 
@@ -212,11 +212,20 @@ def test_a_value_read_by_int8_and_float_ops() -> None:
 
 
 def test_weights_tied_with_a_float_reader_stay_float_for_it() -> None:
-    graph = "x: f32[2, 2] = input\na = linear(x, @shared.weight[2, 2])\nb = mul(a, @shared.weight[2, 2])\noutput b"
+    graph = "x: f32[2, 2] = input\na = linear(x, @shared.weight[2, 2])\nb = call torch.hypot(a, @shared.weight[2, 2])\noutput b"
     compiled = compile_text(graph, constants={"shared.weight": torch.eye(2)})
     dtypes = {key: value.dtype for key, value in compiled.lowered.state_dict().items()}
     assert dtypes["shared.weight"] is torch.float32
     assert torch.int8 in dtypes.values()
+
+
+def test_weights_tied_with_an_activation_are_stored_as_both() -> None:
+    """A linear reads the tensor with its weights' qparams, a product with those of an activation."""
+    graph = "x: f32[2, 2] = input\na = linear(x, @shared.weight[2, 2])\nb = mul(a, @shared.weight[2, 2])\noutput b"
+    compiled = compile_text(graph, constants={"shared.weight": torch.eye(2)})
+    integers = {value.dtype: value.tolist() for value in compiled.lowered.state_dict().values() if value.shape == (2, 2)}
+    assert integers == {torch.uint8: [[255, 0], [0, 255]], torch.int8: [[127, 0], [0, 127]]}
+    assert bool(((compiled.lowered(*compiled.inputs) - compiled.reference(*compiled.inputs)).abs() < 0.05).all())
 
 
 def test_a_second_run_is_refused() -> None:

@@ -50,7 +50,7 @@ def test_a_weight_that_is_read_twice_is_stored_once() -> None:
 
 
 def test_one_reader_that_stays_float_keeps_the_float_weight() -> None:
-    lines = "x: f32[2, 2] = input\na: f32[2, 2] = linear(x, @shared.weight[2, 2])\nb: f32[2, 2] = mul(a, @shared.weight[2, 2])\noutput b"
+    lines = "x: f32[2, 2] = input\na: f32[2, 2] = linear(x, @shared.weight[2, 2])\nb: f32[2, 2] = call torch.hypot(a, @shared.weight[2, 2])\noutput b"
     module = up_to("quantize_constants", parsed(lines), QConfigMapping().set_global(PER_CHANNEL))
     dtypes = sorted(str(value.dtype) for key, value in module.state_dict().items() if "scale" not in key)
     assert dtypes == ["torch.float32", "torch.int8"]
@@ -68,3 +68,48 @@ def test_a_second_run_changes_nothing() -> None:
     before = print_graph(module)
     assert quantize_constants(module, Context(X86, EVERYTHING)) == 0
     assert print_graph(module) == before
+
+
+# --- constants as activations ----------------------------------------------------------------------------------------------
+
+SCALED = """
+    x: f32[1, 2, 2] = input
+    a: f32[1, 2, 2] = mul(x, @gain[2, 1])
+    b: f32[1, 2, 2] = add(@offset[2, 2], a)
+    output b
+"""
+SCALED_CONSTANTS = {"gain": torch.tensor([[1.0], [255 * UNIT]]), "offset": torch.tensor([[-1.0, 0.0], [0.5, 127 * UNIT]])}
+
+
+def test_a_constant_that_is_an_activation_is_observed_and_becomes_integers() -> None:
+    module = up_to("quantize_constants", parsed(SCALED, SCALED_CONSTANTS))
+    assert {key: value.dtype for key, value in module.state_dict().items()} == {"gain": torch.uint8, "offset": torch.uint8}
+    assert tensor_at(module, "gain").tolist() == [[128], [255]]  # 1/128 a step, from 0
+    assert tensor_at(module, "offset").tolist() == [[0, 128], [192, 255]]  # 1/128 a step, 0 at 128
+    x = ramp(1, 2, 2)
+    assert bool(((module(x) - parsed(SCALED, SCALED_CONSTANTS)(x)).abs() < 8 * UNIT).all())
+
+
+def test_the_range_of_a_constant_is_its_own_whatever_is_calibrated_with() -> None:
+    once, twice = (up_to("insert_observers", parsed(SCALED, SCALED_CONSTANTS)) for _ in range(2))
+    for module, inputs in ((once, (ramp(1, 2, 2),)), (twice, (ramp(1, 2, 2), 3 * ramp(1, 2, 2)))):
+        for x in inputs:
+            module(x)
+    of_gain = [module.get_submodule("gain_observer").qparams() for module in (once, twice)]
+    of_result = [module.get_submodule("b_observer").qparams() for module in (once, twice)]
+    assert of_gain[0] == of_gain[1] and of_result[0] != of_result[1]
+    assert float(of_gain[0].scale) == UNIT and int(of_gain[0].zero_point) == 0
+
+
+def test_a_constant_that_two_ops_read_with_other_qparams_is_stored_for_each() -> None:
+    lines = "x: f32[2, 2] = input\na: f32[2, 2] = linear(x, @shared.weight[2, 2])\nb: f32[2, 2] = mul(a, @shared.weight[2, 2])\noutput b"
+    weight = torch.tensor([[255 * UNIT, 0.0], [0.0, 255 * UNIT]])
+    module = up_to("quantize_constants", parsed(lines, {"shared.weight": weight}))
+    stored = {value.dtype: value.tolist() for key, value in module.state_dict().items() if "scale" not in key}
+    assert stored == {torch.uint8: [[255, 0], [0, 255]], torch.int8: [[127, 0], [0, 127]]}
+
+
+def test_a_constant_beside_a_float_op_stays_float() -> None:
+    beside_float = SCALED.replace("mul(x, @gain[2, 1])", "call torch.hypot(x, @gain[2, 1])")
+    module = up_to("quantize_constants", parsed(beside_float, SCALED_CONSTANTS))
+    assert {key: value.dtype for key, value in module.state_dict().items()} == {"gain": torch.float32, "offset": torch.uint8}
