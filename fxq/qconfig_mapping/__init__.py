@@ -1,6 +1,12 @@
 """Which layer is quantized, and how: QConfig, QConfigMapping and the presets of the profiles."""
 
-from fxq.qconfig_mapping.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig
+from fxq.qconfig_mapping.defaults import (
+    default_debug_qconfig,
+    default_per_channel_qconfig,
+    default_per_channel_symmetric_qnnpack_qconfig,
+    default_qconfig,
+    default_symmetric_qnnpack_qconfig,
+)
 from fxq.qconfig_mapping.lookup import Resolution
 from fxq.qconfig_mapping.mapping import QConfigMapping
 from fxq.qconfig_mapping.presets import PRESETS, Preset, get_default_qconfig, get_default_qconfig_mapping
@@ -8,5 +14,6 @@ from fxq.qconfig_mapping.qconfig import QConfig
 
 __all__ = [
     "QConfig", "QConfigMapping", "Resolution", "get_default_qconfig", "get_default_qconfig_mapping", "PRESETS", "Preset",
-    "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig",
+    "default_qconfig", "default_per_channel_qconfig", "default_debug_qconfig",
+    "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig",
 ]  # fmt: skip
