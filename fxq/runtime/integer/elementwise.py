@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fxq.errors import DataError
 from fxq.runtime.integer.module import IntegerOp, check_bytes
-from fxq.runtime.integer.outputs import Output, finish_into, inverse_of, output_dtype, rescale
+from fxq.runtime.integer.outputs import Output, finish_into, inverse_of, output_dtype, refuse_activation, rescale
 
 _BUDGET = 1 << 16  # elements per thread whose f32 values stay in its second-level cache
 
@@ -52,6 +52,7 @@ class PRelu(IntegerOp):
 
     def __init__(self, slopes: Tensor, x_scale: float, x_zero_point: int, output: Output) -> None:
         super().__init__()
+        refuse_activation("PRelu", output)
         self.register_buffer("slopes", slopes.detach().to(torch.float32))
         self.x_scale, self.x_zero_point, self.output = x_scale, x_zero_point, output
         self.inverse = inverse_of("PRelu", output)
