@@ -10,7 +10,7 @@ from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
 from fxq.graph.annotation import tensor_type, whole_reason_of
-from fxq.graph.constants import insert_constant, owner_of, put_module, read_constant, tensor_at
+from fxq.graph.constants import insert_constant, merge_reads, owner_of, put_module, read_constant, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import write_call
@@ -35,6 +35,7 @@ def canonicalize(module: FxqModule, context: Context) -> int:
         call = _recognise(module, node)  # again: functionalize has changed what it reads
         assert call is not None
         write_call(node, Call(call.op, {name: _operand(module, node, value) for name, value in call.operands.items()}))
+    merge_reads(module)
     module.delete_all_unused_submodules()
     return len(calls)
 
