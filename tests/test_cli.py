@@ -271,6 +271,26 @@ def test_failed_save_leaves_the_old_file(folder: Path, capsys: pytest.CaptureFix
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
+def test_file_is_replaced_at_once(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "model.pt").write_text("old")
+
+    def fails(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "replace", fails)
+    assert _quantize() == 2
+    _check_error(capsys, "model.pt", "Operation not permitted", "another place")
+    assert (folder / "model.pt").read_text() == "old"
+
+
+def test_options_are_written_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that a new option does not change what an old command line means."""
+    with pytest.raises(SystemExit) as caught:
+        main(["demo", "--se", "3"])
+    assert caught.value.code == 2
+    assert "unrecognized arguments: --se 3" in capsys.readouterr().err
+
+
 def test_interrupt_is_quiet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
