@@ -35,8 +35,17 @@ from fxq.observers import (
     PlaceholderObserver,
     RecordingObserver,
 )
-from fxq.qconfig_mapping import QConfig, QConfigMapping, get_default_qconfig, get_default_qconfig_mapping
+from fxq.qconfig_mapping import (
+    ConvertCustomConfig,
+    FuseCustomConfig,
+    PrepareCustomConfig,
+    QConfig,
+    QConfigMapping,
+    get_default_qconfig,
+    get_default_qconfig_mapping,
+)
 from fxq.report import Report, report
+from fxq.runtime.qtensor import QTensor
 from fxq.visualize import to_dot
 
 __version__ = "0.1.0"
@@ -46,13 +55,14 @@ __all__ = [
     "quantize", "prepare_fx", "calibrate", "convert_fx", "convert_to_reference_fx", "fuse_fx",
     # what to quantize, and how
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "PROFILES",
+    "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig",
     "MinMaxObserver", "MovingAverageMinMaxObserver", "PerChannelMinMaxObserver", "MovingAveragePerChannelMinMaxObserver",
     "HistogramObserver", "PerChannelHistogramObserver", "PercentileObserver", "EntropyObserver", "MSEObserver", "PerChannelMSEObserver",
     "RecordingObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",
     # what came of it
     "report", "Report", "FxqModule", "Stage", "Reason", "print_graph", "parse_graph", "to_dot",
     # quantized values
-    "QuantSpec", "QParams",
+    "QuantSpec", "QParams", "QTensor",
     # what can go wrong
     "FxqError", "CaptureError", "ConfigError", "CalibrationError", "StageError", "DataError",
 ]  # fmt: skip

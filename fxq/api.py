@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from operator import length_hint
 from typing import Any
@@ -19,90 +19,124 @@ from fxq.graph.profile import BackendProfile
 from fxq.graph.stages import Stage
 from fxq.lowering.lower import lower
 from fxq.lowering.profiles import find_profile
-from fxq.passes import CONVERT, FUSE, PREPARE, Context, Pass, pipeline, require_stage, run_pipeline, split_inputs, trace
+from fxq.passes import CONVERT, FUSE, Context, Pass, pipeline, require_stage, run_pipeline, split_inputs, trace
+from fxq.passes.convert import ConvertOptions, convert
+from fxq.passes.prepare import PrepareOptions, prepare
+from fxq.passes.whole import TraceOptions, unwrap
+from fxq.patterns.rules import Rule
 from fxq.qconfig_mapping import QConfigMapping, get_default_qconfig_mapping
+from fxq.qconfig_mapping.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, as_custom_config
+from fxq.qconfig_mapping.mapping import as_mapping
 
 LOWER = pipeline(Pass("lower", Stage.REFERENCE, Stage.LOWERED, lambda module, context: lower(module, context.profile)))
 
 
-def fuse_fx(model: nn.Module, example_inputs: Any) -> FxqModule:
+def fuse_fx(
+    model: nn.Module,
+    example_inputs: Any = None,
+    fuse_custom_config: FuseCustomConfig | Mapping[str, Any] | None = None,
+) -> FxqModule:
     """relu(bn(conv(x))) = conv'(x): the float model with batch norms folded and activations and residual sums attached.
 
     Args:
         model: in eval mode, or nothing is folded; it is copied, not changed.
-        example_inputs: a tuple of positional inputs, one tensor, or a dict of keyword inputs.
+        example_inputs: a tuple of positional inputs, one tensor, or a dict of keyword inputs. torch.ao's fuse_fx has none; fxq
+            has to know shapes to fuse only what means the same.
+        fuse_custom_config: attributes that the fused model keeps.
 
     Raises:
-        CaptureError: the model cannot be traced, or does not run on the inputs.
+        CaptureError: the model's forward cannot be traced, or does not run on the inputs.
+        ConfigError: there are no example inputs, or the model lacks an attribute.
     """
-    return run_pipeline(trace(model, example_inputs), FUSE, Context(find_profile("x86")))
+    if example_inputs is None or isinstance(example_inputs, FuseCustomConfig):
+        raise ConfigError(
+            "fuse_fx",
+            expected="example_inputs, from which the shapes of all values come",
+            found="none" if example_inputs is None else "a FuseCustomConfig in their place",
+            remedy="call fuse_fx(model, example_inputs, fuse_custom_config)",
+        )
+    config = as_custom_config(FuseCustomConfig, fuse_custom_config, "fuse_custom_config")
+    traced = trace(model, example_inputs, TraceOptions(preserved=config.preserved_attributes))
+    return run_pipeline(traced, FUSE, Context(find_profile("x86")))
 
 
 def prepare_fx(
     model: nn.Module,
     qconfig_mapping: QConfigMapping | Mapping[str, Any],
     example_inputs: Any,
+    prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
     *,
     profile: str | BackendProfile = "x86",
+    strict: bool = False,
+    rules: Sequence[Rule] = (),
 ) -> FxqModule:
     """Float model → the same model with observers, ready for calibration: call it on representative batches.
+
+    A module that torch.fx cannot trace stays one float call, and the report says which line is in the way.
 
     Args:
         model: in eval mode; it is copied, not changed.
         qconfig_mapping: what to quantize and how; `get_default_qconfig_mapping(profile)` is a good one.
         example_inputs: a tuple of positional inputs, one tensor, or a dict of keyword inputs. Shapes may differ later.
-        profile: "x86" or "qnnpack".
+        prepare_custom_config: modules to keep whole or to quantize in another way, quantized inputs and results.
+        profile: "x86" or "qnnpack", or a BackendProfile of your own.
+        strict: a module that cannot be traced is a CaptureError.
+        rules: fusions of your own, tried after those of fxq; see docs/add_an_op.md.
 
     Raises:
-        CaptureError: the model cannot be traced, or does not run on the inputs.
-        ConfigError: a rule of the mapping matches nothing, or there is no such profile.
+        CaptureError: the model's forward cannot be traced, or does not run on the inputs.
+        ConfigError: a rule of the mapping or a name in the custom config matches nothing, or there is no such profile.
     """
-    chosen = find_profile(profile)
-    mapping = _as_mapping(qconfig_mapping)
-    prepared = trace(model, example_inputs)
-    prepared.profile = chosen
-    return run_pipeline(prepared, PREPARE, Context(chosen, mapping))
+    context = Context(find_profile(profile), as_mapping(qconfig_mapping), tuple(rules))
+    custom = as_custom_config(PrepareCustomConfig, prepare_custom_config, "prepare_custom_config")
+    return prepare(model, example_inputs, context, PrepareOptions(custom, strict))
 
 
-def _as_mapping(given: QConfigMapping | Mapping[str, Any]) -> QConfigMapping:
-    if isinstance(given, QConfigMapping):
-        return given
-    if isinstance(given, Mapping):
-        return QConfigMapping.from_dict(given)
-    raise ConfigError(
-        "qconfig_mapping",
-        expected="a QConfigMapping",
-        found=f"{type(given).__module__}.{type(given).__qualname__}",
-        remedy="use fxq.get_default_qconfig_mapping('x86')",
-    )
-
-
-def convert_to_reference_fx(prepared: FxqModule) -> FxqModule:
+def convert_to_reference_fx(
+    prepared: FxqModule,
+    convert_custom_config: ConvertCustomConfig | Mapping[str, Any] | None = None,
+    *,
+    qconfig_mapping: QConfigMapping | Mapping[str, Any] | None = None,
+) -> FxqModule:
     """Calibrated model → float ops between quantize and dequantize: what the int8 model means, in readable steps.
 
-    Args:
-        prepared: from prepare_fx, calibrated; it is copied, not changed.
-
-    Raises:
-        CalibrationError: an observer saw no data.
-        StageError: the model does not come from prepare_fx.
+    Args, Raises: as convert_fx.
     """
-    context = _context(prepared, "convert_to_reference_fx")
-    return run_pipeline(copy.deepcopy(prepared), CONVERT, context)
+    require_stage(prepared, Stage.OBSERVED, "convert_to_reference_fx")
+    return convert(prepared, CONVERT, _convert_options(convert_custom_config, qconfig_mapping))
 
 
-def convert_fx(prepared: FxqModule) -> FxqModule:
+def convert_fx(
+    prepared: FxqModule,
+    convert_custom_config: ConvertCustomConfig | Mapping[str, Any] | None = None,
+    *,
+    qconfig_mapping: QConfigMapping | Mapping[str, Any] | None = None,
+    keep_original_weights: bool = False,
+) -> FxqModule:
     """Calibrated model → int8 model on the integer runtime.
 
     Args:
         prepared: from prepare_fx, calibrated; it is copied, not changed.
+        convert_custom_config: what becomes of observed custom modules; attributes to preserve.
+        qconfig_mapping: its rules with the QConfig None keep layers float after all; others must be as in prepare_fx. A
+            layer that no rule speaks of is converted as it was prepared.
+        keep_original_weights: the float weights stay in `original_weights_lookup`: path of the int8 layer → (weight, bias),
+            with batch norms folded in. They are in no state_dict.
 
     Raises:
         CalibrationError: an observer saw no data.
+        ConfigError: the mapping asks for something else than prepare_fx was given, or matches nothing; a custom module has
+            no quantized class.
         StageError: the model does not come from prepare_fx.
     """
-    context = _context(prepared, "convert_fx")
-    return run_pipeline(copy.deepcopy(prepared), (*CONVERT, *LOWER), context)
+    require_stage(prepared, Stage.OBSERVED, "convert_fx")
+    options = _convert_options(convert_custom_config, qconfig_mapping, keep_original_weights)
+    return convert(prepared, (*CONVERT, *LOWER), options)
+
+
+def _convert_options(custom: Any, mapping: Any, keep_original_weights: bool = False) -> ConvertOptions:
+    config = as_custom_config(ConvertCustomConfig, custom, "convert_custom_config")
+    return ConvertOptions(config, None if mapping is None else as_mapping(mapping), keep_original_weights)
 
 
 def quantize(
@@ -112,6 +146,7 @@ def quantize(
     *,
     qconfig_mapping: QConfigMapping | Mapping[str, Any] | None = None,
     progress: bool = True,
+    strict: bool = False,
 ) -> FxqModule:
     """Float model and some batches → int8 model, in one call: prepare_fx, calibration with a progress bar, convert_fx.
 
@@ -122,6 +157,7 @@ def quantize(
         profile: "x86" or "qnnpack".
         qconfig_mapping: the profile's default where it is None.
         progress: show the bar, where standard error is a terminal.
+        strict: as for prepare_fx.
 
     Raises:
         CalibrationError: there is no batch, or one has values that are not finite, or the model does not run on one.
@@ -138,7 +174,7 @@ def quantize(
             remedy="pass a DataLoader or a list of inputs; an iterator that was read before is empty",
         )
     mapping = get_default_qconfig_mapping(chosen.name) if qconfig_mapping is None else qconfig_mapping
-    prepared = prepare_fx(copy.deepcopy(model).eval(), mapping, first, profile=chosen)
+    prepared = prepare_fx(copy.deepcopy(unwrap(model)).eval(), mapping, first, profile=chosen, strict=strict)
     total = length_hint(calibration_batches) or None
     calibrate(prepared, chain([first], batches), total=total, progress=progress)
     return convert_fx(prepared)
@@ -175,9 +211,3 @@ def _observe(prepared: FxqModule, batch: Any, number: int) -> None:
             found=f"{type(error).__name__}: {error}",
             remedy="give batches with the shapes and dtypes that the model is used with, and without labels",
         ) from error
-
-
-def _context(module: FxqModule, wanted_by: str) -> Context:
-    require_stage(module, Stage.OBSERVED, wanted_by)
-    assert module.profile is not None
-    return Context(module.profile)

@@ -172,12 +172,12 @@ def _quantize(arguments: argparse.Namespace) -> None:
     made = report(quantized)
     if arguments.report is not None:
         _write(arguments.report, lambda path: _write_text(path, str(made)))
-    sys.stdout.write(f"{made.summary()}\nsaved {arguments.out} ({arguments.out.stat().st_size / 1000:,.1f} kB)\n")
+    sys.stdout.write(f"{made.summary()}\n\nsaved {arguments.out} ({arguments.out.stat().st_size / 1000:,.1f} kB)\n")
 
 
 def _report(arguments: argparse.Namespace) -> None:
     made = report(_load(arguments.model))
-    sys.stdout.write(f"{made.to_json()}\n" if arguments.json else str(made))
+    sys.stdout.write(f"{made.to_json() if arguments.json else made}\n")
 
 
 def _graph(arguments: argparse.Namespace) -> None:
@@ -309,7 +309,7 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _save(model: FxqModule, path: Path) -> None:

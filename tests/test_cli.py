@@ -98,7 +98,7 @@ def test_quantize_saves_what_the_api_makes(folder: Path, capsys: pytest.CaptureF
     assert torch.equal(loaded(sys.modules["zoo"].one), _expected())
     printed = capsys.readouterr()
     assert "2 of 2 in int8" in printed.out
-    assert printed.out.endswith(f"saved model.pt ({(folder / 'model.pt').stat().st_size / 1000:,.1f} kB)\n")
+    assert printed.out.endswith(f"\n\nsaved model.pt ({(folder / 'model.pt').stat().st_size / 1000:,.1f} kB)\n")
     assert [path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".py"] == ["model.pt"]
 
 
@@ -108,7 +108,7 @@ def test_qconfig_profile_and_report(folder: Path) -> None:
     assert _quantize("--profile", "qnnpack", "--qconfig", "mapping.json", "--report", "report.txt") == 0
     loaded = torch.load(folder / "model.pt", weights_only=False)
     assert loaded.profile.name == "qnnpack"
-    assert (folder / "report.txt").read_text(encoding="utf-8") == str(fxq.report(loaded))
+    assert (folder / "report.txt").read_text(encoding="utf-8") == f"{fxq.report(loaded)}\n"
     assert [row.kind.value for row in fxq.report(loaded).rows if row.module in ("0", "4")] == ["int8", "float"]
 
 
@@ -116,7 +116,7 @@ def test_report_and_graph_of_a_saved_model(folder: Path, capsys: pytest.CaptureF
     assert _quantize() == 0
     loaded = torch.load(folder / "model.pt", weights_only=False)
     for command, expected in (
-        (["report", "model.pt"], str(fxq.report(loaded))),
+        (["report", "model.pt"], f"{fxq.report(loaded)}\n"),
         (["graph", "model.pt"], fxq.print_graph(loaded)),
         (["graph", "model.pt", "--dot"], fxq.to_dot(loaded)),
     ):
@@ -269,6 +269,26 @@ def test_failed_save_leaves_the_old_file(folder: Path, capsys: pytest.CaptureFix
     _check_error(capsys, "model.pt", "No space left on device", "another place")
     assert (folder / "model.pt").read_text() == "old"
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_file_is_replaced_at_once(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "model.pt").write_text("old")
+
+    def fails(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "replace", fails)
+    assert _quantize() == 2
+    _check_error(capsys, "model.pt", "Operation not permitted", "another place")
+    assert (folder / "model.pt").read_text() == "old"
+
+
+def test_options_are_written_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that a new option does not change what an old command line means."""
+    with pytest.raises(SystemExit) as caught:
+        main(["demo", "--se", "3"])
+    assert caught.value.code == 2
+    assert "unrecognized arguments: --se 3" in capsys.readouterr().err
 
 
 def test_interrupt_is_quiet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def _write_models(results: Sequence[Compared], out: Path) -> None:
         folder = out / f"{name}-{quantized.variant.folder}"
         folder.mkdir(exist_ok=True)
         made = report(quantized.model)
-        (folder / "report.txt").write_text(str(made), encoding="utf-8")
+        (folder / "report.txt").write_text(f"{made}\n", encoding="utf-8")
         (folder / "report.json").write_text(f"{made.to_json()}\n", encoding="utf-8")
         (folder / "graph.txt").write_text(print_graph(quantized.model), encoding="utf-8")
         (folder / "graph.dot").write_text(to_dot(quantized.model), encoding="utf-8")

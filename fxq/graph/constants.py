@@ -103,19 +103,30 @@ def insert_constant(before: Node, path: str, value: Tensor) -> Node:
 def replace_constant(node: Node, value: Tensor) -> Node:
     """Gives one reader of a constant a new value; other readers of the same tensor keep theirs.
 
+    Args:
+        node: the only get_attr node of its tensor, as `merge_reads` leaves it.
+
     Returns:
-        the get_attr node to read from: the same one where nobody else reads the tensor, else a new one.
+        the get_attr node to read from: the same one where nobody else reads it, else a new one.
     """
     module, path = module_of(node), str(node.target)
     if isinstance(tensor_at(module, path), nn.Parameter) and value.is_floating_point():
         value = nn.Parameter(value)
-    readers = [user for other in node.graph.find_nodes(op="get_attr", target=path) for user in other.users]
     owner, name = owner_of(module, path), path.rpartition(".")[2]
-    if len(readers) > 1 or not (name in owner._parameters or name in owner._buffers):
+    if len(node.users) > 1 or not (name in owner._parameters or name in owner._buffers):
         return insert_constant(node, path, value)
     put_tensor(module, path, value)
     _note_type(node, value)
     return node
+
+
+def merge_reads(module: FxqModule) -> None:
+    """get_attr w, get_attr w → one node that both readers read: its users are then all readers of the tensor."""
+    first: dict[str, Node] = {}
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr" and first.setdefault(str(node.target), node) is not node:
+            node.replace_all_uses_with(first[str(node.target)])
+            module.graph.erase_node(node)
 
 
 def remove_unread(module: FxqModule) -> None:

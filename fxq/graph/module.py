@@ -7,9 +7,10 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import _get_qualified_name
 
@@ -37,6 +38,13 @@ class _NodeRecord:
     annotations: dict[str, Any]
 
 
+class OriginalWeights(NamedTuple):
+    """The float weights that an int8 layer was made from, batch norms folded in."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
 @dataclass(frozen=True)
 class Interface:
     """Which inputs and results of the converted model are QTensors, by index; the others are tensors, as in the float model."""
@@ -57,12 +65,14 @@ class FxqModule(GraphModule):
         profile: the backend it is compiled for; None before it was chosen.
         preserved: names of attributes of the user's model that stay, even where no node needs them.
         interface: which inputs and results are quantized.
+        original_weights_lookup: path of an int8 layer → its float weights; empty unless convert_fx was asked to keep them.
     """
 
     stage: Stage = Stage.TRACED
     profile: BackendProfile | None = None
     preserved: tuple[str, ...] = ()
     interface: Interface = Interface()
+    original_weights_lookup: Mapping[str, OriginalWeights] = MappingProxyType({})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FxqModule:
         duplicate = _rebuild(copy.deepcopy(self._state(), memo), self._records())

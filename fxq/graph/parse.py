@@ -62,6 +62,7 @@ class _Parser:
         self.graph = Graph()
         self.constants = constants
         self.nodes: dict[str, Node] = {}
+        self.reads: dict[str, Node] = {}
         self.declared: dict[str, str] = {}
         self.input_types: list[str] = []
 
@@ -131,11 +132,13 @@ class _Parser:
         return _CONSTANT.sub(lambda match: self._constant(match[1], match[2]), text)
 
     def _constant(self, path: str, declared: str) -> str:
+        if path in self.reads:
+            return self.reads[path].name
         parts = [part.strip() for part in declared.split(",") if part.strip()]
         dtype = _DTYPES[parts.pop(0)] if parts and not parts[0].isdigit() else torch.float32
         put_tensor(self.root, path, self.constants.get(path, _made_up(path, tuple(map(int, parts)), dtype)))
         node = self.graph.create_node("get_attr", path, name=path.replace(".", "_"))
-        self.nodes[node.name] = node
+        self.nodes[node.name] = self.reads[path] = node
         return node.name
 
     def _evaluate(self, tree: ast.expr) -> Any:

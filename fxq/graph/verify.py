@@ -68,6 +68,16 @@ def _ops_are_typed(module: FxqModule) -> Iterator[Violation]:
             yield Violation(node, "has no shape and dtype")
 
 
+def _tensors_are_read_once(module: FxqModule) -> Iterator[Violation]:
+    """So that the users of a get_attr node are all who read its tensor."""
+    seen: set[str] = set()
+    for node in module.graph.nodes:
+        if node.op == "get_attr" and str(node.target) in seen:
+            yield Violation(node, f"reads {node.target} once more")
+        if node.op == "get_attr":
+            seen.add(str(node.target))
+
+
 def _nodes_are_annotated(module: FxqModule) -> Iterator[Violation]:
     for node in module.graph.nodes:
         if node.op not in ("output", "get_attr") and quant_of(node) is None:
@@ -144,7 +154,7 @@ def _nothing_is_left_to_lower(module: FxqModule) -> Iterator[Violation]:
 # the rule of NodeQuants that belong to observers
 OBSERVER_RULE = "observer"
 
-_TYPED = (_ops_are_typed,)
+_TYPED = (_ops_are_typed, _tensors_are_read_once)
 _ANNOTATED = (*_TYPED, _nodes_are_annotated, _groups_have_one_spec)
 
 CHECKS: dict[Stage, tuple[Check, ...]] = {

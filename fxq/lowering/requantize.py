@@ -12,7 +12,7 @@ from torch import Tensor
 from fxq.errors import ConfigError
 from fxq.graph.qtypes import QParams, quantize_tensor
 from fxq.graph.reasons import Reason, Why
-from fxq.runtime.integer.outputs import IntegerOutput, PackedWeights
+from fxq.runtime.integer.outputs import Activation, IntegerOutput, PackedWeights
 
 MultiplierBits = Literal[22, 24]  # significant bits of m: x86 kernels may use one fma with 22; QNNPACK's arithmetic has all 24
 
@@ -153,13 +153,14 @@ def product_multiplier(a: QParams, b: QParams, y: QParams) -> float:
     return float((a.scale * b.scale) * (1.0 / y.scale))
 
 
-def integer_output(y: QParams, low: float = -math.inf, high: float = math.inf) -> IntegerOutput:
+def integer_output(y: QParams, low: float = -math.inf, high: float = math.inf, *, activation: Activation | None = None) -> IntegerOutput:
     """Output qparams and real activation bounds → the final clip: relu is low=0, relu6 [0, 6], hardtanh [−1, 1].
 
     The bounds are quantized by the one rule, clip(rint(fl(bound·inv_y)) + z_y). inverse is inv_y = fl(1f/s_y).
+    With an activation the op in front must give real values: pack its weights with Scales(x, w), without y, and its residual with s_a.
     """
     bounds = quantize_tensor(torch.tensor([low, high], dtype=torch.float32), y)
-    return IntegerOutput(y.spec.dtype, int(y.zero_point), int(bounds[0]), int(bounds[1]), float(1.0 / y.scale))
+    return IntegerOutput(y.spec.dtype, int(y.zero_point), int(bounds[0]), int(bounds[1]), float(1.0 / y.scale), activation)
 
 
 def _input_times_weight(weight: Tensor, scales: Scales) -> Tensor:

@@ -34,7 +34,7 @@ class HistogramObserver(ExtremesObserver):
 
     Attributes:
         bins: a power of two.
-        low, high: exact extremes, f32; [] here and below, [channels] in front of it all in PerChannelHistogramObserver.
+        low, high: exact extremes, f32 []. Per channel, these and all below have a first dimension of channels.
         exponent: e, int64 [].
         counts: int64 [bins]; bin i is at i + bins/2.
         zeros: int64 [], how many elements were exactly 0. They are in counts, too.
@@ -110,8 +110,8 @@ class HistogramObserver(ExtremesObserver):
 class PerChannelHistogramObserver(HistogramObserver):
     """Histogram of each channel, on a grid of its own → the (scale, zero_point) with the least expected squared error in each.
 
-    For weights whose channels have outliers, and activations quantized per channel. It takes 8 · channels · bins bytes:
-    32 MiB for 2048 channels at the default, 2048 bins, which are at least 4 bins per step of 8 bits.
+    For weights whose channels have outliers. It takes 8 · channels · bins bytes: 32 MiB for 2048 channels at the default,
+    2048 bins, which are at least 4 bins per step of a symmetric int8 weight.
     """
 
     default_spec: ClassVar[QuantSpec] = WEIGHT_PER_CHANNEL

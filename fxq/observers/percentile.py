@@ -17,7 +17,7 @@ class PercentileObserver(HistogramObserver):
 
     Affine, (100 − p) % of the values are left out at each end; symmetric, (100 − p) % of all |x|. Exact zeros are not
     counted: every range represents them, and after a relu they are half of the values. An end is within one bin of the
-    exact percentile, and never outside of what was seen; percentile=100 is MinMaxObserver's range.
+    value of that rank, and never outside of what was seen; percentile=100 is MinMaxObserver's range.
 
     Source: Wu et al. 2020, Integer Quantization for Deep Learning Inference, arXiv:2004.09602.
 

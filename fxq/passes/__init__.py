@@ -9,6 +9,7 @@ from fxq.passes.fold_constants import fold_constants
 from fxq.passes.freeze_qparams import freeze_qparams
 from fxq.passes.fuse import fuse
 from fxq.passes.insert_observers import insert_observers
+from fxq.passes.interface import expose_integers
 from fxq.passes.pipeline import Context, Pass, pipeline, require_stage, run_pipeline
 from fxq.passes.quantize_constants import quantize_constants
 from fxq.passes.resolve_qconfigs import resolve_qconfigs
@@ -33,6 +34,7 @@ PREPARE = pipeline(
 
 CONVERT = pipeline(
     Pass("freeze_qparams", Stage.OBSERVED, Stage.REFERENCE, freeze_qparams),
+    Pass("expose_integers", Stage.REFERENCE, Stage.REFERENCE, expose_integers),
     Pass("quantize_constants", Stage.REFERENCE, Stage.REFERENCE, quantize_constants),
     Pass("cancel_qdq", Stage.REFERENCE, Stage.REFERENCE, cancel_qdq),  # after the constants: their q is gone
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from torch.fx import Node
 
@@ -15,6 +15,7 @@ from fxq.graph.reasons import Reason, Why
 from fxq.graph.topology import find_mutated
 from fxq.observers import ObserverFactory
 from fxq.passes.choice import Calls, choose_int8
+from fxq.passes.interface import quantized_results, require_quantized
 from fxq.passes.pipeline import Context
 from fxq.passes.refusals import Refusals
 
@@ -25,12 +26,18 @@ def annotate(module: FxqModule, context: Context) -> int:
     - An op is int8 unless its configuration, operands or the profile object, and where that pays (`choose_int8`).
     - A value is quantized once, for all its int8 readers. conv, linear and
       averages write float32 where no int8 op reads them.
+    - A result that the model returns as a QTensor is read like an int8 op reads.
+
+    Raises:
+        ConfigError: an input or result is asked for as a QTensor, and no int8 op reads or makes it.
     """
+    returned = set(quantized_results(module).values())
     refusals = Refusals(module, context.profile, find_mutated(module))
     refused = {node: reason for node in module.graph.nodes if node.op != "output" and (reason := refusals.refusal(node)) is not None}
     calls = {node: call for node in module.graph.nodes if node not in refused and (call := call_of(node)) is not None}
-    chosen = choose_int8(module.graph, calls)
-    specs = _specs(chosen)
+    chosen = choose_int8(module.graph, calls, returned)
+    specs = _specs(chosen, returned)
+    require_quantized(module, specs, refused)
     for node in module.graph.nodes:
         if node.op != "output" and (node.op != "get_attr" or node in specs):
             reason = None if node in chosen else refused.get(node, _beside_float_ops(node))
@@ -38,7 +45,7 @@ def annotate(module: FxqModule, context: Context) -> int:
     return len(chosen)
 
 
-def _specs(chosen: Calls) -> dict[Node, QuantSpec]:
+def _specs(chosen: Calls, returned: Set[Node]) -> dict[Node, QuantSpec]:
     """The spec of every quantized value."""
     specs: dict[Node, QuantSpec] = {}
     for node, call in chosen.items():
@@ -46,7 +53,7 @@ def _specs(chosen: Calls) -> dict[Node, QuantSpec]:
             specs.setdefault(operand, _activation_spec(operand if operand in chosen else node))
         if call.op.keeps_qparams:
             specs[node] = specs[next(iter(call.activations.values()))]
-        elif not call.op.float_output:
+        elif not call.op.float_output or node in returned:
             specs[node] = _activation_spec(node)
     return specs
 

@@ -10,9 +10,9 @@ from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
 from fxq.graph.annotation import tensor_type, type_of, whole_reason_of
-from fxq.graph.constants import insert_constant, module_of, owner_of, put_module, read_constant, tensor_at
+from fxq.graph.constants import insert_constant, merge_reads, owner_of, put_module, read_constant, tensor_at
 from fxq.graph.module import FxqModule
-from fxq.graph.opdef import Call, Parameter, Policy, Role, role_of
+from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import write_call
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import makes_items, recognise, recognise_item
@@ -34,8 +34,9 @@ def canonicalize(module: FxqModule, context: Context) -> int:
     for node in calls:
         call = _recognise(module, node)  # again: functionalize has changed what it reads
         assert call is not None
-        write_call(node, Call(call.op, {name: _operand(node, name, value) for name, value in call.operands.items()}))
+        write_call(node, Call(call.op, {name: _operand(module, node, value) for name, value in call.operands.items()}))
     _remove_what_was_picked_apart(module)
+    merge_reads(module)
     module.delete_all_unused_submodules()
     return len(calls)
 
@@ -113,14 +114,8 @@ def _redirect_later_readers(node: Node, order: dict[Node, int]) -> None:
     written.replace_all_uses_with(node, delete_user_cb=lambda reader: order[reader] > order[node])
 
 
-def _operand(node: Node, name: str, value: Any) -> Any:
-    """A tensor of the called module → a get_attr node in front of `node`; anything else is itself.
-
-    Every weight is read by a node of its own: two calls may quantize the same one differently.
-    """
-    module = module_of(node)
-    if isinstance(value, Node) and value.op == "get_attr" and role_of(name) is Role.WEIGHT and len(value.users) > 1:
-        return read_constant(node, str(value.target))
+def _operand(module: FxqModule, node: Node, value: Any) -> Any:
+    """A tensor of the called module → a get_attr node in front of `node`; anything else is itself."""
     if not isinstance(value, Parameter):
         return value
     path = f"{node.target}.{value.name}"

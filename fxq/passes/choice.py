@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from torch.fx import Graph, Node
 
@@ -12,7 +12,7 @@ from fxq.graph.opdef import Call, Policy
 Calls = Mapping[Node, Call]
 
 
-def choose_int8(graph: Graph, calls: Calls) -> Calls:
+def choose_int8(graph: Graph, calls: Calls, returned: Set[Node]) -> Calls:
     """Of the nodes that may be int8, those that will be.
 
     - Movement, and arithmetic with a number: where an int8 op reads the result.
@@ -25,21 +25,22 @@ def choose_int8(graph: Graph, calls: Calls) -> Calls:
 
     Args:
         calls: the ops that configuration, operands and profile allow to be int8, in order of execution.
+        returned: values that the caller gets as integers.
     """
-    wanted = _wanted(graph, calls)
+    wanted = _wanted(graph, calls, returned)
     chosen: dict[Node, Call] = {}
     for node, call in calls.items():
         if _joins(node, call, chosen, wanted):
             chosen[node] = call
     for node in reversed(list(chosen)):
-        if _is_left_alone(node, chosen):
+        if node not in returned and _is_left_alone(node, chosen):
             del chosen[node]
     return chosen
 
 
-def _wanted(graph: Graph, calls: Calls) -> set[Node]:
-    """Values that an int8 op will read as integers: directly, or through ops that follow their readers."""
-    wanted: set[Node] = set()
+def _wanted(graph: Graph, calls: Calls, returned: Set[Node]) -> set[Node]:
+    """Values that an int8 op will read as integers, or the caller: directly, or through ops that follow their readers."""
+    wanted = set(returned)
     for node in reversed(graph.nodes):
         call = calls.get(node)
         if call is not None and (not call.follows_readers or node in wanted):

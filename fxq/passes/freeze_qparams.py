@@ -31,8 +31,8 @@ def freeze_qparams(module: FxqModule, context: Context) -> int:
     Raises:
         CalibrationError: an observer never saw data, or found a scale that is not finite.
     """
-    qparams = {**_fixed(module), **_observed(module)}
-    _remove_observers(module)
+    qparams = found_qparams(module)
+    remove_observers(module)
     quantized = [node for node in module.graph.nodes if (quant := quant_of(node)) is not None and quant.group is not None]
     for value in quantized:
         _quantize_value(value, qparams[_group(value)])
@@ -50,6 +50,20 @@ def _group(node: Node) -> int:
 
 
 # --- what the observers found ----------------------------------------------------------------------------------------------
+
+
+def found_qparams(module: FxqModule) -> dict[int, QParams]:
+    """Sharing group → its qparams: those of the op, of the observer, or those that a value has already.
+
+    Raises:
+        CalibrationError: an observer never saw data, or found a scale that is not finite.
+    """
+    return {**_fixed(module), **_observed(module), **_noted(module)}
+
+
+def _noted(module: FxqModule) -> dict[int, QParams]:
+    quants = [quant for node in module.graph.nodes if (quant := quant_of(node)) is not None]
+    return {quant.group: quant.qparams for quant in quants if quant.group is not None and quant.qparams is not None}
 
 
 def _fixed(module: FxqModule) -> dict[int, QParams]:
@@ -79,7 +93,8 @@ def _finite(qparams: QParams, tensor: str) -> QParams:
     )
 
 
-def _remove_observers(module: FxqModule) -> None:
+def remove_observers(module: FxqModule) -> None:
+    """observer(x) → x"""
     for node in _observers(module):
         node.replace_all_uses_with(node.all_input_nodes[0])
         module.graph.erase_node(node)

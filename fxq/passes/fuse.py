@@ -9,5 +9,5 @@ from fxq.patterns.rules import rewrite
 
 
 def fuse(module: FxqModule, context: Context) -> int:
-    """relu(bn(conv(x)) + r) → conv'(x, residual=r, act=relu), and the other rows of FUSIONS."""
-    return len(rewrite(module, FUSIONS))
+    """relu(bn(conv(x)) + r) → conv'(x, residual=r, act=relu), the other rows of FUSIONS, and the user's rules after them."""
+    return len(rewrite(module, (*FUSIONS, *context.rules)))

@@ -80,10 +80,10 @@ def reads_quantized(value: Node, reader: Node) -> bool:
     """Whether the reader of a quantized value reads what is left of it after quantization.
 
     The result of an int8 op exists in 8 bits only. The result of a float op is there for float readers as it was. Shapes are
-    read from either.
+    read from either. A constant may also be a weight, which is quantized for itself.
     """
     call, of_value, of_reader = call_of(reader), quant_of(value), quant_of(reader)
-    if call is not None and call.op.policy is Policy.METADATA:
+    if call is not None and (call.op.policy is Policy.METADATA or (value.op == "get_attr" and value not in call.activations.values())):
         return False
     value_is_int8 = of_value is not None and of_value.is_int8
     return value_is_int8 or (of_reader is not None and of_reader.is_int8)

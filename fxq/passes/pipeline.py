@@ -14,6 +14,7 @@ from fxq.graph.profile import BackendProfile
 from fxq.graph.stages import Stage
 from fxq.graph.text import print_graph
 from fxq.graph.verify import verify
+from fxq.patterns.rules import Rule
 from fxq.qconfig_mapping import QConfigMapping
 
 
@@ -24,10 +25,12 @@ class Context:
     Attributes:
         profile: the backend that is compiled for.
         mapping: the user's choice per node; None where only fusion is asked for.
+        rules: fusions of the user's, tried after ours.
     """
 
     profile: BackendProfile
     mapping: QConfigMapping | None = None
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch.fx import Node
 
-from fxq.graph.constants import constant_of, read_constant, remove_unread, replace_constant
+from fxq.graph.constants import constant_of, remove_unread, replace_constant
 from fxq.graph.module import FxqModule
 from fxq.graph.qdq import is_quantize, qparams_of
 from fxq.graph.qtypes import QParams, quantize_tensor
@@ -15,11 +15,11 @@ from fxq.passes.pipeline import Context
 
 @dataclass(frozen=True)
 class _Quantized:
-    """A tensor of the model that has been quantized, and where its integers are."""
+    """A tensor of the model that has been quantized, and the node that reads its integers."""
 
     source: str
     qparams: QParams
-    path: str
+    integers: Node
 
 
 def quantize_constants(module: FxqModule, context: Context) -> int:
@@ -38,11 +38,11 @@ def _quantize(module: FxqModule, node: Node, done: list[_Quantized]) -> _Quantiz
     assert isinstance(weight, Node)
     same = next((each for each in done if each.qparams == qparams), None)
     if same is not None:
-        integers = read_constant(node, same.path)
+        integers = same.integers
     else:
         values = constant_of(weight)
         assert values is not None
         integers = replace_constant(weight, quantize_tensor(values.detach(), qparams))
     node.replace_all_uses_with(integers)
     module.graph.erase_node(node)
-    return _Quantized(str(weight.target), qparams, str(integers.target))
+    return _Quantized(str(weight.target), qparams, integers)

@@ -52,7 +52,9 @@ class Refusals:
             return self._is_mutated(node, node)
         whole = whole_reason_of(node)
         if whole is not None:
-            return whole
+            resolution = resolution_of(node)
+            unasked = whole.why is Why.CUSTOM and (resolution is None or resolution.qconfig is None)
+            return _not_configured(node, resolution) if unasked else whole
         module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
         found = recognise(node, module)
         return found if isinstance(found, Reason) else Reason(Why.OPERAND, node.name, "its operands are not all tensors")

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 from torch.fx import Node
 
+from fxq.errors import ConfigError
 from fxq.graph.annotation import Origin, origin_of
 from fxq.qconfig_mapping.documents import read_dict, read_json, require_observers_of_fxq, rows_of
 from fxq.qconfig_mapping.lookup import NO_ORIGIN, Lookup, Resolution, lookup_of
@@ -177,3 +178,17 @@ class QConfigMapping(BaseModel):
         return "\n".join(["QConfigMapping, strongest rule first:", *(lines or ["  no rules: everything stays float"])])
 
     __repr__ = __str__
+
+
+def as_mapping(given: Any, where: str = "qconfig_mapping") -> QConfigMapping:
+    """A QConfigMapping, or one in torch.ao's dict layout. Raises ConfigError for anything else."""
+    if isinstance(given, QConfigMapping):
+        return given
+    if isinstance(given, Mapping):
+        return QConfigMapping.from_dict(given)
+    raise ConfigError(
+        where,
+        expected="a QConfigMapping",
+        found=f"{type(given).__module__}.{type(given).__qualname__}",
+        remedy="use fxq.get_default_qconfig_mapping('x86')",
+    )

@@ -38,6 +38,9 @@ PRESETS = (
 def get_default_qconfig(profile: str = "x86", per_channel: bool | None = None) -> QConfig:
     """Histogram observer for uint8 activations, min/max observer for int8 weights.
 
+    torch.ao's of the same name differ so: "x86" and "fbgemm" reduce activations to 0..127 there, weights are −128..127, and
+    "qnnpack" has the smallest scale 2^-23 of the others.
+
     Args:
         profile: "x86" ("fbgemm" and "onednn" mean the same) or "qnnpack".
         per_channel: a weight scale per output channel, or one per tensor; None: as the profile has it (x86 does, qnnpack doesn't).

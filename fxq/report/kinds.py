@@ -15,6 +15,7 @@ from fxq.graph.ops import call_of
 from fxq.graph.qdq import is_dequantize, is_quantize
 from fxq.graph.verify import OBSERVER_RULE
 from fxq.runtime.integer.module import IntegerOp
+from fxq.runtime.interface import QTensorEntry, QTensorExit
 
 
 class Kind(str, Enum):
@@ -40,12 +41,14 @@ def kind_of(node: Node) -> Kind:
         return _KIND_OF_OPCODE[node.op]
     if is_quantize(node) or is_dequantize(node):
         return Kind.QUANTIZE if is_quantize(node) else Kind.DEQUANTIZE
-    quant = quant_of(node)
+    quant, module = quant_of(node), called_module(node)
+    if isinstance(module, QTensorEntry | QTensorExit):
+        return Kind.INPUT if isinstance(module, QTensorEntry) else Kind.OUTPUT
     if quant is not None and quant.rule == OBSERVER_RULE:
         return Kind.OBSERVER
     if _makes_no_tensor(node):
         return Kind.SHAPE
-    is_int8 = isinstance(called_module(node), IntegerOp) if quant is None else quant.is_int8
+    is_int8 = isinstance(module, IntegerOp) if quant is None else quant.is_int8
     return Kind.INT8 if is_int8 else Kind.FLOAT
 
 

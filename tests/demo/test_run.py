@@ -35,9 +35,11 @@ def test_both_networks_are_shown() -> None:
 def test_everything_is_written(tmp_path: Path, few: Digits) -> None:
     stream = io.StringIO()
     out = tmp_path / "a" / "b"
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
     (compared,) = run_demo(out, Console(file=stream, width=120), Recipe(epochs=1), runs=1)
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
     assert json.loads((out / "results.json").read_text())["machine"]["threads"] == 1
     folders = [f"ResNetDigits-{variant.folder}" for variant in VARIANTS]
     assert sorted(path.name for path in out.iterdir()) == sorted([*folders, "results.json", "results.txt"])

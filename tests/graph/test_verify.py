@@ -10,7 +10,7 @@ import torch
 from torch.fx import Node
 
 from fxq.graph.annotation import NodeQuant, quant_of, set_quant, set_type, type_of
-from fxq.graph.constants import put_module
+from fxq.graph.constants import put_module, read_constant
 from fxq.graph.module import FxqModule
 from fxq.graph.parse import parse_graph
 from fxq.graph.qtypes import ACTIVATION, WEIGHT_PER_TENSOR
@@ -130,6 +130,9 @@ def _int8_reads_float(module: FxqModule) -> None:
 BROKEN = {
     "an op without type": Broken(Stage.FUSED, _untyped("l"), "l has no shape and dtype"),
     "a constant without type": Broken(Stage.FUSED, _untyped("l_weight"), "l_weight has no shape and dtype"),
+    "a tensor that is read twice": Broken(
+        Stage.FUSED, lambda module: read_constant(node(module, "r"), "l.weight"), "l_weight_1 reads l.weight once more"
+    ),
     "a node without annotation": Broken(Stage.ANNOTATED, lambda module: node(module, "r").meta.pop("fxq_quant"), "r has no NodeQuant"),
     "two specs in a group": Broken(
         Stage.ANNOTATED,

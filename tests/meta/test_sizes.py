@@ -20,6 +20,8 @@ WIDE_SIGNATURES = (
     ("fxq.graph.functional", "an op takes torch's parameters for it, and its epilogue"),
     ("fxq.passes.attention.Attention.forward", "torch.nn.MultiheadAttention's"),
     ("fxq.passes.trace.OriginTracer.create_node", "torch.fx.Tracer's"),
+    ("fxq.api.prepare_fx", "torch.ao's, and options of ours that are given by keyword"),
+    ("fxq.api.quantize", "a user's whole choice, given by keyword"),
 )
 
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match)

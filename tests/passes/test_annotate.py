@@ -19,6 +19,7 @@ from fxq.observers import MinMaxObserver, PerChannelMinMaxObserver
 from fxq.passes import Context
 from fxq.passes.annotate import annotate
 from fxq.passes.trace import trace
+from fxq.passes.whole import TraceOptions, Whole
 from fxq.qconfig_mapping import QConfig, QConfigMapping
 from tests.passes.cases import EVERYTHING, PER_CHANNEL, X86, decisions, parsed, ramp, residual, up_to
 
@@ -261,6 +262,17 @@ def test_movement_between_float_ops() -> None:
 def test_what_computes_no_tensor() -> None:
     found = decided_for(lambda self, x: x.reshape(x.shape[0] * 1, -1), torch.ones(2, 3))
     assert found["getitem"] == "reads no element: computes no tensor"
+
+
+def test_custom_modules_quantize_themselves_where_they_are_asked_to() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Tanh()))
+    options = TraceOptions(whole=(Whole("1", Why.CUSTOM, "set_float_to_observed_mapping"),))
+    asked = decisions(up_to("annotate", trace(model, torch.zeros(2, 4), options)))
+    unasked = decisions(
+        up_to("annotate", trace(model, torch.zeros(2, 4), options), QConfigMapping().set_object_type(nn.Linear, PER_CHANNEL))
+    )
+    assert asked["_1"] == "custom module: is kept whole by set_float_to_observed_mapping"
+    assert unasked["_1"] == "no qconfig: no rule of the QConfigMapping gives it a qconfig"
 
 
 def test_a_model_without_a_mapping_stays_float() -> None:

@@ -35,7 +35,7 @@ def test_the_pipelines() -> None:
         "canonicalize", "resolve_qconfigs", "fold_constants", "fuse", "decompose", "annotate", "share_qparams", "insert_observers",
     ]  # fmt: skip
     assert [step for step in PREPARE if step in FUSE] == list(FUSE)
-    assert [step.name for step in CONVERT] == ["freeze_qparams", "quantize_constants", "cancel_qdq"]
+    assert [step.name for step in CONVERT] == ["freeze_qparams", "expose_integers", "quantize_constants", "cancel_qdq"]
 
 
 def test_passes_that_do_not_fit_are_no_pipeline() -> None:

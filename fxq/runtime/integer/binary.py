@@ -12,7 +12,7 @@ from torch import Tensor
 from fxq.errors import ConfigError
 from fxq.runtime.integer.elementwise import empty_result, flat_parts
 from fxq.runtime.integer.module import IntegerOp, check_bytes
-from fxq.runtime.integer.outputs import IntegerOutput, Output, finish_into, rescale
+from fxq.runtime.integer.outputs import IntegerOutput, Output, finish_into, refuse_activation, rescale
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Operand:
     """One side of a sum: real/s_y = fl(f32(q − zero_point)·ratio).
 
     Attributes:
-        ratio: fl(s/s_y), an f32 value.
+        ratio: fl(s/s_y), an f32 value; s where the output is float or has an activation.
     """
 
     zero_point: int
@@ -90,12 +90,16 @@ class AddFixedPoint(_Binary):
     Args:
         a, b: zero points and multipliers.
         shift: 1..31.
+
+    Raises:
+        ConfigError: the output has an activation, which needs the real value.
     """
 
     output: IntegerOutput
 
     def __init__(self, a: FixedOperand, b: FixedOperand, shift: int, output: IntegerOutput) -> None:
         super().__init__()
+        refuse_activation("AddFixedPoint", output)
         self.a, self.b, self.shift, self.output = a, b, shift, output
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Elementwise ops in pieces that stay in cache: tensors of equal layout are walked as one flat run."""
+"""Elementwise ops in pieces that stay in cache: tensors of equal layout are walked as one flat run. And PRelu."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fxq.runtime.integer.outputs import Output, output_dtype
+from fxq.errors import DataError
+from fxq.runtime.integer.module import IntegerOp, check_bytes
+from fxq.runtime.integer.outputs import Output, finish_into, inverse_of, output_dtype, refuse_activation, rescale
 
 _BUDGET = 1 << 16  # elements per thread whose f32 values stay in its second-level cache
 
@@ -34,3 +36,49 @@ def flat_parts(out: Tensor, operands: tuple[Tensor, ...]) -> Iterator[tuple[Tens
     flat = [tensor.as_strided((count,), (1,)) for tensor in tensors]
     for start in range(0, count, step):
         yield tuple(tensor[start : start + step] for tensor in flat)
+
+
+class PRelu(IntegerOp):
+    """y = clip(rint(fl(u·inv_y)) + z_y), u = v ≥ 0 ? v : fl(a[c]·v), v = fl(f32(x − z_x)·s_x); u in float32 with FloatOutput.
+
+    Args:
+        slopes: f32 [C], one for each index of dimension 1, or [1] for all.
+        x_scale: s_x, an f32 value.
+        x_zero_point: z_x.
+        output: inverse = fl(1f/s_y) is needed.
+    """
+
+    slopes: Tensor
+
+    def __init__(self, slopes: Tensor, x_scale: float, x_zero_point: int, output: Output) -> None:
+        super().__init__()
+        refuse_activation("PRelu", output)
+        self.register_buffer("slopes", slopes.detach().to(torch.float32))
+        self.x_scale, self.x_zero_point, self.output = x_scale, x_zero_point, output
+        self.inverse = inverse_of("PRelu", output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x u8 or s8 [N, C, ...], any shape where there is one slope → y. Raises DataError for other dtypes and shapes."""
+        check_bytes("PRelu", x)
+        if self.slopes.numel() == 1:
+            y = empty_result((x,), self.output)
+            for out, part in flat_parts(y, (x,)):
+                self._compute(out, part, self.slopes)
+            return y
+        if x.ndim < 2 or x.shape[1] != self.slopes.numel():
+            raise DataError(
+                "PRelu",
+                expected=f"[N, {self.slopes.numel()}, ...], a channel for each slope",
+                found=f"shape {tuple(x.shape)}",
+                remedy="give it the number of channels it was converted with",
+            )
+        y = empty_result((x,), self.output)
+        self._compute(y, x, self.slopes.view(-1, *(1 for _ in x.shape[2:])))
+        return y
+
+    def _compute(self, out: Tensor, x: Tensor, slopes: Tensor) -> None:
+        values = rescale(x, self.x_zero_point, self.x_scale)
+        finish_into(out, torch.where(values >= 0, values, values * slopes).mul_(self.inverse), self.output)
+
+    def extra_repr(self) -> str:
+        return f"{self.slopes.numel()}, x: scale={self.x_scale:.6g} zero_point={self.x_zero_point}, y: {self.output}"

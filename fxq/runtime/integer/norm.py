@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fxq.errors import DataError
 from fxq.runtime.integer.module import IntegerOp, check_bytes
-from fxq.runtime.integer.outputs import Output, finish_doubles, inverse_of
+from fxq.runtime.integer.outputs import Output, finish_doubles, inverse_of, refuse_activation
 
 _MOST = 2**23  # elements whose n·Σq² and n·q are exact: n·n·255² < 2^62, n·255 < 2^53
 
@@ -39,6 +39,7 @@ class _Norm(IntegerOp):
 
     def __init__(self, scale_x: float, eps: float, affine: Affine, output: Output) -> None:
         super().__init__()
+        refuse_activation(type(self).__name__, output)
         self.scale_x, self.eps, self.output = scale_x, eps, output
         self.inverse = inverse_of(type(self).__name__, output)
         self.register_buffer("weight", None if affine.weight is None else affine.weight.detach().to(torch.float32))

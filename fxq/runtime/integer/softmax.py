@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fxq.errors import ConfigError, DataError
 from fxq.runtime.integer.module import IntegerOp, check_bytes
-from fxq.runtime.integer.outputs import Output, finish_doubles, inverse_of
+from fxq.runtime.integer.outputs import Output, finish_doubles, inverse_of, refuse_activation
 
 _BITS = 38  # 2^24 exponentials of at most 2^38 add up to 2^62
 _LONGEST = 2**24
@@ -48,6 +48,7 @@ class Softmax(IntegerOp):
 
     def __init__(self, scale: float, dim: int, output: Output) -> None:
         super().__init__()
+        refuse_activation("Softmax", output)
         self.scale, self.dim, self.output, self.inverse = scale, dim, output, inverse_of("Softmax", output)
         self.register_buffer("table", exponentials(scale))
 

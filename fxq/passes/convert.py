@@ -1,0 +1,120 @@
+"""Calibrated model → reference or int8 model: the given passes, and the same for what is compiled on its own inside."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+from torch.fx import Node
+
+from fxq.errors import ConfigError
+from fxq.graph.annotation import quant_of, resolution_of
+from fxq.graph.constants import constant_of, put_module
+from fxq.graph.module import FxqModule, OriginalWeights
+from fxq.graph.names import qualified_name
+from fxq.graph.ops import call_of
+from fxq.graph.reasons import Why
+from fxq.passes.pipeline import Context, Pipeline, run_pipeline
+from fxq.passes.prepare import calls_by_path, made_module
+from fxq.passes.trace import preserve_attributes
+from fxq.passes.turn_off import turn_off
+from fxq.passes.whole import unknown_name
+from fxq.qconfig_mapping import QConfigMapping
+from fxq.qconfig_mapping.custom_config import ConvertCustomConfig
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What convert_fx is told besides the model.
+
+    Attributes:
+        custom: modules of the user's own, preserved attributes.
+        mapping: layers that stay float after all; None: as prepared.
+        keep_original_weights: whether the model gets an `original_weights_lookup`.
+    """
+
+    custom: ConvertCustomConfig = field(default_factory=ConvertCustomConfig)
+    mapping: QConfigMapping | None = None
+    keep_original_weights: bool = False
+
+
+def convert(prepared: FxqModule, steps: Pipeline, options: ConvertOptions) -> FxqModule:
+    """A copy of the prepared model, converted by the steps.
+
+    Raises:
+        CalibrationError: an observer saw no data.
+        ConfigError: an option is about something that the model does not have, or a custom module has no quantized class.
+    """
+    present = {type(module) for module in prepared.modules()}
+    for kind in options.custom.observed_to_quantized_mapping:
+        if kind not in present:
+            name = qualified_name(kind)
+            raise unknown_name(f"set_observed_to_quantized_mapping {kind.__qualname__}", name, map(qualified_name, present))
+    module = copy.deepcopy(prepared)
+    preserve_attributes(module, module, options.custom.preserved_attributes)
+    return _convert(module, steps, options)
+
+
+def _convert(module: FxqModule, steps: Pipeline, options: ConvertOptions) -> FxqModule:
+    assert module.profile is not None
+    context = Context(module.profile, options.mapping)
+    if options.mapping is not None:
+        turn_off(module, context)
+    _convert_custom(module, options.custom)
+    for path, node in calls_by_path(module, Why.STANDALONE).items():
+        _convert_standalone(module, node, path, steps, options)
+    originals = _original_weights(module) if options.keep_original_weights else {}
+    run_pipeline(module, steps, context)
+    if options.keep_original_weights:
+        int8 = [node for node in module.graph.find_nodes(op="call_module") if node.name in originals]
+        module.original_weights_lookup = {str(node.target): originals[node.name] for node in int8}
+    return module
+
+
+def _convert_custom(module: FxqModule, custom: ConvertCustomConfig) -> None:
+    """module → Quantized.from_observed(module), for every module of an observed class that is called."""
+    unconverted = calls_by_path(module, Why.CUSTOM)
+    for path in dict.fromkeys(str(node.target) for node in module.graph.find_nodes(op="call_module")):
+        observed = module.get_submodule(path)
+        quantized_class = custom.observed_to_quantized_mapping.get(type(observed))
+        if quantized_class is not None:
+            put_module(module, path, made_module(quantized_class, "from_observed", observed))
+        elif path in unconverted and _is_observed(unconverted[path]):
+            raise ConfigError(
+                f"custom module {path}",
+                expected=f"a quantized class for {type(observed).__qualname__}",
+                found="none in the ConvertCustomConfig",
+                remedy=f"ConvertCustomConfig().set_observed_to_quantized_mapping({type(observed).__name__}, ...)",
+            )
+
+
+def _is_observed(node: Node) -> bool:
+    quant = quant_of(node)
+    return quant is not None and quant.reason is not None and quant.reason.why is Why.CUSTOM
+
+
+def _convert_standalone(module: FxqModule, node: Node, path: str, steps: Pipeline, options: ConvertOptions) -> None:
+    """The mapping's names are those of the model around it: inside, it can only turn off everything."""
+    inside, resolution = module.get_submodule(path), resolution_of(node)
+    assert isinstance(inside, FxqModule)
+    is_off = options.mapping is not None and resolution is not None and resolution.qconfig is None
+    mapping = QConfigMapping().set_global(None) if is_off else None
+    put_module(module, path, _convert(inside, steps, replace(options, mapping=mapping)))
+
+
+def _original_weights(module: FxqModule) -> dict[str, OriginalWeights]:
+    """Name of a node that becomes int8 → its float weights."""
+    found: dict[str, OriginalWeights] = {}
+    for node in module.graph.nodes:
+        call, quant = call_of(node), quant_of(node)
+        if call is not None and quant is not None and "weight" in quant.inputs:
+            weight, bias = (_copied(call.operands.get(name)) for name in ("weight", "bias"))
+            assert weight is not None
+            found[node.name] = OriginalWeights(weight, bias)
+    return found
+
+
+def _copied(operand: object) -> Tensor | None:
+    value = constant_of(operand) if isinstance(operand, Node) else None
+    return None if value is None else value.detach().clone()

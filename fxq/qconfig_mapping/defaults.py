@@ -1,0 +1,32 @@
+"""torch.ao's QConfigs for static quantization under their names: one row each. fxq.observers.defaults says how they differ.
+
+The symmetric ones for qnnpack differ once more: torch.ao's activations are int8 −128..127 there, these are uint8 0..255. Both
+are affine, so the same reals are represented, with the zero_point 128 further up; symmetric are the weights. The profiles
+take affine activations as uint8 only.
+
+There is no `default_reuse_input_qconfig`: operations that only move values share the qparams of their input without being asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fxq.graph.qtypes import ACTIVATION, QNNPACK_EPS
+from fxq.observers import (
+    HistogramObserver,
+    default_debug_observer,
+    default_observer,
+    default_per_channel_weight_observer,
+    default_weight_observer,
+    per_channel_weight_observer_range_neg_127_to_127,
+    weight_observer_range_neg_127_to_127,
+)
+from fxq.qconfig_mapping.qconfig import QConfig
+
+_QNNPACK_ACTIVATION = HistogramObserver.with_args(spec=replace(ACTIVATION, eps=QNNPACK_EPS))
+
+default_qconfig = QConfig(default_observer, default_weight_observer)
+default_per_channel_qconfig = QConfig(default_observer, default_per_channel_weight_observer)
+default_debug_qconfig = QConfig(default_debug_observer, default_weight_observer)
+default_symmetric_qnnpack_qconfig = QConfig(_QNNPACK_ACTIVATION, weight_observer_range_neg_127_to_127)
+default_per_channel_symmetric_qnnpack_qconfig = QConfig(_QNNPACK_ACTIVATION, per_channel_weight_observer_range_neg_127_to_127)
