@@ -93,7 +93,7 @@ OPS = (
     OpDef("celu", functional.celu, TABLE, spelled(nn.CELU, torch.celu, F.celu)),
     OpDef("softsign", functional.softsign, TABLE, spelled(nn.Softsign, F.softsign)),
     OpDef("logsigmoid", functional.logsigmoid, TABLE, spelled(nn.LogSigmoid, F.logsigmoid)),
-    OpDef("prelu", functional.prelu, FLOAT, (*spelled(nn.PReLU, read=read.prelu_module), *spelled(torch.prelu, read=read.prelu))),
+    OpDef("prelu", functional.prelu, OWN, (*spelled(nn.PReLU, read=read.prelu_module), *spelled(torch.prelu, read=read.prelu))),
     OpDef("softmax", functional.softmax, OWN, (
         *spelled(nn.Softmax), *spelled(F.softmax, torch.softmax, "softmax", read=read.softmax),
     ), fixed=_UNIT, normalizes=True),
@@ -104,7 +104,7 @@ OPS = (
         *spelled(nn.GroupNorm, read=read.norm_module("num_groups")), *spelled(F.group_norm, read=read.group_norm),
         *spelled(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, read=read.instance_norm_module),
     ), normalizes=True),
-    OpDef("interpolate", functional.interpolate, FLOAT, spelled(nn.Upsample, F.interpolate), objection=objections.not_resized),
+    OpDef("interpolate", functional.interpolate, SHARES, spelled(nn.Upsample, F.interpolate), objection=objections.not_resized),
     # pooling and reductions
     OpDef("max_pool", functional.max_pool, SHARES, (
         *spelled(nn.MaxPool1d, F.max_pool1d, torch.max_pool1d, rank=1),

@@ -36,12 +36,14 @@ from fxq.lowering.requantize import (
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
 from fxq.runtime.integer.conv import Conv, ConvGeometry
 from fxq.runtime.integer.conv_transpose import ConvTranspose, ConvTransposeGeometry
+from fxq.runtime.integer.elementwise import PRelu
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.integer.norm import Affine, GroupNorm, LayerNorm
 from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, Residual
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
+from fxq.runtime.integer.resize import Bilinear, Nearest, ResizeTarget
 from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.integer.table import Table, build_table
 
@@ -199,6 +201,13 @@ def _affine(site: Site) -> Affine:
     return Affine(_constant(site.call.operands["gain"]), _constant(site.call.operands["shift"]))
 
 
+def lower_prelu(site: Site) -> Lowered:
+    """y = clip(rint(u / s_y) + z_y), u = v where v ≥ 0, slope · v elsewhere"""
+    slopes = _constant(site.call.operands["slope"])
+    assert slopes is not None
+    return PRelu(slopes, float(site.x.scale), int(site.x.zero_point), site.output)
+
+
 def lower_table(site: Site) -> Lowered:
     """T[q] = clip(rint(f(s_x(q − z_x)) / s_y) + z_y), f in float64"""
     (argument,) = site.inputs
@@ -262,6 +271,15 @@ def _dimensions(dims: int | tuple[int, ...] | None) -> tuple[int, ...]:
     return () if dims is None else dims if isinstance(dims, tuple) else (dims,)
 
 
+def lower_interpolate(site: Site) -> Lowered:
+    """nearest copies integers; bilinear mixes them with 11-bit weights. Qparams stay."""
+    operands = site.call.operands
+    target = ResizeTarget(operands["size"], operands["scale_factor"], bool(operands["recompute_scale_factor"]))
+    if operands["mode"] in ("nearest", "nearest-exact"):
+        return Nearest(target, exact=operands["mode"] == "nearest-exact")
+    return Bilinear(target, bool(operands["align_corners"]))
+
+
 def lower_pad(site: Site) -> Lowered:
     """Constant borders are the quantized constant, 0 the zero point; other modes copy."""
     operands = site.call.operands
@@ -292,6 +310,7 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
     "relu": lower_bounds,
     "clamp": lower_bounds,
     "softmax": lower_softmax,
+    "prelu": lower_prelu,
     "layer_norm": lower_layer_norm,
     "group_norm": lower_group_norm,
     "max_pool": lower_max_pool,
@@ -304,6 +323,7 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
     "amin": lower_as_is,
     "maximum": lower_as_is,
     "minimum": lower_as_is,
+    "interpolate": lower_interpolate,
     "cat": lower_as_is,
     "stack": lower_as_is,
     "pad": lower_pad,
