@@ -25,7 +25,7 @@ from tests.passes.cases import EVERYTHING, PER_CHANNEL, X86, decisions, parsed, 
 
 INPUT = "x: f32[1, 2, 4, 4] = input"
 CONV = "conv(x, @c.weight[2, 2, 1, 1], @c.bias[2])"
-FLOAT_ONLY = "float-only op: softmax has no integer form"
+UNKNOWN = "unknown op: sin is not an op that fxq knows"
 MOVES_BESIDE_FLOAT = "only float readers: computes nothing on its elements, and no int8 op reads its result"
 IS_INPUT = "reads no element: is an input"
 
@@ -89,12 +89,12 @@ CASES = {
         {"x": IS_INPUT, "l": "int8 → float", "f": MOVES_BESIDE_FLOAT},
     ),
     "a value read by int8 and float ops is quantized": (
-        f"{INPUT}\nc = {CONV}\ns = silu(c)\nt = softmax(c, dim=1)\noutput (s, t, c)",
-        {"x": IS_INPUT, "c": "int8", "s": "int8", "t": FLOAT_ONLY},
+        f"{INPUT}\nc = {CONV}\ns = silu(c)\nt = call torch.sin(c)\noutput (s, t, c)",
+        {"x": IS_INPUT, "c": "int8", "s": "int8", "t": UNKNOWN},
     ),
     "a float value read by int8 and float ops": (
-        f"{INPUT}\nt = softmax(x, dim=1)\nc = {CONV.replace('x', 't')}\nf = flatten(t)\noutput (c, f)",
-        {"x": IS_INPUT, "t": FLOAT_ONLY, "c": "int8 → float", "f": MOVES_BESIDE_FLOAT},
+        f"{INPUT}\nt = call torch.sin(x)\nc = {CONV.replace('x', 't')}\nf = flatten(t)\noutput (c, f)",
+        {"x": IS_INPUT, "t": UNKNOWN, "c": "int8 → float", "f": MOVES_BESIDE_FLOAT},
     ),
     "pooling follows an int8 op": (
         f"{INPUT}\nc = {CONV}\np = max_pool(c, kernel_size=(2, 2))\noutput p",
@@ -105,16 +105,16 @@ CASES = {
         {"x": IS_INPUT, "p": "int8", "c": "int8 → float"},
     ),
     "pooling between float ops stays float": (
-        f"{INPUT}\nt = softmax(x, dim=1)\np = max_pool(t, kernel_size=(2, 2))\nu = softmax(p, dim=1)\noutput u",
-        {"x": IS_INPUT, "t": FLOAT_ONLY, "p": MOVES_BESIDE_FLOAT, "u": FLOAT_ONLY},
+        f"{INPUT}\nt = call torch.sin(x)\np = max_pool(t, kernel_size=(2, 2))\nu = call torch.sin(p)\noutput u",
+        {"x": IS_INPUT, "t": UNKNOWN, "p": MOVES_BESIDE_FLOAT, "u": UNKNOWN},
     ),
     "movement in front of an int8 op": (
         f"{INPUT}\nf = flatten(x, start_dim=1)\nl = linear(f, @l.weight[3, 32])\noutput l",
         {"x": IS_INPUT, "f": "int8", "l": "int8 → float"},
     ),
     "cat of an int8 and a float value": (
-        f"{INPUT}\nc = {CONV}\nt = softmax(x, dim=1)\nj = cat((c, t), dim=1)\noutput j",
-        {"x": IS_INPUT, "c": "int8", "t": FLOAT_ONLY, "j": "int8"},
+        f"{INPUT}\nc = {CONV}\nt = call torch.sin(x)\nj = cat((c, t), dim=1)\noutput j",
+        {"x": IS_INPUT, "c": "int8", "t": UNKNOWN, "j": "int8"},
     ),
     "shapes are read, not elements": (
         f"{INPUT}\nc = {CONV}\nn = size(c, dim=0)\nf = reshape(c, shape=(n, -1))\nl = linear(f, @l.weight[3, 32])\noutput l",
@@ -197,12 +197,113 @@ def test_attribute_that_is_computed() -> None:
     assert decided(lines)["k"].startswith("not a constant: its min is computed by n")
 
 
-def test_number_as_operand() -> None:
-    assert decided(f"{INPUT}\na = add(x, 2)\noutput a")["a"] == "operand: its other is the number 2"
+def test_number_where_only_tensors_are_taken() -> None:
+    assert decided(f"{INPUT}\nj = cat((x, 2))\noutput j")["j"] == "operand: its tensors is the number 2"
 
 
-def test_constant_as_operand() -> None:
-    assert decided(f"{INPUT}\na = mul(x, @scale[2, 1, 1])\noutput a")["a"] == "operand: its other is the constant scale"
+def test_division_by_a_tensor() -> None:
+    found = decided(f"{INPUT}\ns = sigmoid(x)\nd = div(x, s)\nq = div(1, s)\nc = {CONV.replace('x', 'd')}\noutput (c, q)")
+    assert (found["d"], found["q"]) == tuple(f"operand: it divides by {divisor}, not by a number" for divisor in ("s", "s"))
+
+
+# --- numbers and constants -------------------------------------------------------------------------------------------------
+
+ALONE = "only float readers: only adds, multiplies or divides by a number, and no int8 op reads its result"
+WITH_NUMBERS = {
+    "at the end": (f"{INPUT}\nc = {CONV}\na = add(c, 2)\noutput a", {"c": "int8 → float", "a": ALONE}),
+    "in front of an int8 op": (f"{INPUT}\na = mul(x, 0.5)\nc = {CONV.replace('x', 'a')}\noutput c", {"a": "int8", "c": "int8 → float"}),
+    "the number first": (f"{INPUT}\na = sub(1, x)\nc = {CONV.replace('x', 'a')}\noutput c", {"a": "int8", "c": "int8 → float"}),
+    "between int8 ops, with an activation": (
+        f"{INPUT}\nc = {CONV}\na = add(c, 3)\nr = clamp(a, min=0.0, max=6.0)\nd = div(r, 6)\nm = mul(c, d)\noutput m",
+        {"c": "int8", "a": "int8", "d": "int8", "m": "int8"},
+    ),
+    "a chain of them, and nothing that computes": (
+        f"{INPUT}\nc = {CONV}\na = mul(c, 2)\nb = sub(a, 1)\nf = flatten(b)\noutput f",
+        {"c": "int8 → float", "a": ALONE, "b": ALONE, "f": MOVES_BESIDE_FLOAT},
+    ),
+    "in front of a float op": (
+        f"{INPUT}\nc = {CONV}\na = mul(c, 2)\nt = call torch.sin(a)\noutput t",
+        {"c": "int8 → float", "a": ALONE, "t": UNKNOWN},
+    ),
+    "read by an int8 and a float op": (
+        f"{INPUT}\na = mul(x, 2)\ns = silu(a)\nt = call torch.sin(a)\noutput (s, t)",
+        {"a": "int8", "s": "int8", "t": UNKNOWN},
+    ),
+    "what wants it stays float": (
+        f"{INPUT}\na = mul(x, 2)\nf = flatten(a)\nt = call torch.sin(f)\noutput t",
+        {"a": ALONE, "f": MOVES_BESIDE_FLOAT, "t": UNKNOWN},
+    ),
+    "a constant is an operand like another": (f"{INPUT}\na = mul(x, @scale[2, 1, 1])\noutput a", {"a": "int8"}),
+    "a constant first": (f"{INPUT}\nj = cat((@token[1, 2, 1, 4], x), dim=2)\ns = silu(j)\noutput s", {"j": "int8", "s": "int8"}),
+}
+
+
+@pytest.mark.parametrize(("lines", "expected"), WITH_NUMBERS.values(), ids=WITH_NUMBERS)
+def test_numbers_and_constants(lines: str, expected: dict[str, str]) -> None:
+    assert decided(lines) == {"x": IS_INPUT, **expected}
+
+
+def test_a_constant_is_quantized_as_its_reader_says() -> None:
+    module = up_to("annotate", parsed(f"{INPUT}\na = mul(x, @scale[2, 1, 1])\noutput a"))
+    (scale,) = module.graph.find_nodes(op="get_attr")
+    (a,) = (node for node in module.graph.nodes if node.name == "a")
+    of_scale, of_a = quant_of(scale), quant_of(a)
+    assert of_scale is not None and of_a is not None and of_scale.reason is not None
+    assert (dict(of_scale.inputs), of_scale.output) == ({}, PER_CHANNEL.activation.spec)
+    assert (of_scale.reason.why, of_scale.reason.detail) == (Why.NO_ELEMENTS, "is a constant of the model")
+    assert dict(of_a.inputs) == {"input": PER_CHANNEL.activation.spec, "other": PER_CHANNEL.activation.spec}
+
+
+# --- parts of a split ------------------------------------------------------------------------------------------------------
+
+
+def test_parts_of_a_split_follow_their_readers_each_for_itself() -> None:
+    found = decided(
+        f"{INPUT}\nc = {CONV}\na = chunk(c, chunks=2, dim=1)\nb = chunk(c, chunks=2, dim=1, item=-1)\n"
+        "s = silu(a)\nt = call torch.sin(b)\noutput (s, t)"
+    )
+    assert found == {"x": IS_INPUT, "c": "int8", "a": "int8", "b": MOVES_BESIDE_FLOAT, "s": "int8", "t": UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    "part", ["split(c, split_size=(1, 1), dim=1, item=1)", "unbind(c, dim=1, item=-1)", "expand(c, sizes=(3, -1, -1, -1))"]
+)
+def test_other_movement_between_int8_ops(part: str) -> None:
+    assert decided(f"{INPUT}\nc = {CONV}\np = {part}\ns = silu(p)\noutput s")["p"] == "int8"
+
+
+# --- ops that normalize ----------------------------------------------------------------------------------------------------
+
+FLOAT_INPUT = "float input: normalizes, and does not stand between int8 ops"
+NORMALIZED = {
+    "softmax between int8 ops": (f"{INPUT}\nc = {CONV}\nt = softmax(c, dim=1)\nm = mul(t, c)\noutput m", "int8"),
+    "behind movement": (f"{INPUT}\nc = {CONV}\nf = flatten(c)\nt = softmax(f, dim=0)\ns = silu(t)\noutput s", "int8"),
+    "at the end": (f"{INPUT}\nc = {CONV}\nt = softmax(c, dim=1)\noutput t", FLOAT_INPUT),
+    "of the model's input": (f"{INPUT}\nt = softmax(x, dim=1)\nc = {CONV.replace('x', 't')}\noutput c", FLOAT_INPUT),
+    "of a sum": (
+        f"{INPUT}\nc = {CONV}\na = add(x, c, alpha=2)\nt = layer_norm(a, normalized_shape=(4,))\ns = silu(t)\noutput s",
+        FLOAT_INPUT,
+    ),
+    "a norm of a convolution": (f"{INPUT}\nc = {CONV}\nt = group_norm(c, num_groups=2)\ns = silu(t)\noutput s", "int8"),
+}
+
+
+@pytest.mark.parametrize(("lines", "expected"), NORMALIZED.values(), ids=NORMALIZED)
+def test_ops_that_normalize(lines: str, expected: str) -> None:
+    assert decided(lines)["t"] == expected
+
+
+def test_pooling_stays_float_where_the_op_that_wanted_it_does() -> None:
+    lines = f"{INPUT}\nt = call torch.sin(x)\np = max_pool(t, kernel_size=(2, 2))\nu = softmax(p, dim=1)\noutput u"
+    assert decided(lines) == {"x": IS_INPUT, "t": UNKNOWN, "p": MOVES_BESIDE_FLOAT, "u": FLOAT_INPUT}
+
+
+def test_a_sum_that_float_ops_read_stays_float() -> None:
+    """A residual stream: its readers are a norm, which is float then, and the next sum."""
+    lines = f"{INPUT}\nc = {CONV}\na = add(x, c)\nn = layer_norm(a, normalized_shape=(4,))\nb = add(a, n)\ns = silu(b)\noutput s"
+    reason = "only float readers: float ops read its result, and no int8 op gains from rounding it"
+    found = decided(lines)
+    assert (found["a"], found["n"], found["b"]) == (reason, FLOAT_INPUT, "int8")
 
 
 def test_profile_takes_no_int8_activations_on_x86() -> None:

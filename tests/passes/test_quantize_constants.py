@@ -50,7 +50,7 @@ def test_a_weight_that_is_read_twice_is_stored_once() -> None:
 
 
 def test_one_reader_that_stays_float_keeps_the_float_weight() -> None:
-    lines = "x: f32[2, 2] = input\na: f32[2, 2] = linear(x, @shared.weight[2, 2])\nb: f32[2, 2] = call torch.hypot(a, @shared.weight[2, 2])\noutput b"
+    lines = "x: f32[2, 2] = input\na = linear(x, @shared.weight[2, 2])\nb = call torch.hypot(a, @shared.weight[2, 2])\noutput b"
     module = up_to("quantize_constants", parsed(lines), QConfigMapping().set_global(PER_CHANNEL))
     dtypes = sorted(str(value.dtype) for key, value in module.state_dict().items() if "scale" not in key)
     assert dtypes == ["torch.float32", "torch.int8"]
