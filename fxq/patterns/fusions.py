@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.graph.annotation import origins_of, set_origins, set_type, type_of
+from fxq.graph.annotation import origins_of, set_origins, set_type, tensor_type, type_of
 from fxq.graph.constants import constant_of, insert_constant, module_of, replace_constant, tensor_at
 from fxq.graph.functional import RELU, Act
 from fxq.graph.opdef import Call
@@ -19,7 +19,7 @@ from fxq.patterns.expressions import Var, op
 from fxq.patterns.matcher import Match
 from fxq.patterns.rules import Rule
 
-X, W, B, R = Var("X"), Var("W"), Var("B"), Var("R")
+X, W, B, R, C = Var("X"), Var("W"), Var("B"), Var("R"), Var("C")
 
 conv = op("conv")
 conv_transpose = op("conv_transpose")
@@ -28,6 +28,8 @@ batch_norm = op("batch_norm")
 relu = op("relu")
 clamp = op("clamp")
 add = op("add", commutative=True)
+mul = op("mul", commutative=True)
+weighted = op("conv", "conv_transpose", "linear", label="weighted")
 holder = op("conv", "conv_transpose", "linear", "add", "sub", "mul", "div", label="holder")  # ops whose epilogue has room for an activation
 
 _STATISTICS = ("running_mean", "running_var", "weight", "bias")
@@ -53,7 +55,31 @@ def affine_of(bn: Node) -> Affine:
 def fold_bn(match: Match) -> Node:
     """bn(op(x)) = op'(x):  W' = W · g,  b' = b · g + β − μ · g"""
     target = next(node for label, node in match.nodes.items() if label != "batch_norm")
-    affine, call = affine_of(match.anchor), _call(target)
+    return _fold(match, target, affine_of(match.anchor))
+
+
+def fold_scale(match: Match) -> Node:
+    """op(x) · g = op'(x):  W' = W · g,  b' = b · g"""
+    gain = _channels(match)
+    return _fold(match, match.nodes["weighted"], Affine(gain, torch.zeros_like(gain)))
+
+
+def fold_shift(match: Match) -> Node:
+    """op(x) + d = op'(x):  b' = b + d"""
+    shift = _channels(match)
+    return _fold(match, match.nodes["weighted"], Affine(torch.ones_like(shift), shift))
+
+
+def _channels(match: Match) -> Tensor:
+    """The constant operand with one element per channel, f64."""
+    constant = _constant(match.values["C"])
+    value, weight = tensor_type(match.anchor), tensor_type(_call(match.nodes["weighted"]).operands["weight"])
+    assert constant is not None and value is not None and weight is not None
+    return constant.reshape(-1).expand(value.shape[len(value.shape) - len(weight.shape) + 1]).clone()
+
+
+def _fold(match: Match, target: Node, affine: Affine) -> Node:
+    call = _call(target)
     weight, bias = _constant(call.operands["weight"]), _constant(call.operands["bias"])
     assert weight is not None
     folded_weight = _scale_channels(weight, affine.gain, call)
@@ -129,6 +155,8 @@ FOLDABLE = (
     g.constant("batch_norm", *_STATISTICS),
 )
 
+SCALABLE = (g.per_channel("weighted", "C"), g.single_use("weighted"), g.bare("weighted"), g.constant("weighted", "weight", "bias"))
+
 ACTIVATIONS = (
     # y = clip(rint(acc · m) + z, low, high): the activation becomes the bounds, and costs nothing
     Rule(
@@ -171,6 +199,19 @@ FUSIONS = (
         batch_norm(linear(X, W, B)),
         when=(*FOLDABLE, g.single_use("linear"), g.bare("linear"), g.constant("linear", "weight", "bias"), g.rank_of_weight("linear")),
         rewrite=fold_bn,
+    ),
+    # batch norms written out by hand or frozen, and scales of layers
+    Rule(
+        "op_scale",
+        mul(weighted, C),
+        when=(*SCALABLE, g.not_switched_off("mul"), g.no_activation("mul")),
+        rewrite=fold_scale,
+    ),
+    Rule(
+        "op_shift",
+        add(weighted, C),
+        when=(*SCALABLE, g.not_switched_off("add"), g.no_activation("add"), g.equals("add", "alpha", 1)),
+        rewrite=fold_shift,
     ),
     *ACTIVATIONS,
     # conv(x) + r: the sum is made of accumulators, so the 8-bit value between the two ops never exists

@@ -51,6 +51,8 @@ class Rewrite:
     exact: bool = True
 
 
+_LINEAR = "l: f32[2, 4, 4] = linear(x, @l.weight[4, 6]"
+
 REWRITES: dict[str, dict[str, Rewrite]] = {
     "conv_bn": {
         "conv with bias": Rewrite(graph(X, CONV, BN, "output b"), graph(X, CONV, "output c"), exact=False),
@@ -95,6 +97,39 @@ REWRITES: dict[str, dict[str, Rewrite]] = {
                 "y: f32[2, 4, 6, 6] = mul(c, d)",
                 "output y",
             ),
+            exact=False,
+        ),
+    },
+    "op_scale": {
+        "conv by channel": Rewrite(
+            graph(X, CONV, "y: f32[2, 4, 6, 6] = mul(c, @g[1, 4, 1, 1])", "output y"), graph(X, CONV, "output c"), exact=False
+        ),
+        "constant first, fewer dimensions, no bias": Rewrite(
+            graph(X, CONV.replace(", @c.bias[4]", ""), "y: f32[2, 4, 6, 6] = mul(@g[4, 1, 1], c)", "output y"),
+            graph(X, CONV, "output c"),
+            exact=False,
+        ),
+        "one image": Rewrite(
+            graph("x: f32[3, 8, 8] = input", CONV.replace("[2, 4", "[4"), "y: f32[4, 6, 6] = mul(c, @g[4, 1, 1])", "output y"),
+            graph("x: f32[3, 8, 8] = input", CONV.replace("[2, 4", "[4"), "output c"),
+            exact=False,
+        ),
+        "one element for all": Rewrite(
+            graph(X, UP, "y: f32[2, 4, 10, 10] = mul(c, @g[1])", "output y"), graph(X, UP, "output c"), exact=False
+        ),
+        "linear by its last dimension": Rewrite(
+            graph("x: f32[2, 4, 6] = input", f"{_LINEAR})", "y: f32[2, 4, 4] = mul(l, @g[4])", "output y"),
+            graph("x: f32[2, 4, 6] = input", f"{_LINEAR}, @l.bias[4])", "output l"),
+            exact=False,
+        ),
+    },
+    "op_shift": {
+        "conv by channel": Rewrite(
+            graph(X, CONV, "y: f32[2, 4, 6, 6] = add(c, @d[1, 4, 1, 1])", "output y"), graph(X, CONV, "output c"), exact=False
+        ),
+        "constant first, no bias": Rewrite(
+            graph("x: f32[2, 4, 6] = input", f"{_LINEAR})", "y: f32[2, 4, 4] = add(@d[1, 4], l)", "output y"),
+            graph("x: f32[2, 4, 6] = input", f"{_LINEAR}, @l.bias[4])", "output l"),
             exact=False,
         ),
     },
@@ -277,6 +312,24 @@ def test_folded_conv_is_what_batch_norm_computes() -> None:
     assert {path: value.tolist() for path, value in module.state_dict().items()} == {"c.weight": [[[1.0]]], "c.bias": [8.0]}
 
 
+def test_scale_and_shift_by_hand() -> None:
+    """(2·x + 3) · 0.5 + 7 = 1·x + 8.5"""
+    values = {"c.weight": [[[2.0]]], "c.bias": [3.0], "g": [0.5], "d": [7.0]}
+    module = parse_graph(
+        dedent("""
+        x: f32[1, 1, 4] = input
+        c: f32[1, 1, 4] = conv(x, @c.weight[1, 1, 1], @c.bias[1])
+        y: f32[1, 1, 4] = mul(c, @g[1])
+        z: f32[1, 1, 4] = add(y, @d[1])
+        output z
+        """),
+        {path: torch.tensor(value) for path, value in values.items()},
+    )
+    assert [each.rule for each in rewrite(module, FUSIONS)] == ["op_scale", "op_shift"]
+    folded = {path: tensor_at(module, path).tolist() for path in ("c.weight", "c.bias")}
+    assert folded == {"c.weight": [[[1.0]]], "c.bias": [8.5]}
+
+
 def test_folding_rounds_once() -> None:
     """The new weight and bias are the float64 results, rounded to float32."""
     before = parse_graph(REWRITES["conv_bn"]["conv with bias"].before)
@@ -368,6 +421,65 @@ REFUSALS = {
         "b",
         Why.NOT_FUSABLE,
         "c is [4, 6, 6], where dimension 1 is not its channels",
+    ),
+    "scale of every element": Refusal(
+        "op_scale",
+        graph(X, CONV, "y: f32[2, 4, 6, 6] = mul(c, @g[4, 6, 6])", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "g is no constant with one element for each channel of c",
+    ),
+    "scale of another dimension": Refusal(
+        "op_scale",
+        graph(
+            "x: f32[2, 3, 6, 6] = input",
+            "c: f32[2, 4, 4, 4] = conv(x, @c.weight[4, 3, 3, 3])",
+            "y: f32[2, 4, 4, 4] = mul(c, @g[4])",
+            "output y",
+        ),
+        "y",
+        Why.NOT_FUSABLE,
+        "g is no constant with one element for each channel of c",
+    ),
+    "scale that makes channels": Refusal(
+        "op_scale",
+        graph(
+            "x: f32[2, 3, 6, 6] = input",
+            "c: f32[2, 1, 4, 4] = conv(x, @c.weight[1, 3, 3, 3])",
+            "y: f32[2, 4, 4, 4] = mul(c, @g[4, 1, 1])",
+            "output y",
+        ),
+        "y",
+        Why.NOT_FUSABLE,
+        "g is no constant with one element for each channel of c",
+    ),
+    "scale behind an activation": Refusal(
+        "op_scale",
+        graph(X, _ACT, "y: f32[2, 4, 6, 6] = mul(c, @g[1])", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "c already has its act fused",
+    ),
+    "scaled conv that is read twice": Refusal(
+        "op_scale",
+        graph(X, CONV, "y: f32[2, 4, 6, 6] = mul(c, @g[1])", "output (c, y)"),
+        "y",
+        Why.SHARED,
+        "c is read by output, y",
+    ),
+    "scaled shift": Refusal(
+        "op_shift",
+        graph(X, CONV, "y: f32[2, 4, 6, 6] = add(c, @g[1], alpha=2)", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "alpha is 2, not 1",
+    ),
+    "computed shift": Refusal(
+        "op_shift",
+        graph(X, "d: f32[1] = input", CONV, "y: f32[2, 4, 6, 6] = add(c, d)", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "d is no constant with one element for each channel of c",
     ),
     "transposed conv read twice": Refusal(
         "conv_transpose_bn",
@@ -504,6 +616,8 @@ SWITCHED_OFF = {
     "op_relu": graph(X, CONV, "y: f32[2, 4, 6, 6] = relu(c)", "output y"),
     "op_clamp": graph(X, CONV, "y: f32[2, 4, 6, 6] = clamp(c, max=6)", "output y"),
     "conv_add": graph(X, R, CONV, "y: f32[2, 4, 6, 6] = add(c, r)", "output y"),
+    "op_scale": graph(X, CONV, "y: f32[2, 4, 6, 6] = mul(c, @g[1])", "output y"),
+    "op_shift": graph(X, CONV, "y: f32[2, 4, 6, 6] = add(c, @g[1])", "output y"),
 }
 
 

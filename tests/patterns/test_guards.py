@@ -19,6 +19,9 @@ X, R = Var("X"), Var("R")
 RELU = op("relu")(op("conv", "linear", "add", label="held")(X, R))
 BN = op("batch_norm")(op("conv")(X))
 
+SCALE = op("mul")(op("conv")(X, Var("W"), Var("B")), Var("C"))
+
+SCALED = "x: f32[1, 2, 4] = input\nc: f32[1, 2, 4] = conv(x, @w[2, 2, 1])\ny: f32[1, 2, 4] = mul(c, @k{})\noutput y"
 CONV = "x: f32[1, 2, 4] = input\nc: f32[1, 2, 4] = conv(x, @w[2, 2, 1]{})\ny: f32[1, 2, 4] = relu(c)\noutput y"
 SUM = "x: f32[1, 4] = input\nr: {} = input\ns: {} = add(x, r{})\ny: {} = relu(s)\noutput y"
 NORM = "x: f32[1, 2, 4] = input\nm: f32[2] = input\nc: f32[1, 2, 4] = conv(x, {})\ny: f32[1, 2, 4] = batch_norm(c, {})\noutput y"
@@ -94,6 +97,25 @@ CASES = {
         Why.NOT_FUSABLE,
         "c is [2, 4], where dimension 1 is not its channels",
         BN,
+    ),
+    "per_channel yes": Case(g.per_channel("conv", "C"), SCALED.format("[2, 1]"), pattern=SCALE),
+    "per_channel one element": Case(g.per_channel("conv", "C"), SCALED.format("[1]"), pattern=SCALE),
+    "per_channel of all elements": Case(
+        g.per_channel("conv", "C"),
+        SCALED.format("[2, 4]"),
+        Why.NOT_FUSABLE,
+        "k is no constant with one element for each channel of c",
+        SCALE,
+    ),
+    "per_channel of positions": Case(
+        g.per_channel("conv", "C"), SCALED.format("[4]"), Why.NOT_FUSABLE, "k is no constant with one element for each channel of c", SCALE
+    ),
+    "per_channel of another dtype": Case(
+        g.per_channel("conv", "C"),
+        SCALED.replace("@k{}", "@k[f64, 1]"),
+        Why.NOT_FUSABLE,
+        "k is no constant with one element for each channel of c",
+        SCALE,
     ),
     "same_type yes": Case(g.same_type("held", "R"), added()),
     "same_type broadcast": Case(g.same_type("held", "R"), added("f32[4]"), Why.NOT_FUSABLE, "r has not the shape and dtype of s"),
