@@ -6,7 +6,8 @@ Parameter names carry the roles: `input`, `other`, `tensors` and `residual` are 
 `running_*` are tensors of the model; everything else is an attribute, a constant of the graph. An op with a `residual` or
 an `act` can hold a following addition or activation: y = act(op(...) + residual).
 
-An `act` is `("clamp", low, high)`: relu is ("clamp", 0.0, inf), relu6 is ("clamp", 0.0, 6.0).
+An `act` is a name and its numbers: ("clamp", low, high), of which relu is ("clamp", 0.0, inf), ("hardswish",), ("hardsigmoid",) or
+("leaky_relu", slope).
 """
 
 from __future__ import annotations
@@ -22,17 +23,26 @@ from torch import Tensor
 
 from fxq.graph.qtypes import QParams, QuantSpec, dequantize_tensor, dtype_of_range, quantize_tensor
 
-Act = tuple[str, float, float]
+Act = tuple[Any, ...]
 
 RELU: Act = ("clamp", 0.0, math.inf)
 
 
 def apply_act(y: Tensor, act: Act | None) -> Tensor:
-    """clamp(y, low, high), or y where there is no activation."""
+    """act(y), or y where there is no activation."""
     if act is None:
         return y
-    _, low, high = act
-    return torch.clamp(y, low, high) if math.isfinite(high) or math.isfinite(low) else y
+    kind, *numbers = act
+    if kind == "clamp":
+        low, high = numbers
+        return torch.clamp(y, low, high) if math.isfinite(high) or math.isfinite(low) else y
+    return {"hardswish": hardswish, "hardsigmoid": hardsigmoid, "leaky_relu": leaky_relu}[kind](y, *numbers)
+
+
+def clamp_bounds(act: Act | None) -> tuple[float, float] | None:
+    """(low, high) of a clamp, (−inf, inf) of no activation; None for one that is more than bounds."""
+    kind, *numbers = act or ("clamp", -math.inf, math.inf)
+    return (numbers[0], numbers[1]) if kind == "clamp" else None
 
 
 # --- ops that hold accumulators: their epilogue can add a residual and apply an activation --------------------------------

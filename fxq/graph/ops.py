@@ -149,7 +149,10 @@ OPS = (
     OpDef("flatten", movement.flatten, MOVES, spelled(nn.Flatten, torch.flatten, "flatten")),
     OpDef("reshape", movement.reshape, MOVES, (*spelled(torch.reshape), *spelled("reshape", "view", read=read.sizes("shape")))),
     OpDef("permute", movement.permute, MOVES, (*spelled(torch.permute), *spelled("permute", read=read.sizes("dims")))),
-    OpDef("transpose", movement.transpose, MOVES, spelled(torch.transpose, "transpose")),
+    OpDef("transpose", movement.transpose, MOVES, (
+        *spelled(torch.transpose, torch.swapdims, "transpose", "swapdims"),
+        *spelled(torch.swapaxes, "swapaxes", read=read.swapaxes),
+    )),
     OpDef("squeeze", movement.squeeze, MOVES, spelled(torch.squeeze, "squeeze")),
     OpDef("unsqueeze", movement.unsqueeze, MOVES, spelled(torch.unsqueeze, "unsqueeze")),
     OpDef("expand", movement.expand, MOVES, spelled("expand", read=read.sizes("sizes"))),

@@ -28,7 +28,7 @@ _LINE = re.compile(r"(?P<name>\w+)(?:: (?P<type>[^=]+?))? = (?P<rest>.+)")
 _CONSTANT = re.compile(r"@([\w.]+)\[([^\]]*)\]")
 _TYPE = re.compile(r"(\w+)\[([^\]]*)\]")
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
-_ACTS = {name: ("clamp", *bounds) for bounds, name in ACT_NAMES.items()}
+_ACTS = {name: act for act, name in ACT_NAMES.items()}
 
 
 class GraphTextError(FxqError):

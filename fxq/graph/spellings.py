@@ -153,6 +153,11 @@ def sizes(operand: str) -> Reader:
     return read
 
 
+def swapaxes(input: Any, axis0: int, axis1: int) -> Operands:
+    """transpose under numpy's names"""
+    return {"input": input, "dim0": axis0, "dim1": axis1}
+
+
 def attribute(input: Any, name: str) -> Operands:
     """x.shape and x.ndim"""
     return {"input": input}

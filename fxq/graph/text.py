@@ -11,6 +11,7 @@ canonical op is written `call torch.sort(x)`, `method sort(x)` or, for a module,
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.fx.node import _get_qualified_name
 
 from fxq.graph.annotation import TensorType, ValueType, type_of
 from fxq.graph.constants import constant_of, module_of
+from fxq.graph.functional import Act
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of
 
@@ -27,8 +29,13 @@ DTYPE_NAMES = {
     torch.int16: "i16", torch.int32: "i32", torch.int64: "i64", torch.bool: "b8", torch.complex64: "c64", torch.complex128: "c128",
 }  # fmt: skip
 
-# activations by their bounds; others are written clamp(low, high)
-ACT_NAMES = {(0.0, math.inf): "relu", (0.0, 6.0): "relu6"}
+# activations with a name; others are written with their numbers, like clamp(low, high)
+ACT_NAMES: Mapping[Act, str] = {
+    ("clamp", 0.0, math.inf): "relu",
+    ("clamp", 0.0, 6.0): "relu6",
+    ("hardswish",): "hardswish",
+    ("hardsigmoid",): "hardsigmoid",
+}
 
 
 def print_graph(module: GraphModule) -> str:
@@ -96,9 +103,9 @@ def is_default(value: Any, default: Any) -> bool:
     return type(value) is type(default) and bool(value == default)
 
 
-def _act(act: tuple[str, float, float]) -> str:
-    kind, low, high = act
-    return ACT_NAMES.get((low, high), f"{kind}({low}, {high})")
+def _act(act: Act) -> str:
+    kind, *numbers = act
+    return ACT_NAMES.get(act, f"{kind}({', '.join(map(str, numbers))})")
 
 
 def format_value(value: Any) -> str:

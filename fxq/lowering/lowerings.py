@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from fxq.graph.constants import constant_of
-from fxq.graph.functional import spatial_padding
+from fxq.graph.functional import clamp_bounds, spatial_padding
 from fxq.graph.opdef import Call
 from fxq.graph.ops import ops_by_name
 from fxq.graph.profile import BackendProfile
@@ -41,7 +41,7 @@ from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.integer.norm import Affine, GroupNorm, LayerNorm
-from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, Residual
+from fxq.runtime.integer.outputs import Activation, FloatOutput, IntegerOutput, Output, PackedWeights, Residual
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
 from fxq.runtime.integer.resize import Bilinear, Nearest, ResizeTarget
 from fxq.runtime.integer.softmax import Softmax
@@ -78,9 +78,19 @@ class Site:
 
     @cached_property
     def output(self) -> Output:
-        """What the accumulators become, the bounds of a fused activation included."""
-        _, low, high = self.call.operands.get("act") or ("clamp", -math.inf, math.inf)
-        return FloatOutput(low, high) if self.y is None else integer_output(self.y, low, high)
+        """What the accumulators become, a fused activation included."""
+        act = self.call.operands.get("act")
+        bounds = clamp_bounds(act)
+        if bounds is not None:
+            return FloatOutput(*bounds) if self.y is None else integer_output(self.y, *bounds)
+        kind, *numbers = act or ()
+        activation = Activation(kind, *numbers)
+        return FloatOutput(activation=activation) if self.y is None else integer_output(self.y, activation=activation)
+
+    @property
+    def grid(self) -> QParams | None:
+        """Qparams that the sum is scaled to; None where it is the real value: for a float result, or an activation that needs it."""
+        return None if clamp_bounds(self.call.operands.get("act")) is None else self.y
 
     @property
     def residual(self) -> Residual | None:
@@ -88,7 +98,7 @@ class Site:
         a = self.inputs.get("residual")
         if a is None:
             return None
-        return Residual(int(a.zero_point), float(a.scale) if self.y is None else scale_ratio(a, self.y))
+        return Residual(int(a.zero_point), float(a.scale) if self.grid is None else scale_ratio(a, self.grid))
 
 
 # an integer op for the site; or the same call, to be made with integers, with these operands; or why neither is possible
@@ -111,7 +121,7 @@ def lower_conv_transpose(site: Site) -> Lowered:
     groups = operands["groups"]
     geometry = ConvTransposeGeometry(operands["stride"], operands["padding"], operands["output_padding"], operands["dilation"], groups)
     weight, bias = _integers(operands["weight"]), _constant(operands["bias"])
-    scales = Scales(site.x, qparams_of(operands["weight"]), site.y)
+    scales = Scales(site.x, qparams_of(operands["weight"]), site.grid)
     reason = transposed_accumulator_bound(weight, scales, bias, groups, site.node.name)
     if reason is not None:
         return reason
@@ -127,7 +137,7 @@ def lower_linear(site: Site) -> Lowered:
 
 def _pack(site: Site) -> PackedWeights | Reason:
     weight, bias = _integers(site.call.operands["weight"]), _constant(site.call.operands["bias"])
-    scales = Scales(site.x, qparams_of(site.call.operands["weight"]), site.y)
+    scales = Scales(site.x, qparams_of(site.call.operands["weight"]), site.grid)
     reason = accumulator_bound(weight, scales, bias, site.node.name)
     return reason or pack_weights(weight, scales, bias, multiplier_bits=site.profile.multiplier_bits)
 
@@ -146,8 +156,9 @@ def _constant(value: Any) -> Tensor | None:
 def lower_add(site: Site) -> Lowered:
     """Both operands are rescaled to the result's scale and added; alpha is part of the second one's scale."""
     a, b = _operand(site, "input", 1.0), _operand(site, "other", site.call.operands["alpha"])
-    if site.profile.fixed_point_add and AddFixedPoint.covers(a, b):
-        return AddFixedPoint.from_ratios(a, b, integer_output(site.result, *_bounds(site)))
+    fixed_point = site.profile.fixed_point_add and site.grid is not None and AddFixedPoint.covers(a, b)
+    if fixed_point and isinstance(site.output, IntegerOutput):
+        return AddFixedPoint.from_ratios(a, b, site.output)
     return Add(a, b, site.output)
 
 
@@ -158,19 +169,15 @@ def lower_sub(site: Site) -> Lowered:
 
 def _operand(site: Site, name: str, factor: float) -> Operand:
     qparams = site.inputs[name]
-    ratio = float(torch.tensor(factor, dtype=torch.float32) * (qparams.scale / site.result.scale))
-    return Operand(int(qparams.zero_point), ratio)
-
-
-def _bounds(site: Site) -> tuple[float, float]:
-    _, low, high = site.call.operands["act"] or ("clamp", -math.inf, math.inf)
-    return low, high
+    scale = qparams.scale if site.grid is None else qparams.scale / site.grid.scale
+    return Operand(int(qparams.zero_point), float(torch.tensor(factor, dtype=torch.float32) * scale))
 
 
 def lower_mul(site: Site) -> Lowered:
     """y = clip(rint(f32((a − z_a)(b − z_b)) · m) + z_y)"""
     a, b = site.inputs["input"], site.inputs["other"]
-    return Mul(int(a.zero_point), int(b.zero_point), product_multiplier(a, b, site.result), site.output)
+    multiplier = float(a.scale * b.scale) if site.grid is None else product_multiplier(a, b, site.grid)
+    return Mul(int(a.zero_point), int(b.zero_point), multiplier, site.output)
 
 
 def lower_matmul(site: Site) -> Lowered:

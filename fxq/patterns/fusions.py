@@ -27,6 +27,7 @@ linear = op("linear")
 batch_norm = op("batch_norm")
 relu = op("relu")
 clamp = op("clamp")
+polynomial = op("hardswish", "hardsigmoid", "leaky_relu", label="polynomial")
 add = op("add", commutative=True)
 mul = op("mul", commutative=True)
 weighted = op("conv", "conv_transpose", "linear", label="weighted")
@@ -122,6 +123,13 @@ def attach_clamp(match: Match) -> Node:
     return _absorb(match, match.nodes["holder"], act=act)
 
 
+def attach_polynomial(match: Match) -> Node:
+    """hardswish(op(x)) = op(x, act=hardswish), and so for hardsigmoid and leaky_relu"""
+    call = _call(match.anchor)
+    numbers = (call.operands["negative_slope"],) if call.op.name == "leaky_relu" else ()
+    return _absorb(match, match.nodes["holder"], act=(call.op.name, *numbers))
+
+
 def attach_residual(match: Match) -> Node:
     """conv(x) + r = conv(x, residual=r)"""
     return _absorb(match, match.nodes["conv"], residual=match.values["R"])
@@ -170,6 +178,13 @@ ACTIVATIONS = (
         clamp(holder),
         when=(g.single_use("holder"), g.no_activation("holder"), g.numbers("clamp", "min", "max"), g.not_switched_off("clamp")),
         rewrite=attach_clamp,
+    ),
+    # u = f(v) on the real value, rounded once: the 8-bit value between the two ops never exists
+    Rule(
+        "op_polynomial",
+        polynomial(holder),
+        when=(g.single_use("holder"), g.no_activation("holder"), g.not_switched_off("polynomial")),
+        rewrite=attach_polynomial,
     ),
 )
 

@@ -74,7 +74,16 @@ def _of_call(node: Node) -> int | None:
         return _product(tensor_type(node), tensors[1])
     if node.target in _TRANSPOSED:
         return _by_weight(tensors[0], tensors[1].shape)
-    return _attention(*tensors[:3]) if node.target is F.scaled_dot_product_attention else 0
+    if node.target is F.scaled_dot_product_attention:
+        return _attention(*tensors[:3])
+    return None if call is not None and _multiplies_perhaps(node) else 0
+
+
+def _multiplies_perhaps(node: Node) -> bool:
+    """Whether a call that fxq doesn't know reads matrices of the model and what it may multiply them with."""
+    reads = [operand for operand in node.all_input_nodes if tensor_type(operand) is not None]
+    matrices = [operand for operand in reads if operand.op == "get_attr" and len(operand.meta_shape) > 1]
+    return bool(matrices) and any(operand.op != "get_attr" for operand in reads)
 
 
 def _of_canonical(node: Node, call: Call) -> int:
