@@ -83,8 +83,8 @@ class Site:
         bounds = clamp_bounds(act)
         if bounds is not None:
             return FloatOutput(*bounds) if self.y is None else integer_output(self.y, *bounds)
-        kind, *numbers = act or ()
-        activation = Activation(kind, *numbers)
+        assert act is not None, "no activation is a clamp without bounds"
+        activation = Activation(*act)
         return FloatOutput(activation=activation) if self.y is None else integer_output(self.y, activation=activation)
 
     @property
