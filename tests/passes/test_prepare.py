@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import fxq
 from fxq.errors import CalibrationError, CaptureError, ConfigError
+from fxq.graph.constants import tensor_at
 from fxq.graph.module import FxqModule, OriginalWeights
 from fxq.graph.reasons import Why
 from fxq.graph.stages import Stage
@@ -43,10 +44,10 @@ class ObservedScale(nn.Module):
     @classmethod
     def from_float(cls, module: nn.Module) -> ObservedScale:
         assert isinstance(module, Scale)
-        return cls(float(module.factor), module.qconfig)
+        return cls(module.factor.item(), module.qconfig)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.largest = torch.maximum(self.largest, x.abs().max())
+        self.largest = torch.maximum(self.largest, x.detach().abs().max())
         return x * self.factor
 
 
@@ -305,8 +306,8 @@ def test_original_weights_are_the_fused_float_ones_by_path() -> None:
     for path, kept in int8.original_weights_lookup.items():
         assert isinstance(kept, OriginalWeights) and int8.get_submodule(path) is not None
         weight, bias = kept
-        assert torch.equal(weight, fused.get_parameter(f"{path}.weight"))
-        assert bias is not None and torch.equal(bias, fused.get_parameter(f"{path}.bias"))
+        assert torch.equal(weight, tensor_at(fused, f"{path}.weight"))
+        assert bias is not None and torch.equal(bias, tensor_at(fused, f"{path}.bias"))
     assert set(int8.state_dict()) == set(fxq.convert_fx(module).state_dict())
     assert fxq.convert_fx(module).original_weights_lookup == {}
     assert torch.equal(pickle.loads(pickle.dumps(int8)).original_weights_lookup["body.1"].weight, model.body[1].weight)
