@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import pickle
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.ao.quantization import quantize_fx
 from torch.utils.data import DataLoader, TensorDataset
 
 import fxq
@@ -378,3 +380,48 @@ def test_a_model_in_training_mode_says_what_to_do() -> None:
     module = fxq.prepare_fx(residual().train(), MAPPING, batches(1)[0])
     reasons = {quant.reason for node in module.graph.nodes if (quant := quant_of(node)) is not None and quant.reason is not None}
     assert {reason.why for reason in reasons} == {Why.NO_ELEMENTS, Why.TRAINING}
+
+
+# --- the calls of torch.ao -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["prepare_fx", "convert_fx", "convert_to_reference_fx"])
+def test_what_is_passed_by_position_to_torch_ao_is_passed_by_position_here(name: str) -> None:
+    """Names may differ for the first one, the model. torch.ao's private and backend parameters come behind, and don't exist here."""
+    theirs = list(inspect.signature(getattr(quantize_fx, name)).parameters)
+    ours = inspect.signature(getattr(fxq, name)).parameters.values()
+    positional = [parameter.name for parameter in ours if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    assert positional[1:] == theirs[1 : len(positional)] and len(positional) >= 2
+    by_keyword = {parameter.name for parameter in ours if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+    missing = {"_equalization_config", "backend_config", "_remove_qconfig"}
+    assert set(theirs[len(positional) :]) - missing <= by_keyword
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"), [((), "none"), ((fxq.FuseCustomConfig(),), "a FuseCustomConfig in their place")], ids=["alone", "with config"]
+)
+def test_fuse_fx_as_torch_ao_has_it_says_what_is_missing(arguments: tuple[Any, ...], found: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fxq.fuse_fx(residual(), *arguments)
+    assert caught.value.found == found and "example_inputs" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        (lambda: fxq.prepare_fx(residual(), MAPPING, batches(1)[0], 3), "prepare_custom_config"),  # type: ignore[arg-type]
+        (lambda: fxq.convert_fx(calibrated(), fxq.PrepareCustomConfig()), "convert_custom_config"),  # type: ignore[arg-type]
+        (lambda: fxq.fuse_fx(residual(), batches(1)[0], fxq.PrepareCustomConfig()), "fuse_custom_config"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_custom_config_of_the_wrong_kind(call: Callable[[], object], where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        call()
+    assert caught.value.where == where
+
+
+def test_quantize_unwraps_data_parallel() -> None:
+    x = batches(1)[0]
+    assert torch.equal(
+        fxq.quantize(nn.DataParallel(residual()), batches(), progress=False)(x), fxq.quantize(residual(), batches(), progress=False)(x)
+    )

@@ -137,10 +137,9 @@ def _with_nodes(value: Any, nodes: Mapping[str, Node]) -> Any:
 
 
 def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """The same arguments in plain or named tuples, lists, dicts and slices, with the function applied to everything inside."""
+    """The same arguments in plain tuples, lists, dicts and slices, with the function applied to everything inside."""
     if isinstance(value, tuple):
-        items = [_mapped(item, function) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        return tuple(_mapped(item, function) for item in value)
     if isinstance(value, list):
         return [_mapped(item, function) for item in value]
     if isinstance(value, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 from torch.fx import Node
@@ -15,6 +16,7 @@ from fxq.graph.module import FxqModule, OriginalWeights
 from fxq.graph.names import qualified_name
 from fxq.graph.ops import call_of
 from fxq.graph.reasons import Why
+from fxq.observers import Observer
 from fxq.passes.pipeline import Context, Pipeline, run_pipeline
 from fxq.passes.prepare import calls_by_path, made_module
 from fxq.passes.trace import preserve_attributes
@@ -51,7 +53,9 @@ def convert(prepared: FxqModule, steps: Pipeline, options: ConvertOptions) -> Fx
         if kind not in present:
             name = qualified_name(kind)
             raise unknown_name(f"set_observed_to_quantized_mapping {kind.__qualname__}", name, map(qualified_name, present))
-    module = copy.deepcopy(prepared)
+    # the observers are only read, and their histograms are most of what there would be to copy
+    observers: dict[int, Any] = {id(each): each for each in prepared.modules() if isinstance(each, Observer)}
+    module = copy.deepcopy(prepared, observers)
     preserve_attributes(module, module, options.custom.preserved_attributes)
     return _convert(module, steps, options)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch.fx import Graph, Node
 
@@ -19,11 +19,18 @@ from fxq.runtime.interface import QTensorEntry, QTensorExit
 
 
 def results_of(graph: Graph) -> tuple[Any, ...]:
-    """What the model returns, one by one: the items of a tuple or list, the values of a dict, or the one result."""
+    """What the model returns, one by one: the items of a tuple or list, the values of a dict, the fields of a dataclass or named
+    tuple (which is a call of its class), or the one result."""
     value = graph.output_node().args[0]
+    if _is_made_of_fields(value):
+        return (*value.args, *value.kwargs.values())
     if isinstance(value, dict):
         return tuple(value.values())
     return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _is_made_of_fields(value: Any) -> TypeGuard[Node]:
+    return isinstance(value, Node) and value.op == "call_function" and isinstance(value.target, type)
 
 
 def quantized_inputs(module: FxqModule) -> dict[int, Node]:
@@ -96,17 +103,24 @@ def _leave(module: FxqModule, index: int, dq: Node) -> None:
     name = integers.all_input_nodes[0].name
     path = free_path(module, f"{name}_exit")
     put_module(module, path, QTensorExit(name, qparams))
-    with module.graph.inserting_before(output):
+    made = output.args[0]
+    returning = made if _is_made_of_fields(made) else output
+    with module.graph.inserting_before(returning):
         leaving = module.graph.call_module(path, (integers,))
     set_type(leaving, type_of(integers))
     set_quant(leaving, NodeQuant(qparams=qparams))
-    output.args = (_with_result(output.args[0], index, leaving),)
+    if returning is output:
+        output.args = (_with_result(made, index, leaving),)
+    elif index < len(returning.args):
+        returning.args = _with_result(returning.args, index, leaving)
+    else:
+        returning.kwargs = _with_result(returning.kwargs, index - len(returning.args), leaving)
 
 
 def _with_result(value: Any, index: int, result: Node) -> Any:
     if isinstance(value, dict):
         return {key: result if i == index else item for i, (key, item) in enumerate(value.items())}
     if isinstance(value, list | tuple):
-        items: list[Any] = [result if i == index else item for i, item in enumerate(value)]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        items = [result if i == index else item for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
     return result

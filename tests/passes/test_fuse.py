@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.fx import Node
 
 from fxq.graph.annotation import origins_of, refusals_of
 from fxq.graph.text import print_graph
-from fxq.passes import Context
+from fxq.passes import FUSE, Context, run_pipeline
 from fxq.passes.fuse import fuse
 from fxq.passes.trace import trace
+from fxq.patterns.expressions import Var, op
+from fxq.patterns.matcher import Match
+from fxq.patterns.rules import Rule
 from fxq.qconfig_mapping import QConfigMapping
 from tests.passes.cases import EVERYTHING, PER_CHANNEL, X86, ramp, residual, text, up_to
 
@@ -82,3 +86,23 @@ def test_a_model_in_training_mode_keeps_its_batch_norms() -> None:
     (node,) = (node for node in module.graph.nodes if node.name == "stem_bn")
     ((rule, reason),) = refusals_of(node)
     assert (rule, reason.detail) == ("conv_bn", "stem_bn is in training mode; call model.eval() first")
+
+
+def test_rules_of_the_users_come_after_ours() -> None:
+    """sigmoid(relu(y)): the relu is ours where there is a conv, and the rule's where there is none."""
+    inner = op("relu", label="inner")
+
+    def drop_relu(match: Match) -> Node:
+        match.anchor.replace_input_with(match.nodes["inner"], match.values["X"])
+        return match.anchor
+
+    rule = Rule("sigmoid_relu", op("sigmoid")(inner(Var("X"))), when=(), rewrite=drop_relu)
+    model = nn.Sequential(nn.ReLU(), nn.Sigmoid(), nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Sigmoid())
+    module = run_pipeline(trace(model.eval(), X), FUSE, Context(X86, rules=(rule,)))
+    assert print_graph(module) == text("""
+        input_1: f32[2, 3, 8, 8] = input
+        _1: f32[2, 3, 8, 8] = sigmoid(input_1)
+        _2: f32[2, 3, 8, 8] = conv(_1, @2.weight[3, 3, 1, 1], @2.bias[3], act=relu)
+        _4: f32[2, 3, 8, 8] = sigmoid(_2)
+        output _4
+    """)
