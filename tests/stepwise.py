@@ -19,8 +19,12 @@ from fxq.graph.qdq import is_quantize, qparams_of
 # ops whose integers are the reference's, bit for bit: they choose and move integers, or clamp them between quantized bounds
 EXACT = frozenset(
     {"relu", "clamp", "max_pool", "adaptive_max_pool", "cat", "pad", "flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze",
-     "contiguous", "getitem", "identity", "dropout"}
+     "contiguous", "getitem", "identity", "dropout", "amax", "amin", "maximum", "minimum", "stack", "chunk", "split", "unbind", "expand",
+     "repeat", "roll", "flip", "unflatten", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"}
 )  # fmt: skip
+
+# ops whose bias is rounded to whole accumulators
+WITH_BIAS = ("conv", "conv_transpose", "linear")
 
 
 @dataclass(frozen=True)
@@ -114,13 +118,13 @@ class _Replay(Interpreter):
 
     def _note_float(self, node: Node, op: str, found: Tensor, expected: Tensor) -> None:
         step = self._accumulator_step(node)
-        channels = step.reshape(-1, *[1] * (found.ndim - 2)) if op == "conv" and step.ndim else step
+        channels = step.reshape(-1, *[1] * (found.ndim - 2)) if op in ("conv", "conv_transpose") and step.ndim else step
         delta = (found - expected).abs() / channels
         # float32 sums in another order: some units in the last place of the largest partial sum
         rounding = float((expected.abs() / channels).max()) * 2.0**-18 if delta.numel() else 0.0
         steps = float(delta.max()) if delta.numel() else 0.0
         # only a bias is rounded, to whole accumulators; averages have none
-        self.errors.append(OpError(node.name, op, steps, 0.0, 0.001 + rounding + (0.5 if op in ("conv", "linear") else 0.0)))
+        self.errors.append(OpError(node.name, op, steps, 0.0, 0.001 + rounding + (0.5 if op in WITH_BIAS else 0.0)))
 
     def _accumulator_step(self, node: Node) -> Tensor:
         call = call_of(node)
@@ -132,7 +136,7 @@ class _Replay(Interpreter):
         """1 step where a rounding may go the other way; the bias of conv and linear is rounded to whole accumulators first."""
         if op in EXACT:
             return 0.0
-        if op not in ("conv", "linear"):
+        if op not in WITH_BIAS:
             return 1.0
         (y,) = (qparams_of(reader) for reader in node.users if is_quantize(reader))
         return 1.0 + math.floor(0.5 * float((self._accumulator_step(node) / y.scale).max()) + 0.01)

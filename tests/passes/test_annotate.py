@@ -197,8 +197,8 @@ def test_attribute_that_is_computed() -> None:
     assert decided(lines)["k"].startswith("not a constant: its min is computed by n")
 
 
-def test_number_where_only_tensors_are_taken() -> None:
-    assert decided(f"{INPUT}\nj = cat((x, 2))\noutput j")["j"] == "operand: its tensors is the number 2"
+def test_number_that_is_not_real() -> None:
+    assert decided_for(lambda self, x: x * 1j, torch.ones(2, 3))["mul"] == "operand: its other is the number 1j"
 
 
 def test_division_by_a_tensor() -> None:
@@ -281,7 +281,7 @@ NORMALIZED = {
     "at the end": (f"{INPUT}\nc = {CONV}\nt = softmax(c, dim=1)\noutput t", FLOAT_INPUT),
     "of the model's input": (f"{INPUT}\nt = softmax(x, dim=1)\nc = {CONV.replace('x', 't')}\noutput c", FLOAT_INPUT),
     "of a sum": (
-        f"{INPUT}\nc = {CONV}\na = add(x, c, alpha=2)\nt = layer_norm(a, normalized_shape=(4,))\ns = silu(t)\noutput s",
+        f"{INPUT}\nc = {CONV}\na = sub(x, c)\nt = layer_norm(a, normalized_shape=(4,))\ns = silu(t)\noutput s",
         FLOAT_INPUT,
     ),
     "a norm of a convolution": (f"{INPUT}\nc = {CONV}\nt = group_norm(c, num_groups=2)\ns = silu(t)\noutput s", "int8"),
@@ -300,7 +300,7 @@ def test_pooling_stays_float_where_the_op_that_wanted_it_does() -> None:
 
 def test_a_sum_that_float_ops_read_stays_float() -> None:
     """A residual stream: its readers are a norm, which is float then, and the next sum."""
-    lines = f"{INPUT}\nc = {CONV}\na = add(x, c)\nn = layer_norm(a, normalized_shape=(4,))\nb = add(a, n)\ns = silu(b)\noutput s"
+    lines = f"{INPUT}\nc = {CONV}\na = add(x, c, alpha=2)\nn = layer_norm(a, normalized_shape=(4,))\nb = add(a, n)\ns = silu(b)\noutput s"
     reason = "only float readers: float ops read its result, and no int8 op gains from rounding it"
     found = decided(lines)
     assert (found["a"], found["n"], found["b"]) == (reason, FLOAT_INPUT, "int8")
