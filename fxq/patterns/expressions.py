@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Var:
-    """Matches any value, and gives it a name."""
+    """Matches any value, or any constant of the model, and gives it a name."""
 
     name: str
+    is_constant: bool = False
 
 
 @dataclass(frozen=True)

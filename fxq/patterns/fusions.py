@@ -19,7 +19,7 @@ from fxq.patterns.expressions import Var, op
 from fxq.patterns.matcher import Match
 from fxq.patterns.rules import Rule
 
-X, W, B, R, C = Var("X"), Var("W"), Var("B"), Var("R"), Var("C")
+X, W, B, R, C = Var("X"), Var("W"), Var("B"), Var("R"), Var("C", is_constant=True)
 
 conv = op("conv")
 conv_transpose = op("conv_transpose")

@@ -107,19 +107,19 @@ def rank_of_weight(label: str) -> Guard:
 
 
 def per_channel(label: str, var: str) -> Guard:
-    """The operand is a constant with one element, or one for each channel of the node's weight."""
+    """The constant has one element, or one for each channel of the node's weight."""
 
     def guard(match: Match) -> Reason | None:
         node, other = match.nodes[label], match.values[var]
         weight = _operand(match, label, "weight")
         types = tensor_type(node), tensor_type(weight) if isinstance(weight, Node) else None
-        found = tensor_type(other) if isinstance(other, Node) and other.op == "get_attr" else None
+        found = tensor_type(other) if isinstance(other, Node) else None
         if found is not None and types[0] is not None and types[1] is not None and found.dtype == types[0].dtype:
             rank, axis = len(types[0].shape), len(types[0].shape) - len(types[1].shape) + 1
             padded = (*[1] * (rank - len(found.shape)), *found.shape)
             if len(padded) == rank and padded[axis] in (1, types[0].shape[axis]) and found.numel == padded[axis]:
                 return None
-        return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{other} is no constant with one element for each channel of {node.name}")
+        return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{other} has not one element for each channel of {node.name}")
 
     return guard
 

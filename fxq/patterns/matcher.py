@@ -96,4 +96,7 @@ def _bind(var: Var, value: Any, bound: _Bound, failures: list[Mismatch], depth: 
     if var.name in bound.values and bound.values[var.name] is not value:
         failures.append(Mismatch(str(value), f"{var.name} is already {bound.values[var.name]}", depth))
         return
+    if var.is_constant and not (isinstance(value, Node) and value.op == "get_attr"):
+        failures.append(Mismatch(str(value), f"{var.name} is no constant", depth))
+        return
     yield _Bound(bound.nodes, {**bound.values, var.name: value})

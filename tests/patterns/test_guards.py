@@ -104,17 +104,17 @@ CASES = {
         g.per_channel("conv", "C"),
         SCALED.format("[2, 4]"),
         Why.NOT_FUSABLE,
-        "k is no constant with one element for each channel of c",
+        "k has not one element for each channel of c",
         SCALE,
     ),
     "per_channel of positions": Case(
-        g.per_channel("conv", "C"), SCALED.format("[4]"), Why.NOT_FUSABLE, "k is no constant with one element for each channel of c", SCALE
+        g.per_channel("conv", "C"), SCALED.format("[4]"), Why.NOT_FUSABLE, "k has not one element for each channel of c", SCALE
     ),
     "per_channel of another dtype": Case(
         g.per_channel("conv", "C"),
         SCALED.replace("y: f32", "y: f64").replace("@k{}", "@k[f64, 1]"),
         Why.NOT_FUSABLE,
-        "k is no constant with one element for each channel of c",
+        "k has not one element for each channel of c",
         SCALE,
     ),
     "same_type yes": Case(g.same_type("held", "R"), added()),

@@ -87,6 +87,8 @@ def test_match(pattern: OpPattern, anchor: str, expected: dict[str, str]) -> Non
         (mul(X, relu), "m", Mismatch("2", "expected relu, found 2", 1)),
         (mul(relu, X), "m", Mismatch("a", "expected relu, found add", 1)),
         (mul(add(X, Y), X), "m", Mismatch("2", "X is already s", 1)),
+        (mul(X, Var("K", is_constant=True)), "m", Mismatch("2", "K is no constant", 1)),
+        (add(X, Var("K", is_constant=True)), "a", Mismatch("c", "K is no constant", 1)),
         # the furthest place counts, of the orders in which operands are tried too
         (add(sigmoid(sigmoid), X), "a", Mismatch("r", "expected sigmoid, found relu", 2)),
         (add(X, sigmoid(relu(sigmoid))), "a", Mismatch("c", "expected sigmoid, found conv", 3)),
