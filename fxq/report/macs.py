@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from fxq.graph.annotation import TensorType, tensor_type
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of
+from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import recognise
 from fxq.report.kinds import called_module
 from fxq.runtime.integer.conv import Conv
@@ -39,7 +40,8 @@ def count_macs(node: Node) -> int | None:
     """conv, linear: outputs · weights of one output channel; matmul: outputs · length of the sums; 0 for what is no such product.
 
     Returns:
-        MACs for the shapes of the example inputs; None where fxq doesn't know the number (a custom module with matrices, einsum).
+        MACs for the shapes of the example inputs; None where fxq doesn't know the number (a custom module or function with
+        matrices, einsum).
     """
     module = called_module(node)
     return _of_call(node) if module is None else _of_module(node, module)
@@ -76,14 +78,14 @@ def _of_call(node: Node) -> int | None:
         return _by_weight(tensors[0], tensors[1].shape)
     if node.target is F.scaled_dot_product_attention:
         return _attention(*tensors[:3])
-    return None if call is not None and _multiplies_perhaps(node) else 0
+    return None if isinstance(call, Reason) and call.why is Why.UNKNOWN_OP and _reads_matrix(node) else 0
 
 
-def _multiplies_perhaps(node: Node) -> bool:
-    """Whether a call that fxq doesn't know reads matrices of the model and what it may multiply them with."""
-    reads = [operand for operand in node.all_input_nodes if tensor_type(operand) is not None]
-    matrices = [operand for operand in reads if operand.op == "get_attr" and len(operand.meta_shape) > 1]
-    return bool(matrices) and any(operand.op != "get_attr" for operand in reads)
+def _reads_matrix(node: Node) -> bool:
+    """Whether a call reads a matrix of the model and computed numbers that it may multiply with it."""
+    types = {operand: found for operand in node.all_input_nodes if (found := tensor_type(operand)) is not None}
+    has_matrix = any(operand.op == "get_attr" and len(found.shape) > 1 for operand, found in types.items())
+    return has_matrix and any(operand.op != "get_attr" and found.dtype.is_floating_point for operand, found in types.items())
 
 
 def _of_canonical(node: Node, call: Call) -> int:

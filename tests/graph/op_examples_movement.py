@@ -117,6 +117,16 @@ MOVEMENT: Examples = {
         called(lambda x: torch.transpose(x, 1, -1), "transpose(x, dim0=1, dim1=-1)"),
         called(lambda x: torch.transpose(x, dim0=0, dim1=1), "transpose(x, dim0=0, dim1=1)"),
     ),
+    ("transpose", torch.swapdims): (
+        called(lambda x: torch.swapdims(x, 1, -1), "transpose(x, dim0=1, dim1=-1)"),
+        called(lambda x: torch.swapdims(x, dim0=0, dim1=1), "transpose(x, dim0=0, dim1=1)"),
+    ),
+    ("transpose", "swapdims"): (called(lambda x: x.swapdims(-1, -2), "transpose(x, dim0=-1, dim1=-2)"),),
+    ("transpose", torch.swapaxes): (
+        called(lambda x: torch.swapaxes(x, 1, -1), "transpose(x, dim0=1, dim1=-1)"),
+        called(lambda x: torch.swapaxes(x, axis0=0, axis1=1), "transpose(x, dim0=0, dim1=1)"),
+    ),
+    ("transpose", "swapaxes"): (called(lambda x: x.swapaxes(-1, -2), "transpose(x, dim0=-1, dim1=-2)"),),
     ("transpose", "transpose"): (called(lambda x: x.transpose(-1, -2), "transpose(x, dim0=-1, dim1=-2)"),),
     ("squeeze", torch.squeeze): (
         called(lambda x: torch.squeeze(x), "squeeze(x)", shape=(1, 3, 1)),

@@ -105,6 +105,32 @@ def test_product_of_activations_counts_alike_at_every_stage() -> None:
     assert [each.macs_int8 for each in totals] == [0, *[2 * 3 * 5 * 4] * 3]
 
 
+class Wrapped(nn.Module):
+    """A call that torch.fx does not go into, of the input and a tensor of the model."""
+
+    def __init__(self, function: Callable[..., Tensor], tensor: Tensor) -> None:
+        super().__init__()
+        self.function, self.tensor = function, nn.Buffer(tensor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.tensor)
+
+
+@pytest.mark.parametrize(
+    ("function", "tensor", "x", "macs"),
+    [
+        (torch.cdist, torch.randn(5, 4), torch.randn(3, 4), None),
+        (torch.hypot, torch.randn(4), torch.randn(3, 4), 0),
+        (lambda x, weight: F.embedding(x, weight), torch.randn(5, 4), torch.tensor([1, 2]), 0),
+    ],
+    ids=["matrix", "vector", "looked up"],
+)
+def test_unknown_functions_of_matrices(function: Callable[..., Tensor], tensor: Tensor, x: Tensor, macs: int | None) -> None:
+    made = fxq.report(fxq.fuse_fx(Wrapped(function, tensor), (x,)))
+    (row,) = (row for row in made.rows if row.kind is Kind.FLOAT)
+    assert row.macs == macs and made.totals.not_counted == ((row.name,) if macs is None else ())
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_attention_module(batch_first: bool) -> None:
     class Attend(nn.Module):
