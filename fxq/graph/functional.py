@@ -251,8 +251,15 @@ def layer_norm(
 
 
 def group_norm(input: Tensor, gain: Tensor | None = None, shift: Tensor | None = None, num_groups: int = 1, eps: float = 1e-5) -> Tensor:
-    """γ · (input − mean) / sqrt(variance + eps) + β over the channels of a group and all positions; also instance norm."""
+    """γ · (input − mean) / sqrt(variance + eps) + β over the channels of a group and all positions."""
     return F.group_norm(input, num_groups, gain, shift, eps)
+
+
+def instance_norm(input: Tensor, gain: Tensor | None = None, shift: Tensor | None = None, rank: int = 2, eps: float = 1e-5) -> Tensor:
+    """γ · (input − mean) / sqrt(variance + eps) + β over the positions of a channel, input [N, C, *spatial] or [C, *spatial]."""
+    batch = input if input.ndim == rank + 2 else input.unsqueeze(0)
+    normalized = F.instance_norm(batch, weight=gain, bias=shift, eps=eps)
+    return normalized if batch is input else normalized.squeeze(0)
 
 
 def prelu(input: Tensor, slope: Tensor) -> Tensor:

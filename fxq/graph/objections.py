@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fxq.graph.annotation import tensor_type
 from fxq.graph.opdef import Operands
 from fxq.graph.reasons import Reason, Why
 
@@ -33,6 +34,14 @@ def divides_by_tensor(node: str, operands: Operands) -> Reason | None:
     if isinstance(operands["other"], int | float):
         return None
     return Reason(Why.OPERAND, node, f"it divides by {operands['other']}, not by a number")
+
+
+def one_image(node: str, operands: Operands) -> Reason | None:
+    """The integer form counts on a batch dimension."""
+    found = tensor_type(operands["input"])
+    if found is None or len(found.shape) == operands["rank"] + 2:
+        return None
+    return Reason(Why.OPERAND, node, f"its input has no batch dimension: {list(found.shape)}")
 
 
 def not_resized(node: str, operands: Operands) -> Reason | None:

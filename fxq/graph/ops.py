@@ -102,8 +102,12 @@ OPS = (
     ), normalizes=True),
     OpDef("group_norm", functional.group_norm, OWN, (
         *spelled(nn.GroupNorm, read=read.norm_module("num_groups")), *spelled(F.group_norm, read=read.group_norm),
-        *spelled(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, read=read.instance_norm_module),
     ), normalizes=True),
+    OpDef("instance_norm", functional.instance_norm, OWN, (
+        *spelled(nn.InstanceNorm1d, read=read.instance_norm_module(1)),
+        *spelled(nn.InstanceNorm2d, read=read.instance_norm_module(2)),
+        *spelled(nn.InstanceNorm3d, read=read.instance_norm_module(3)),
+    ), normalizes=True, objection=objections.one_image),
     OpDef("interpolate", functional.interpolate, SHARES, spelled(nn.Upsample, F.interpolate), objection=objections.not_resized),
     # pooling and reductions
     OpDef("max_pool", functional.max_pool, SHARES, (

@@ -222,11 +222,15 @@ def norm_module(what: str) -> Reader:
     return read
 
 
-def instance_norm_module(module: nn.Module) -> Operands:
-    """A group norm with one channel in each group."""
-    if module.track_running_stats:
-        raise TypeError("running statistics make it a batch norm")
-    return {"num_groups": module.num_features, "eps": module.eps, **_gain_and_shift(module)}
+def instance_norm_module(rank: int) -> Reader:
+    """InstanceNorm of so many spatial dimensions; weight and bias are gain and shift."""
+
+    def read(module: nn.Module) -> Operands:
+        if module.track_running_stats:
+            raise TypeError("running statistics make it a batch norm")
+        return {"rank": rank, "eps": module.eps, **_gain_and_shift(module)}
+
+    return read
 
 
 def _gain_and_shift(module: nn.Module) -> Operands:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import Node
 
+from fxq.graph.annotation import tensor_type
 from fxq.graph.constants import constant_of
 from fxq.graph.functional import clamp_bounds, spatial_padding
 from fxq.graph.opdef import Call
@@ -204,6 +205,14 @@ def lower_group_norm(site: Site) -> Lowered:
     return GroupNorm(operands["num_groups"], float(site.x.scale), operands["eps"], _affine(site), site.output)
 
 
+def lower_instance_norm(site: Site) -> Lowered:
+    """A group norm with one channel in each group."""
+    operands = site.call.operands
+    found = tensor_type(operands["input"])
+    assert found is not None
+    return GroupNorm(found.shape[1], float(site.x.scale), operands["eps"], _affine(site), site.output)
+
+
 def _affine(site: Site) -> Affine:
     return Affine(_constant(site.call.operands["gain"]), _constant(site.call.operands["shift"]))
 
@@ -320,6 +329,7 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
     "prelu": lower_prelu,
     "layer_norm": lower_layer_norm,
     "group_norm": lower_group_norm,
+    "instance_norm": lower_instance_norm,
     "max_pool": lower_max_pool,
     "adaptive_max_pool": lower_adaptive_max_pool,
     "avg_pool": lower_avg_pool,

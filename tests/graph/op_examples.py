@@ -449,4 +449,72 @@ _UNARY: Examples = {
 }
 
 
-EXAMPLES: Examples = {**_ACCUMULATORS, **_UNARY, **POOLING, **MOVEMENT}
+_AFFINE3 = "@m.weight[3], @m.bias[3]"
+
+
+def _instance_norm(rank: int, module: type[nn.Module]) -> Examples:
+    shape = (D1, D2, D3)[rank - 1]
+    tail = "" if rank == 2 else f", rank={rank}"
+    return {
+        ("instance_norm", module): (
+            made(module, 3, graph=f"instance_norm(x{tail})", shape=shape),
+            made(module, 3, affine=True, eps=0.1, graph=f"instance_norm(x, {_AFFINE3}{tail}, eps=0.1)", shape=shape),
+            made(module, 3, graph=f"instance_norm(x{tail})", shape=shape[1:]),
+        )
+    }
+
+
+_SHAPE_OF_Y = ("size(y)", "call _operator.getitem(getattr_1, slice(2, None, None))")
+
+_NORMS: Examples = {
+    ("layer_norm", nn.LayerNorm): (
+        made(nn.LayerNorm, 8, graph="layer_norm(x, @m.weight[8], @m.bias[8], normalized_shape=(8,))"),
+        made(nn.LayerNorm, (8, 8), bias=False, eps=0.1, graph="layer_norm(x, @m.weight[8, 8], normalized_shape=(8, 8), eps=0.1)"),
+        made(nn.LayerNorm, [3, 8, 8], elementwise_affine=False, graph="layer_norm(x, normalized_shape=(3, 8, 8))"),
+    ),
+    ("layer_norm", F.layer_norm): (
+        called(lambda x: F.layer_norm(x, (8,)), "layer_norm(x, normalized_shape=(8,))"),
+        called(
+            lambda x, a, b: F.layer_norm(x, [8], weight=a, bias=b, eps=0.1),
+            "layer_norm(x, @m.a[8], @m.b[8], normalized_shape=(8,), eps=0.1)",
+            constants=((8,), (8,)),
+        ),
+    ),
+    ("group_norm", nn.GroupNorm): (
+        made(nn.GroupNorm, 3, 3, graph=f"group_norm(x, {_AFFINE3}, num_groups=3)"),
+        made(nn.GroupNorm, 1, 3, affine=False, eps=0.1, graph="group_norm(x, eps=0.1)"),
+    ),
+    ("group_norm", F.group_norm): (
+        called(lambda x: F.group_norm(x, 3), "group_norm(x, num_groups=3)"),
+        called(lambda x, a: F.group_norm(x, num_groups=1, weight=a), "group_norm(x, @m.a[3])", constants=((3,),)),
+    ),
+    **_instance_norm(1, nn.InstanceNorm1d),
+    **_instance_norm(2, nn.InstanceNorm2d),
+    **_instance_norm(3, nn.InstanceNorm3d),
+    ("prelu", nn.PReLU): (made(nn.PReLU, graph="prelu(x, @m.weight[1])"), made(nn.PReLU, 3, graph="prelu(x, @m.weight[3])")),
+    ("prelu", torch.prelu): (
+        called(lambda x, a: torch.prelu(x, a), "prelu(x, @m.a[3])", constants=((3,),)),
+        called(lambda x, a: F.prelu(x, weight=a), "prelu(x, @m.a[1])", constants=((1,),)),
+    ),
+    ("interpolate", nn.Upsample): (
+        made(nn.Upsample, scale_factor=2, graph="interpolate(x, scale_factor=2.0)"),
+        made(
+            nn.Upsample,
+            (5, 16),
+            mode="bilinear",
+            align_corners=True,
+            graph="interpolate(x, size=(5, 16), mode='bilinear', align_corners=True)",
+        ),
+    ),
+    ("interpolate", F.interpolate): (
+        called(lambda x: F.interpolate(x, 5), "interpolate(x, size=5)"),
+        called(lambda x: F.interpolate(x, [5, 9], mode="nearest-exact"), "interpolate(x, size=(5, 9), mode='nearest-exact')"),
+        called(
+            lambda x: F.interpolate(x, scale_factor=(2.0, 0.5), mode="bilinear"),
+            "interpolate(x, scale_factor=(2.0, 0.5), mode='bilinear')",
+        ),
+        called(lambda x, y: F.interpolate(x, y.shape[2:]), *_SHAPE_OF_Y, "interpolate(x, size=getitem)", second=True),
+    ),
+}
+
+EXAMPLES: Examples = {**_NORMS, **_ACCUMULATORS, **_UNARY, **POOLING, **MOVEMENT}

@@ -79,6 +79,25 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
     "softsign": [(lambda: f.softsign(X), lambda: F.softsign(X))],
     "logsigmoid": [(lambda: f.logsigmoid(X), lambda: F.logsigmoid(X))],
     "softmax": [(lambda: f.softmax(X, 1), lambda: F.softmax(X, 1))],
+    "layer_norm": [
+        (lambda: f.layer_norm(X, normalized_shape=(6,)), lambda: F.layer_norm(X, (6,))),
+        (lambda: f.layer_norm(X, L[0], L[1], 6, 0.1), lambda: F.layer_norm(X, (6,), L[0], L[1], 0.1)),
+    ],
+    "group_norm": [
+        (lambda: f.group_norm(X, V, V, 2, 0.1), lambda: F.group_norm(X, 2, V, V, 0.1)),
+        (lambda: f.group_norm(X, num_groups=4), lambda: F.group_norm(X, 4)),
+    ],
+    "instance_norm": [
+        (lambda: f.instance_norm(X, V, V, 2, 0.1), lambda: F.instance_norm(X, weight=V, bias=V, eps=0.1)),
+        (lambda: f.instance_norm(X[0], V), lambda: F.instance_norm(X[:1], weight=V)[0]),
+        (lambda: f.instance_norm(X[0], rank=1), lambda: F.instance_norm(X[0])),
+    ],
+    "prelu": [(lambda: f.prelu(X, V), lambda: F.prelu(X, V)), (lambda: f.prelu(X, V[:1]), lambda: F.prelu(X, V[:1]))],
+    "interpolate": [
+        (lambda: f.interpolate(X, (3, 9)), lambda: F.interpolate(X, (3, 9))),
+        (lambda: f.interpolate(X, None, (2.0, 1.5), "bilinear", True),
+         lambda: F.interpolate(X, None, (2.0, 1.5), "bilinear", True)),
+    ],
     "max_pool": [
         (lambda: f.max_pool(X, (3, 2), (1, 2), (1, 1), (2, 1), True), lambda: F.max_pool2d(X, (3, 2), (1, 2), (1, 1), (2, 1), True)),
         (lambda: f.max_pool(X[0], (2,), (2,)), lambda: F.max_pool1d(X[0], 2)),

@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from torch.fx import Graph, Node
 
 from fxq.graph import objections
+from fxq.graph.annotation import TensorType, set_type
 from fxq.graph.ops import OPS, ops_by_name
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.spellings import normal_form
+
+
+def typed(*shape: int) -> Node:
+    """A value of this shape."""
+    node = Graph().placeholder("x")
+    set_type(node, TensorType(shape, torch.float32))
+    return node
+
 
 CASES: list[tuple[str, dict[str, Any], Reason | None]] = [
     ("batch_norm", {"training": False}, None),
@@ -27,6 +38,21 @@ CASES: list[tuple[str, dict[str, Any], Reason | None]] = [
     ("div", {"other": 2}, None),
     ("div", {"other": 0.5}, None),
     ("div", {"other": "y"}, Reason(Why.OPERAND, "n", "it divides by y, not by a number")),
+    ("instance_norm", {"input": typed(2, 3, 4, 4)}, None),
+    ("instance_norm", {"input": typed(2, 3, 4), "rank": 1}, None),
+    (
+        "instance_norm",
+        {"input": typed(3, 4, 4)},
+        Reason(Why.OPERAND, "n", "its input has no batch dimension: [3, 4, 4]"),
+    ),
+    ("interpolate", {"size": 4}, None),
+    ("interpolate", {"size": 4, "mode": "bilinear"}, None),
+    ("interpolate", {"size": 4, "mode": "bicubic"}, Reason(Why.OPERAND, "n", "interpolation by bicubic has no integer form")),
+    (
+        "interpolate",
+        {"size": 4, "mode": "bilinear", "antialias": True},
+        Reason(Why.OPERAND, "n", "interpolation by bilinear with antialias has no integer form"),
+    ),
     ("clamp", {}, None),
     ("clamp", {"min": 0, "max": 6.0}, None),
     ("clamp", {"min": -1, "max": 0}, None),

@@ -41,6 +41,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"{X}\ns = silu(x)\ny = group_norm(s, @n.weight[4], @n.bias[4], num_groups=2)\nz = silu(y)\noutput z",
         f"{X}\ns = silu(x)\ny = group_norm(s, num_groups=4)\nz = silu(y)\noutput z",
     ),
+    "instance_norm": (
+        f"{X}\ns = silu(x)\ny = instance_norm(s, @n.weight[4], @n.bias[4])\nz = silu(y)\noutput z",
+        "x: f32[2, 3, 9] = input\ns = silu(x)\ny = instance_norm(s, rank=1, eps=0.1)\nz = silu(y)\noutput z",
+    ),
     "prelu": (
         f"{X}\ny = prelu(x, @p.weight[1])\nz = silu(y)\noutput z",
         f"{X}\ny = prelu(x, @p.weight[4])\nz = silu(y)\noutput z",
