@@ -21,6 +21,7 @@ from fxq.lowering.profiles import find_profile
 from fxq.passes.canonicalize import canonicalize
 from fxq.passes.pipeline import Context
 from fxq.passes.trace import trace
+from tests.graph import op_examples_movement as movement
 from tests.graph.op_example import Example, Key, called, made
 from tests.graph.op_examples import EXAMPLES
 
@@ -132,6 +133,38 @@ REFUSED = {
     ),
     "attribute that is no shape": Refused(
         called(lambda x: x.is_cuda, "call getattr(x, 'is_cuda')"), "getattr is not an op that fxq knows", Why.UNKNOWN_OP
+    ),
+    "largest element along a dimension, with its index": Refused(
+        called(lambda x: torch.max(x, 1)[0], "call torch.max(x, 1)", "call _operator.getitem(max_1, 0)"),
+        "max is called in a form that maximum does not cover: only the form with two tensors has an integer form",
+    ),
+    "largest element of all": Refused(
+        called(lambda x: x.min(), "method min(x)"),
+        "min is called in a form that minimum does not cover: of_two() missing 1 required positional argument: 'other'",
+    ),
+    "division rounded to whole numbers": Refused(
+        called(lambda x: torch.div(x, 2, rounding_mode="floor"), "call torch.div(x, 2, rounding_mode='floor')"),
+        "div is called in a form that div does not cover: got an unexpected keyword argument 'rounding_mode'",
+    ),
+    "reversed subtraction of a multiple": Refused(
+        called(lambda x: torch.rsub(x, 1, alpha=2), "call torch.rsub(x, 1, alpha=2)"),
+        "rsub is called in a form that sub does not cover: alpha belongs to the first operand here",
+    ),
+    "sum in another dtype": Refused(
+        called(lambda x: x.sum(1, dtype=torch.float64), "method sum(x, 1, dtype=torch.float64)"),
+        "sum is called in a form that sum does not cover: got an unexpected keyword argument 'dtype'",
+    ),
+    "stochastic depth in training": Refused(
+        called(
+            lambda x: movement.stochastic_depth(x, 0.5, "row", True),
+            "call torchvision.ops.stochastic_depth.stochastic_depth(x, 0.5, 'row', True)",
+        ),
+        "stochastic_depth is called in a form that dropout does not cover: it is in training mode",
+        training=True,
+    ),
+    "instance norm with running statistics": Refused(
+        made(nn.InstanceNorm2d, 3, track_running_stats=True, graph="InstanceNorm2d[m](x)"),
+        "InstanceNorm2d is called in a form that instance_norm does not cover: running statistics make it a batch norm",
     ),
     "channels dropped in training": Refused(
         made(nn.Dropout2d, graph="Dropout2d[m](x)"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -88,6 +90,108 @@ def test_what_no_row_covers_stays_as_it_was_traced() -> None:
         view: i32[1, 4, 1, 1] = method view(getitem, torch.int32)
         output view
     """)
+
+
+# --- parts of a split ------------------------------------------------------------------------------------------------------
+
+
+class Parts(nn.Module):
+    """A model with this forward."""
+
+    def __init__(self, forward: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.of = forward
+
+    def forward(self, x: Tensor) -> object:
+        return self.of(x)
+
+
+def _unpacked(x: Tensor) -> Tensor:
+    first, _, third = x.chunk(4, 1)  # 6 columns in 4 chunks are 3 chunks of 2
+    return first - third
+
+
+def _some_by_slice(x: Tensor) -> Tensor:
+    parts = x.split(2, dim=1)
+    return torch.cat(parts[1:], 1) * parts[0].sum()
+
+
+SPLITS: dict[str, tuple[Callable[[Tensor], object], str]] = {
+    "each part by itself": (
+        _unpacked,
+        """
+        x: f32[2, 6] = input
+        getitem: f32[2, 2] = chunk(x, chunks=4, dim=1)
+        getitem_1: f32[2, 2] = chunk(x, chunks=4, dim=1, item=1)
+        getitem_2: f32[2, 2] = chunk(x, chunks=4, dim=1, item=2)
+        sub: f32[2, 2] = sub(getitem, getitem_2)
+        output sub
+        """,
+    ),
+    "from the end": (
+        lambda x: x.unbind(1)[-1],
+        """
+        x: f32[2, 6] = input
+        getitem: f32[2] = unbind(x, dim=1, item=-1)
+        output getitem
+        """,
+    ),
+    "a slice of the parts stays as traced, beside a part": (
+        _some_by_slice,
+        """
+        x: f32[2, 6] = input
+        split: (f32[2, 2], f32[2, 2], f32[2, 2]) = method split(x, 2, dim=1)
+        getitem: (f32[2, 2], f32[2, 2]) = call _operator.getitem(split, slice(1, None, None))
+        cat: f32[2, 4] = call torch.cat(getitem, 1)
+        getitem_1: f32[2, 2] = split(x, split_size=2, dim=1)
+        sum_1: f32[] = sum(getitem_1)
+        mul: f32[2, 4] = mul(cat, sum_1)
+        output mul
+        """,
+    ),
+    "a part of a slice": (
+        lambda x: x.chunk(3, 1)[1:][0],
+        """
+        x: f32[2, 6] = input
+        chunk: (f32[2, 2], f32[2, 2], f32[2, 2]) = method chunk(x, 3, 1)
+        getitem: (f32[2, 2], f32[2, 2]) = call _operator.getitem(chunk, slice(1, None, None))
+        getitem_1: f32[2, 2] = call _operator.getitem(getitem, 0)
+        output getitem_1
+        """,
+    ),
+    "all parts as the result": (
+        lambda x: x.chunk(2, 1),
+        """
+        x: f32[2, 6] = input
+        chunk: (f32[2, 3], f32[2, 3]) = method chunk(x, 2, 1)
+        output chunk
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize(("forward", "graph"), SPLITS.values(), ids=SPLITS)
+def test_parts_of_a_split(forward: Callable[[Tensor], object], graph: str) -> None:
+    x = ramp(2, 6)
+    module = up_to("canonicalize", trace(Parts(forward), x))
+    assert print_graph(module) == text(graph)
+    found, expected = module(x), forward(x)
+    assert all(map(torch.equal, found, expected)) if isinstance(expected, tuple) else torch.equal(found, expected)
+
+
+def test_a_part_is_a_view() -> None:
+    """What is written into x later is seen in the part: the writing stays in place."""
+    x = ramp(2, 6)
+
+    def forward(x: Tensor) -> Tensor:
+        y = x * 2
+        part = y.chunk(2, 1)[0]
+        y.relu_()
+        return part + 1
+
+    module = up_to("canonicalize", trace(Parts(forward), -x))
+    assert "relu_: f32[2, 6] = method relu_(mul)" in print_graph(module)
+    assert torch.equal(module(-x), forward(-x))
 
 
 # --- in place --------------------------------------------------------------------------------------------------------------
