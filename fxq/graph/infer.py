@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import Interpreter, Node
+from torch.fx.immutable_collections import immutable_dict, immutable_list
 
 from fxq.errors import CaptureError
 from fxq.graph.annotation import TensorType, ValueType, origin_of, set_type
@@ -49,6 +50,19 @@ class _TypeRecorder(Interpreter):
             raise _failed(n, error) from error
         set_type(n, value_type(value))
         return value
+
+    def fetch_args_kwargs_from_env(self, n: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Literals are made anew for every call, as the module's code makes them: what is called may write into them."""
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return _writable(args), {name: _writable(value) for name, value in kwargs.items()}
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, immutable_list):
+        return [_writable(item) for item in value]
+    if isinstance(value, immutable_dict):
+        return {key: _writable(item) for key, item in value.items()}
+    return tuple(map(_writable, value)) if type(value) is tuple else value
 
 
 def _failed(node: Node, error: Exception) -> CaptureError:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from fxq.errors import CaptureError
 from fxq.graph.annotation import TensorType, ValueType, type_of
@@ -132,6 +132,28 @@ def test_wrong_inputs(args: tuple[Any, ...], kwargs: dict[str, Any], expected: s
     with pytest.raises(CaptureError) as caught:
         infer_types(module, args, kwargs)
     assert (caught.value.where, caught.value.expected, caught.value.found) == ("example_inputs", expected, found)
+
+
+def grown(sizes: list[int], by: dict[str, list[int]]) -> list[int]:
+    """Writes into what it is given."""
+    by["more"].append(1)
+    sizes.extend(by["more"])
+    return sizes
+
+
+fx.wrap("grown")
+
+
+class WritesIntoLiterals(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(grown([x.shape[0]], {"more": [x.shape[1]]}))
+
+
+def test_functions_may_write_into_the_literals_of_their_calls() -> None:
+    module = trace(WritesIntoLiterals(), A)
+    for _ in range(2):
+        infer_types(module, (A,), {})
+        assert types(module)["reshape"] == TensorType((2, 3, 1), F32) and module(A).shape == (2, 3, 1)
 
 
 def test_a_failing_op_is_named_with_its_place() -> None:
