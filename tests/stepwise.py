@@ -124,13 +124,19 @@ class _Replay(Interpreter):
         rounding = float((expected.abs() / channels).max()) * 2.0**-18 if delta.numel() else 0.0
         steps = float(delta.max()) if delta.numel() else 0.0
         # only a bias is rounded, to whole accumulators; averages have none
-        self.errors.append(OpError(node.name, op, steps, 0.0, 0.001 + rounding + (0.5 if op in WITH_BIAS else 0.0)))
+        self.errors.append(OpError(node.name, op, steps, 0.0, 0.001 + rounding + (0.5 * self._steepness(node) if op in WITH_BIAS else 0.0)))
 
     def _accumulator_step(self, node: Node) -> Tensor:
         call = call_of(node)
         assert call is not None
         x = qparams_of(call.operands["input"]).scale
         return x * qparams_of(call.operands["weight"]).scale if "weight" in call.operands else x
+
+    def _steepness(self, node: Node) -> float:
+        """The largest slope of the activation that the op holds: 1.5 for hardswish, at 3."""
+        call = call_of(node)
+        assert call is not None
+        return 1.5 if call.operands.get("act") == ("hardswish",) else 1.0
 
     def _allowed(self, node: Node, op: str) -> float:
         """1 step where a rounding may go the other way; the bias of conv and linear is rounded to whole accumulators first."""
@@ -139,4 +145,4 @@ class _Replay(Interpreter):
         if op not in WITH_BIAS:
             return 1.0
         (y,) = (qparams_of(reader) for reader in node.users if is_quantize(reader))
-        return 1.0 + math.floor(0.5 * float((self._accumulator_step(node) / y.scale).max()) + 0.01)
+        return 1.0 + math.floor(0.5 * self._steepness(node) * float((self._accumulator_step(node) / y.scale).max()) + 0.01)

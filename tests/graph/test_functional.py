@@ -242,6 +242,9 @@ ACTS = {
     "relu6": (("clamp", 0.0, 6.0), F.relu6),
     "hardtanh": (("clamp", -1.0, 1.0), F.hardtanh),
     "from above": (("clamp", -math.inf, 0.5), lambda y: y.clamp(max=0.5)),
+    "hardswish": (("hardswish",), F.hardswish),
+    "hardsigmoid": (("hardsigmoid",), F.hardsigmoid),
+    "leaky_relu": (("leaky_relu", 0.3), lambda y: F.leaky_relu(y, 0.3)),
     "all": (("clamp", -math.inf, math.inf), lambda y: y),
 }
 

@@ -7,6 +7,7 @@ X = "x: f32[2, 4, 6, 6] = input"
 # op → graphs in which it stands between int8 ops or makes the result
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "conv": (
+        f"{X}\ny = conv(x, @c.weight[4, 4, 1, 1], @c.bias[4], residual=x, act=hardswish)\nz = silu(y)\noutput z",
         f"{X}\ny = conv(x, @c.weight[5, 4, 3, 3], @c.bias[5], padding=(1, 1))\nz = silu(y)\noutput z",
         f"{X}\ny = conv(x, @c.weight[8, 1, 3, 3], stride=(2, 2), dilation=(2, 1), groups=4, act=relu)\nz = silu(y)\noutput z",
         f"{X}\ny = conv(x, @c.weight[5, 4, 2, 2], @c.bias[5], padding='same', act=relu6)\nz = silu(y)\noutput z",
@@ -18,6 +19,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "x: f32[2, 5, 5] = input\ny = conv(x, @c.weight[3, 2, 3, 3], @c.bias[3])\nz = silu(y)\noutput z",
     ),
     "conv_transpose": (
+        f"{X}\ny = conv_transpose(x, @c.weight[4, 5, 3, 3], @c.bias[5], act=leaky_relu(0.2))\nz = silu(y)\noutput z",
         f"{X}\ny = conv_transpose(x, @c.weight[4, 5, 3, 3], @c.bias[5], stride=(2, 2), padding=(1, 1), act=relu)\nz = silu(y)\noutput z",
         f"{X}\ny = conv_transpose(x, @c.weight[4, 3, 2, 3], output_padding=(1, 0), stride=(2, 1), groups=2)\nz = silu(y)\noutput z",
         f"{X}\ny = conv_transpose(x, @c.weight[4, 5, 3, 3], @c.bias[5], dilation=(2, 1))\noutput y",
@@ -56,6 +58,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"{X}\ny = interpolate(x, scale_factor=(2.0, 0.5), mode='bilinear', align_corners=False)\nz = silu(y)\noutput z",
     ),
     "linear": (
+        f"{X}\ny = linear(x, @l.weight[5, 6], @l.bias[5], act=hardsigmoid)\nz = silu(y)\noutput z",
+        f"{X}\ny = linear(x, @l.weight[5, 6], @l.bias[5], act=hardswish)\noutput y",
         f"{X}\ny = linear(x, @l.weight[5, 6], @l.bias[5])\nz = silu(y)\noutput z",
         f"{X}\ny = linear(x, @l.weight[6, 6], residual=x, act=relu)\nz = silu(y)\noutput z",
         "x: f32[7] = input\ny = linear(x, @l.weight[5, 7], @l.bias[5])\nz = silu(y)\noutput z",
@@ -66,12 +70,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"{X}\ny = add(x, x, act=relu)\noutput y",
         f"{X}\ns = silu(x)\ny = add(x, s, alpha=-3, act=relu)\noutput y",
         f"{X}\nm = mean(x, dim=(2, 3), keepdim=True)\ny = add(x, m)\noutput y",
+        f"{X}\ns = silu(x)\ny = add(x, s, act=hardswish)\noutput y",
         f"{X}\ny = add(x, @k[4, 1, 6])\noutput y",
         f"{X}\ny = add(x, 2.5, alpha=2, act=relu6)\nz = silu(y)\noutput z",
     ),
     "sub": (
         f"{X}\ns = silu(x)\ny = sub(x, s)\noutput y",
         f"{X}\ns = silu(x)\ny = sub(s, x, alpha=2)\noutput y",
+        f"{X}\ns = silu(x)\ny = sub(x, s, act=hardsigmoid)\noutput y",
         f"{X}\ny = sub(1, x)\nz = silu(y)\noutput z",
     ),
     "div": (f"{X}\ny = div(x, 3)\nz = silu(y)\noutput z", f"{X}\ny = div(x, -0.5, act=relu)\nz = silu(y)\noutput z"),
@@ -80,6 +86,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"{X}\ny = mul(x, x, act=relu)\noutput y",
         f"{X}\nm = mean(x, dim=(2, 3), keepdim=True)\ns = sigmoid(m)\ny = mul(x, s)\noutput y",
         f"{X}\ny = mul(@k[6], x, act=relu)\noutput y",
+        f"{X}\ny = mul(x, x, act=leaky_relu(0.3))\noutput y",
+        f"{X}\ny = mul(x, -3, act=hardswish)\nz = silu(y)\noutput z",
         f"{X}\ny = mul(x, -3)\nz = silu(y)\noutput z",
     ),
     "neg": (f"{X}\ny = neg(x)\noutput y",),

@@ -196,6 +196,19 @@ REWRITES: dict[str, dict[str, Rewrite]] = {
             ),
         ),
     },
+    "op_polynomial": {
+        "hardswish": Rewrite(
+            graph(X, CONV, "y: f32[2, 4, 6, 6] = hardswish(c)", "output y"), graph(X, f"{CONV[:-1]}, act=hardswish)", "output c")
+        ),
+        "hardsigmoid of a residual sum": Rewrite(
+            graph(X, R, f"{CONV[:-1]}, residual=r)", "y: f32[2, 4, 6, 6] = hardsigmoid(c)", "output y"),
+            graph(X, R, f"{CONV[:-1]}, residual=r, act=hardsigmoid)", "output c"),
+        ),
+        "leaky_relu with its slope": Rewrite(
+            graph("x: f32[4] = input", "s: f32[4] = mul(x, x)", "y: f32[4] = leaky_relu(s, negative_slope=0.3)", "output y"),
+            graph("x: f32[4] = input", "s: f32[4] = mul(x, x, act=leaky_relu(0.3))", "output s"),
+        ),
+    },
     "op_clamp": {
         "relu6": Rewrite(
             graph(X, CONV, "y: f32[2, 4, 6, 6] = clamp(c, min=0.0, max=6.0)", "output y"), graph(X, f"{CONV[:-1]}, act=relu6)", "output c")
@@ -510,6 +523,13 @@ REFUSALS = {
     ),
     "relu after an activation": Refusal(
         "op_relu", graph(X, _ACT, "y: f32[2, 4, 6, 6] = relu(c)", "output y"), "y", Why.NOT_FUSABLE, "c already has an activation fused"
+    ),
+    "hardswish after an activation": Refusal(
+        "op_polynomial",
+        graph(X, _ACT, "y: f32[2, 4, 6, 6] = hardswish(c)", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "c already has an activation fused",
     ),
     "clamp after an activation": Refusal(
         "op_clamp",
