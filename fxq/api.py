@@ -23,7 +23,7 @@ from fxq.passes import CONVERT, FUSE, Context, Pass, pipeline, require_stage, ru
 from fxq.passes.convert import ConvertOptions, convert
 from fxq.passes.prepare import PrepareOptions, prepare
 from fxq.passes.whole import TraceOptions, unwrap
-from fxq.patterns.rules import Rule
+from fxq.patterns.rules import Rule, as_rules
 from fxq.qconfig_mapping import QConfigMapping, get_default_qconfig_mapping
 from fxq.qconfig_mapping.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, as_custom_config
 from fxq.qconfig_mapping.mapping import as_mapping
@@ -87,7 +87,7 @@ def prepare_fx(
         CaptureError: the model's forward cannot be traced, or does not run on the inputs.
         ConfigError: a rule of the mapping or a name in the custom config matches nothing, or there is no such profile.
     """
-    context = Context(find_profile(profile), as_mapping(qconfig_mapping), tuple(rules))
+    context = Context(find_profile(profile), as_mapping(qconfig_mapping), as_rules(rules))
     custom = as_custom_config(PrepareCustomConfig, prepare_custom_config, "prepare_custom_config")
     return prepare(model, example_inputs, context, PrepareOptions(custom, strict))
 

@@ -23,6 +23,7 @@ from fxq.graph.reasons import Why
 from fxq.graph.stages import Stage
 from fxq.graph.text import print_graph
 from fxq.observers import MovingAverageMinMaxObserver, Observer, PerChannelMinMaxObserver
+from fxq.patterns.fusions import FUSIONS
 from fxq.qconfig_mapping import QConfig, QConfigMapping
 from tests.passes.cases import residual
 
@@ -418,6 +419,12 @@ def test_a_custom_config_of_the_wrong_kind(call: Callable[[], object], where: st
     with pytest.raises(ConfigError) as caught:
         call()
     assert caught.value.where == where
+
+
+@pytest.mark.parametrize("rules", [FUSIONS[0], "conv_bn", ["conv_bn"], None], ids=["one", "name", "names", "None"])
+def test_rules_of_the_wrong_kind(rules: Any) -> None:
+    with pytest.raises(ConfigError, match="a list of Rules"):
+        fxq.prepare_fx(residual(), MAPPING, batches(1)[0], rules=rules)
 
 
 def test_quantize_unwraps_data_parallel() -> None:

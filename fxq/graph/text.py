@@ -69,7 +69,8 @@ def _target(node: Node) -> str:
     if node.op == "call_function":
         return f"call {node.target if isinstance(node.target, str) else _get_qualified_name(node.target)}"
     called = module_of(node).get_submodule(str(node.target))
-    return f"{type(called).__name__}[{node.target}]"
+    name: str = called._get_name()  # type: ignore[no-untyped-call]
+    return f"{name}[{node.target}]"
 
 
 def _line(node: Node) -> str:

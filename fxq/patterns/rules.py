@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch.fx import Node
 
+from fxq.errors import ConfigError
 from fxq.graph.annotation import note_refusal
 from fxq.graph.constants import remove_unread
 from fxq.graph.module import FxqModule
@@ -33,6 +35,13 @@ class Rule:
     pattern: OpPattern
     when: tuple[Guard, ...]
     rewrite: Callable[[Match], Node]
+
+
+def as_rules(given: Any) -> tuple[Rule, ...]:
+    """Several Rules as a tuple. Raises ConfigError for anything else."""
+    if isinstance(given, list | tuple) and all(isinstance(rule, Rule) for rule in given):
+        return tuple(given)
+    raise ConfigError("rules", expected="a list of Rules", found=repr(given)[:200], remedy="write rules=[fxq.patterns.rules.Rule(...)]")
 
 
 @dataclass(frozen=True)

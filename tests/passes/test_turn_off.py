@@ -42,9 +42,7 @@ def floats(*names: str) -> QConfigMapping:
 
 
 @pytest.mark.parametrize("convert", [fxq.convert_fx, fxq.convert_to_reference_fx])
-@pytest.mark.parametrize(
-    "names", ["stem.conv", "body.0.conv", "body.1", "fc", "pool", "stem.conv fc", "body.0.conv body.1"]
-)
+@pytest.mark.parametrize("names", ["stem.conv", "body.0.conv", "body.1", "fc", "pool", "stem.conv fc", "body.0.conv body.1"])
 def test_turned_off_late_is_turned_off_from_the_start(convert: object, names: str) -> None:
     """Same graph, same numbers: what is turned off here shares no qparams with what is not, and its relu stays fused."""
     late = convert(prepared(), qconfig_mapping=floats(*names.split()))  # type: ignore[operator]
