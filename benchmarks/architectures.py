@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.library import Library
+from torch.nn.modules.batchnorm import _BatchNorm
 
 ARCHITECTURES = ("resnet18", "resnet50", "mobilenet_v2", "vgg11_bn", "squeezenet1_1")
 
@@ -43,15 +44,17 @@ def build(name: str, size: int, seed: int = 0) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = getattr(import_models(), name)(weights=None).train()
-        with torch.no_grad():
-            for _ in range(_WARMING_BATCHES if _has_batch_norm(model) else 0):
-                model(torch.randn(_WARMING_SIZE, 3, size, size))
+        model: nn.Module = getattr(import_models(), name)(weights=None)
+        return warm_batch_norms(model, (_WARMING_SIZE, 3, size, size))
+
+
+@torch.no_grad()
+def warm_batch_norms(model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+    """The model in eval mode, after a few batches of this shape in training mode where it has batch norms. Draws random numbers."""
+    model.train()
+    for _ in range(_WARMING_BATCHES if any(isinstance(module, _BatchNorm) for module in model.modules()) else 0):
+        model(torch.randn(shape))
     return model.eval()
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
 def random_batches(count: int, batch: int, size: int, seed: int = 1) -> list[Tensor]:
