@@ -96,8 +96,8 @@ class Resolution(Protocol):
     def explicit(self) -> bool: ...
 
 
-_KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals", "fxq_whole")
-_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS, _WHOLE = _KEYS
+_KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals", "fxq_whole", "fxq_writes")
+_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS, _WHOLE, _WRITES = _KEYS
 _T = TypeVar("_T")
 
 
@@ -178,6 +178,15 @@ def whole_reason_of(node: Node) -> Reason | None:
 
 def set_whole_reason(node: Node, reason: Reason) -> None:
     node.meta[_WHOLE] = reason
+
+
+def was_seen_writing(node: Node) -> bool:
+    """Whether the node changed a tensor that it read, when the types were inferred."""
+    return _get(node, _WRITES, False)
+
+
+def note_writing(node: Node) -> None:
+    node.meta[_WRITES] = True
 
 
 def copy_annotations(source: Node, target: Node) -> None:

@@ -12,12 +12,12 @@ from torch.fx import Interpreter, Node
 from torch.fx.immutable_collections import immutable_dict, immutable_list
 
 from fxq.errors import CaptureError
-from fxq.graph.annotation import TensorType, ValueType, origin_of, set_type
+from fxq.graph.annotation import TensorType, ValueType, note_writing, origin_of, set_type
 from fxq.graph.module import FxqModule
 
 
 def infer_types(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Runs the graph without gradients and notes the type of every value.
+    """Runs the graph without gradients and notes the type of every value, and which calls write into what they read.
 
     Inputs, buffers and random state are left as they were.
 
@@ -44,12 +44,20 @@ _ADDED_BY_FX = "\n\nWhile executing"  # torch.fx repeats the node behind the mes
 
 class _TypeRecorder(Interpreter):
     def run_node(self, n: Node) -> Any:
+        before = self._versions(n)
         try:
             value = super().run_node(n)
         except Exception as error:
             raise _failed(n, error) from error
         set_type(n, value_type(value))
+        if self._versions(n) != before:
+            note_writing(n)
         return value
+
+    def _versions(self, n: Node) -> list[int]:
+        """How often each tensor that the node reads was written to."""
+        reads = (self.env.get(operand) for operand in n.all_input_nodes)
+        return [value._version for value in reads if isinstance(value, Tensor)]
 
     def fetch_args_kwargs_from_env(self, n: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Literals are made anew for every call, as the module's code makes them: what is called may write into them."""

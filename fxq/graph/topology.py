@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import networkx as nx
 from torch.fx import Graph, GraphModule, Node
 
-from fxq.graph.annotation import type_of
+from fxq.graph.annotation import type_of, was_seen_writing
 from fxq.graph.opdef import Call, Policy
 from fxq.graph.ops import call_of
 
@@ -79,6 +79,8 @@ def find_mutated(module: GraphModule) -> Mapping[Node, Node]:
 def _writes_input(module: GraphModule, node: Node) -> bool:
     if not node.all_input_nodes:
         return False
+    if was_seen_writing(node):
+        return True
     if node.op == "call_module":
         return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
     if node.op not in ("call_function", "call_method"):

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+import fxq
 from fxq.errors import CaptureError
-from fxq.graph.annotation import TensorType, ValueType, type_of
+from fxq.graph.annotation import TensorType, ValueType, type_of, was_seen_writing
 from fxq.graph.infer import infer_types, value_type
 from fxq.graph.module import FxqModule
 from fxq.graph.parse import parse_graph
+from fxq.graph.topology import find_mutated
 from fxq.passes import trace
 
 F32 = torch.float32
@@ -154,6 +156,41 @@ def test_functions_may_write_into_the_literals_of_their_calls() -> None:
     for _ in range(2):
         infer_types(module, (A,), {})
         assert types(module)["reshape"] == TensorType((2, 3, 1), F32) and module(A).shape == (2, 3, 1)
+
+
+def shifted(x: Tensor, by: Tensor) -> Tensor:
+    """Its name doesn't say that it writes into x."""
+    x[1:] += by
+    return x
+
+
+fx.wrap("shifted")
+
+
+class ReadsWhatWasWritten(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        shifted(y, 100.0 * x[1:])
+        return self.b(y)
+
+
+def test_calls_that_write_into_what_they_read_are_seen() -> None:
+    module = trace(ReadsWhatWasWritten(), A)
+    assert [node.name for node in module.graph.nodes if was_seen_writing(node)] == ["shifted"]
+    assert {value.name for value in find_mutated(module)} >= {"a", "shifted"}
+
+
+def test_what_was_written_in_place_is_not_read_with_the_range_of_before() -> None:
+    torch.manual_seed(0)
+    model, x = ReadsWhatWasWritten().eval(), torch.randn(4, 3)
+    int8 = fxq.quantize(model, [x], progress=False)
+    with torch.no_grad():
+        exact, found = model(x), int8(x)
+    assert ((exact - found).abs() < 0.02 * exact.abs().max()).all()
 
 
 def test_a_failing_op_is_named_with_its_place() -> None:
