@@ -71,25 +71,23 @@ def trace(model: nn.Module, example_inputs: Any, options: TraceOptions = _DEFAUL
 
 
 def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TraceOptions) -> FxqModule:
-    """Traces again and again, with what failed kept whole, and a copy that no failed trace has left anything in."""
+    """Traces once more where modules failed: with these whole, and a copy that no failed trace has left anything in."""
     islands: dict[str, Reason] = {}
     while True:
         duplicate = _copied(model)
         whole = find_whole(duplicate, options.whole) | {duplicate.get_submodule(path): reason for path, reason in islands.items()}
-        tracer = OriginTracer(whole)
+        tracer = OriginTracer(whole, options.strict)
         try:
             constants = _constant_arguments(model, args, kwargs)
             graph = tracer.trace(duplicate, concrete_args=constants or None)
+            _restore_names(graph, constants)
+            module = FxqModule(duplicate, graph, type(model).__name__)
         except Exception as error:
-            failure = _locate(tracer, error)
-            if options.strict or not failure.path:
-                raise failure.error(model) from error
-            islands[failure.path] = failure.reason
-            continue
-        _restore_names(graph, constants)
-        module = FxqModule(duplicate, graph, type(model).__name__)
-        preserve_attributes(module, duplicate, options.preserved)
-        return module
+            raise _locate(tracer, error).error(model) from error
+        if not tracer.failed:
+            preserve_attributes(module, duplicate, options.preserved)
+            return module
+        islands |= tracer.failed
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -146,21 +144,34 @@ def _restore_names(graph: Graph, constants: Mapping[str, Any]) -> None:
 
 
 class OriginTracer(Tracer):
-    """Notes for every node which module, object type and source line it comes from."""
+    """Notes for every node which module, object type and source line it comes from.
 
-    def __init__(self, whole: Mapping[nn.Module, Reason]) -> None:
+    Args:
+        whole: modules that are not traced into, and why.
+        strict: what cannot be traced is an error; else it is noted in `failed`, and the trace goes on to find others.
+    """
+
+    def __init__(self, whole: Mapping[nn.Module, Reason], strict: bool) -> None:
         super().__init__(param_shapes_constant=False)
         self.path: list[str] = [""]
-        self.whole = whole
+        self.whole = dict(whole)
+        self.strict = strict
+        self.failed: dict[str, Reason] = {}
         self._calls: Counter[tuple[str, str]] = Counter()
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.path.append(self.path_of_module(m))
+        depth, height, path = len(self.path), len(self.module_stack), self.path_of_module(m)
+        self.path.append(path)
         try:
             result = super().call_module(m, forward, args, kwargs)
-        except Exception:
-            raise  # the path stays, to name the submodule
-        self.path.pop()
+        except Exception as error:
+            if self.strict or self.is_leaf_module(m, path):
+                raise  # the path stays, to name the submodule
+            self.failed[path] = self.whole[m] = _locate(self, error).reason
+            while len(self.module_stack) > height:
+                self.module_stack.popitem()  # torch.fx leaves there what has failed
+            result = self.create_proxy("call_module", path, args, kwargs)
+        del self.path[depth:]
         return result
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

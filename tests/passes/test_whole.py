@@ -8,6 +8,7 @@ import inspect
 import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from fxq.graph.annotation import whole_reason_of
 from fxq.graph.module import FxqModule
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.text import print_graph
-from fxq.passes.trace import trace
+from fxq.passes.trace import OriginTracer, trace
 from fxq.passes.whole import TraceOptions, Whole
 from tests.passes.cases import Residual, decisions, text, up_to
 
@@ -100,6 +101,13 @@ def test_what_is_around_an_island_is_int8_and_the_report_says_why_it_is_not() ->
     assert "cannot be traced" in str(fxq.report(int8))
     expected = net()(X)
     assert (int8(X) - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_however_many_there_are_the_model_is_traced_twice() -> None:
+    model = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 1), Gate()) for _ in range(5)))
+    with mock.patch.object(OriginTracer, "trace", autospec=True, side_effect=OriginTracer.trace) as counted:
+        found = reasons(trace(model, X))
+    assert list(found) == [f"_{i}_1" for i in range(5)] and counted.call_count == 2
 
 
 def test_strict_makes_it_an_error() -> None:
