@@ -96,7 +96,7 @@ OPS = (
     OpDef("prelu", functional.prelu, OWN, (*spelled(nn.PReLU, read=read.prelu_module), *spelled(torch.prelu, read=read.prelu))),
     OpDef("softmax", functional.softmax, OWN, (
         *spelled(nn.Softmax), *spelled(F.softmax, torch.softmax, "softmax", read=read.softmax),
-    ), fixed=_UNIT, normalizes=True),
+    ), normalizes=True),
     OpDef("layer_norm", functional.layer_norm, OWN, (
         *spelled(nn.LayerNorm, read=read.norm_module("normalized_shape")), *spelled(F.layer_norm, read=read.layer_norm),
     ), normalizes=True),

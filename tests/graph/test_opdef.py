@@ -43,9 +43,9 @@ def test_names_and_functions_are_those_of_one_row() -> None:
 
 
 def test_fixed_qparams_belong_to_fixed_ops() -> None:
-    assert {op.name for op in OPS if op.fixed is not None} == {op.name for op in OPS if op.policy is Policy.FIXED} | {"softmax"}
+    assert {op.name for op in OPS if op.fixed is not None} == {op.name for op in OPS if op.policy is Policy.FIXED}
     assert {op.name: (float(op.fixed.scale), int(op.fixed.zero_point)) for op in OPS if op.fixed is not None} == {
-        "sigmoid": (1 / 256, 0), "tanh": (1 / 128, 128), "hardsigmoid": (1 / 256, 0), "softmax": (1 / 256, 0),
+        "sigmoid": (1 / 256, 0), "tanh": (1 / 128, 128), "hardsigmoid": (1 / 256, 0),
     }  # fmt: skip
     assert all(op.keeps_qparams == (op.policy in (Policy.SHARES, Policy.MOVES)) for op in OPS)
 

@@ -77,6 +77,27 @@ def test_frozen_batch_norms_fold_like_batch_norms() -> None:
     assert sqnr(_all(plain, batches), _all(written_out, batches)) > 25.0
 
 
+class Attend(nn.Module):
+    """One head that reads many keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(32, 32) for _ in range(4))
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        weights = (self.query(x) * 0.1 @ self.key(memory).transpose(1, 2)).softmax(-1)
+        result: Tensor = self.out(weights @ self.value(memory))
+        return result
+
+
+def test_attention_over_many_keys_keeps_its_small_weights() -> None:
+    """Weights of about 1/1000 would all be 0 in steps of 1/256."""
+    torch.manual_seed(0)
+    model, inputs = Attend().eval(), (torch.randn(1, 16, 32), torch.randn(1, 1000, 32))
+    with torch.no_grad():
+        assert sqnr(model(*inputs), fxq.quantize(model, [inputs], progress=False)(*inputs)) > 30.0
+
+
 def _kinds(module: fxq.FxqModule) -> list[str]:
     return [type(each).__name__ for each in module.modules() if not list(each.children())]
 
