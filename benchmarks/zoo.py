@@ -226,7 +226,7 @@ def main() -> None:
     for entry in entries():
         if entry.name not in results and (not given.names or entry.name in given.names):
             results[entry.name] = _measure_alone(entry)
-            Console(width=200).print(one_line(results[entry.name]), highlight=False)
+            Console().print(one_line(results[entry.name]), highlight=False, soft_wrap=True)
             write_results(given.json, sorted(results.values(), key=lambda result: order.index(result.name)))
     if given.page is not None:
         done = sorted(results.values(), key=lambda result: order.index(result.name))
