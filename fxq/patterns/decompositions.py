@@ -19,7 +19,10 @@ X = Var("X")
 
 
 def bn_as_conv(match: Match) -> Node:
-    """bn(x) = conv(x, g, β − μ · g): one 1×1 kernel for each channel. Its only weight is ±127, so it loses nothing in 8 bits."""
+    """bn(x) = conv(x, g, β − μ · g): one 1×1 kernel for each channel.
+
+    Per channel its only weight is ±127, so it loses nothing in 8 bits; with one scale per tensor small gains do.
+    """
     node, affine = match.anchor, affine_of(match.anchor)
     call, found, origin, conv = call_of(node), tensor_type(node), origin_of(node), ops_by_name()["conv"]
     assert call is not None and found is not None
