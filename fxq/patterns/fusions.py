@@ -17,7 +17,7 @@ from fxq.graph.ops import call_of, write_call
 from fxq.patterns import guards as g
 from fxq.patterns.expressions import Var, op
 from fxq.patterns.matcher import Match
-from fxq.patterns.rules import Rule
+from fxq.patterns.rules import Guard, Rule
 
 X, W, B, R, C = Var("X"), Var("W"), Var("B"), Var("R"), Var("C", is_constant=True)
 
@@ -163,6 +163,12 @@ FOLDABLE = (
     g.constant("batch_norm", *_STATISTICS),
 )
 
+
+def _folds_into(label: str) -> tuple[Guard, ...]:
+    """The batch norm has fixed statistics, and nobody else reads the op in front, which has constant weights and nothing fused."""
+    return (*FOLDABLE, g.single_use(label), g.bare(label), g.constant(label, "weight", "bias"), g.rank_of_weight(label))
+
+
 SCALABLE = (g.per_channel("weighted", "C"), g.single_use("weighted"), g.bare("weighted"), g.constant("weighted", "weight", "bias"))
 
 ACTIVATIONS = (
@@ -190,31 +196,10 @@ ACTIVATIONS = (
 
 FUSIONS = (
     # bn(conv(x)) = conv(x) · g + (β − μ · g): g goes into the weight, the rest into the bias
-    Rule(
-        "conv_bn",
-        batch_norm(conv(X, W, B)),
-        when=(*FOLDABLE, g.single_use("conv"), g.bare("conv"), g.constant("conv", "weight", "bias"), g.rank_of_weight("conv")),
-        rewrite=fold_bn,
-    ),
-    Rule(
-        "conv_transpose_bn",
-        batch_norm(conv_transpose(X, W, B)),
-        when=(
-            *FOLDABLE,
-            g.single_use("conv_transpose"),
-            g.no_activation("conv_transpose"),
-            g.constant("conv_transpose", "weight", "bias"),
-            g.rank_of_weight("conv_transpose"),
-        ),
-        rewrite=fold_bn,
-    ),
+    Rule("conv_bn", batch_norm(conv(X, W, B)), when=_folds_into("conv"), rewrite=fold_bn),
+    Rule("conv_transpose_bn", batch_norm(conv_transpose(X, W, B)), when=_folds_into("conv_transpose"), rewrite=fold_bn),
     # the same for linear, whose channels are dimension 1 only where its output has two dimensions
-    Rule(
-        "linear_bn",
-        batch_norm(linear(X, W, B)),
-        when=(*FOLDABLE, g.single_use("linear"), g.bare("linear"), g.constant("linear", "weight", "bias"), g.rank_of_weight("linear")),
-        rewrite=fold_bn,
-    ),
+    Rule("linear_bn", batch_norm(linear(X, W, B)), when=_folds_into("linear"), rewrite=fold_bn),
     # batch norms written out by hand or frozen, and scales of layers
     Rule(
         "op_scale",

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxq.errors import DataError
 from fxq.runtime.integer.epilogue import Epilogue, check_residual
 from fxq.runtime.integer.matmul import EXACT_FLOAT32, exact_conv_dtype, has_exact_int_mm, int_mm
-from fxq.runtime.integer.module import IntegerOp, check_bytes
+from fxq.runtime.integer.module import IntegerOp, check_image
 from fxq.runtime.integer.movement import Padding, pad
 from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, Residual, output_dtype
 from fxq.runtime.integer.windows import channels_first, channels_last, sliding_windows, window_counts
@@ -78,7 +77,7 @@ class Conv(IntegerOp):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x u8 or s8 [N, C, *spatial] or [C, *spatial], residual of y's shape → y. Raises DataError for other dtypes and shapes."""
-        self._check(x)
+        check_image("Conv", x, self.geometry.rank, self.weight.shape[1] * self.geometry.groups)
         if x.ndim == self.geometry.rank + 1:
             return self._forward(x[None], None if residual is None else residual[None]).squeeze(0)
         return self._forward(x, residual)
@@ -133,18 +132,6 @@ class Conv(IntegerOp):
                 rows = source[part].reshape(-1, weight.shape[1])
                 acc = int_mm(rows, weight[into]).view(target.shape)
                 epilogue.run(target, acc, None if residual is None else residual[part][..., into])
-
-    def _check(self, x: Tensor) -> None:
-        check_bytes("Conv", x)
-        rank, channels = self.geometry.rank, self.weight.shape[1] * self.geometry.groups
-        if x.ndim not in (rank + 1, rank + 2) or x.shape[-rank - 1] != channels:
-            spatial = ", ".join("DHW"[3 - rank :])
-            raise DataError(
-                "Conv",
-                expected=f"[N, {channels}, {spatial}] or [{channels}, {spatial}]",
-                found=f"shape {tuple(x.shape)}",
-                remedy="give it the number of dimensions and channels it was converted with",
-            )
 
     def extra_repr(self) -> str:
         """Reads like torch.nn.Conv2d's, with the output's integers."""

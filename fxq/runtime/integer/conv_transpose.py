@@ -12,7 +12,7 @@ from torch import Tensor
 from fxq.errors import DataError
 from fxq.runtime.integer.epilogue import Epilogue
 from fxq.runtime.integer.matmul import EXACT_FLOAT32, exact_conv_dtype
-from fxq.runtime.integer.module import IntegerOp, check_bytes
+from fxq.runtime.integer.module import IntegerOp, check_image
 from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, output_dtype
 from fxq.runtime.integer.windows import channels_first, channels_last
 
@@ -87,7 +87,7 @@ class ConvTranspose(IntegerOp):
 
     def forward(self, x: Tensor) -> Tensor:
         """x u8 or s8 [N, I, *spatial] or [I, *spatial] → y. Raises DataError for other dtypes and shapes, or an empty output."""
-        self._check(x)
+        check_image("ConvTranspose", x, self.geometry.rank, self.weight.shape[0])
         if x.ndim == self.geometry.rank + 1:
             return self._forward(x[None]).squeeze(0)
         return self._forward(x)
@@ -114,18 +114,6 @@ class ConvTranspose(IntegerOp):
         bounds = torch.iinfo(dtype)
         furthest = max(self.input_zero_point - bounds.min, bounds.max - self.input_zero_point)
         return exact_conv_dtype() if furthest * self._weight_reach + self._bias_reach < EXACT_FLOAT32 else torch.float64
-
-    def _check(self, x: Tensor) -> None:
-        check_bytes("ConvTranspose", x)
-        rank, channels = self.geometry.rank, self.weight.shape[0]
-        if x.ndim not in (rank + 1, rank + 2) or x.shape[-rank - 1] != channels:
-            spatial = ", ".join("DHW"[3 - rank :])
-            raise DataError(
-                "ConvTranspose",
-                expected=f"[N, {channels}, {spatial}] or [{channels}, {spatial}]",
-                found=f"shape {tuple(x.shape)}",
-                remedy="give it the number of dimensions and channels it was converted with",
-            )
 
     def extra_repr(self) -> str:
         """Reads like torch.nn.ConvTranspose2d's, with the output's integers."""

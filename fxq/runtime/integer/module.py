@@ -43,3 +43,16 @@ def check_bytes(where: str, x: Tensor) -> None:
             found=str(x.dtype),
             remedy="quantize the input with fxq.graph.qtypes.quantize_tensor, or pass QTensor.int_repr()",
         )
+
+
+def check_image(where: str, x: Tensor, rank: int, channels: int) -> None:
+    """Raises DataError unless x is uint8 or int8 [N, channels, *spatial] or [channels, *spatial], with `rank` spatial dimensions."""
+    check_bytes(where, x)
+    if x.ndim not in (rank + 1, rank + 2) or x.shape[-rank - 1] != channels:
+        spatial = ", ".join("DHW"[3 - rank :])
+        raise DataError(
+            where,
+            expected=f"[N, {channels}, {spatial}] or [{channels}, {spatial}]",
+            found=f"shape {tuple(x.shape)}",
+            remedy="give it the number of dimensions and channels it was converted with",
+        )
