@@ -110,7 +110,8 @@ class OpDef:
         fixed: output qparams of a FIXED op.
         objection: (node name, operands) → why this very call has no integer form, or None.
         weight_axis: the axis of its weight that belongs to the output channels.
-        numbers: one of its two operands may be a number; it is a unary function then, and runs through a table.
+        is_arithmetic: a sum, difference, product or quotient, element by element. One of its two operands may be a number; it is
+            a unary function then, and runs through a table.
         normalizes: it divides by a deviation or a sum of its input, and with it the input's rounding errors.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.
@@ -123,7 +124,7 @@ class OpDef:
     fixed: QParams | None = None
     objection: Callable[[str, Operands], Reason | None] = lambda node, operands: None
     weight_axis: int = 0
-    numbers: bool = False
+    is_arithmetic: bool = False
     normalizes: bool = False
     float_output: bool = False
 
@@ -140,11 +141,6 @@ class OpDef:
         """Operands that are written by position in a canonical call: the tensors, up to the first attribute."""
         leading = [name for name in self.operands if role_of(name) is not Role.ATTRIBUTE and name != "residual"]
         return tuple(leading)
-
-    @property
-    def is_arithmetic(self) -> bool:
-        """A sum, difference, product or quotient, element by element."""
-        return self.numbers
 
     @property
     def keeps_qparams(self) -> bool:
@@ -177,7 +173,7 @@ class Call:
     @property
     def has_number(self) -> bool:
         """One of the two operands is a number: x + 1, 1 − x."""
-        return self.op.numbers and len(self.activations) == 1
+        return self.op.is_arithmetic and len(self.activations) == 1
 
     @property
     def is_table(self) -> bool:

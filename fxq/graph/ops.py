@@ -45,18 +45,18 @@ OPS = (
         *spelled(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, read=read.batch_norm_module),
         *spelled(F.batch_norm),
     ), objection=objections.in_training),
-    OpDef("add", functional.add, OWN, (*spelled(torch.add, operator.add, "add"), *in_place(operator.iadd, "add_")), numbers=True),
+    OpDef("add", functional.add, OWN, (*spelled(torch.add, operator.add, "add"), *in_place(operator.iadd, "add_")), is_arithmetic=True),
     OpDef("sub", functional.sub, OWN, (
         *spelled(torch.sub, torch.subtract, operator.sub, "sub", "subtract"), *in_place(operator.isub, "sub_"),
         *spelled(torch.rsub, read=read.reversed_operands),
-    ), numbers=True),
+    ), is_arithmetic=True),
     OpDef("mul", functional.mul, OWN, (
         *spelled(torch.mul, torch.multiply, operator.mul, "mul", "multiply"), *in_place(operator.imul, "mul_"),
-    ), numbers=True),
+    ), is_arithmetic=True),
     OpDef("div", functional.div, OWN, (
         *spelled(torch.div, torch.true_divide, torch.divide, operator.truediv, "div", "true_divide", "divide"),
         *in_place(operator.itruediv, "div_"),
-    ), numbers=True, objection=objections.divides_by_tensor),
+    ), is_arithmetic=True, objection=objections.divides_by_tensor),
     # unary
     OpDef("relu", functional.relu, SHARES, (
         *spelled(nn.ReLU, torch.relu, "relu"), *spelled(F.relu, read=read.unary), *in_place(F.relu_, "relu_"),

@@ -17,7 +17,7 @@ from torch.fx import Node
 from fxq.graph.annotation import tensor_type
 from fxq.graph.constants import constant_of
 from fxq.graph.functional import clamp_bounds, spatial_padding
-from fxq.graph.opdef import Call
+from fxq.graph.opdef import Call, Policy
 from fxq.graph.ops import ops_by_name
 from fxq.graph.profile import BackendProfile
 from fxq.graph.qdq import integers_behind, qparams_of
@@ -350,8 +350,10 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
 
 
 def lower_site(site: Site) -> Lowered:
-    """The integer form of an op: its row in LOWERINGS, else what its policy says."""
+    """The integer form of an op: its row in LOWERINGS, else what its policy says. An op that computes has to have a row."""
     op = site.call.op
     if site.call.is_table:
         return lower_table(site)
-    return LOWERINGS.get(op.name, lower_as_is)(site)
+    if op.policy is Policy.MOVES and op.name not in LOWERINGS:
+        return lower_as_is(site)
+    return LOWERINGS[op.name](site)

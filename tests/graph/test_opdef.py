@@ -99,7 +99,7 @@ def test_what_a_call_with_a_number_is(line: str, is_table: bool, follows_readers
 
 
 def test_only_ops_of_two_operands_take_numbers() -> None:
-    assert {op.name for op in OPS if op.numbers} == {"add", "sub", "mul", "div"}
+    assert {op.name for op in OPS if op.is_arithmetic} == {"add", "sub", "mul", "div"}
 
 
 def test_write_call_is_the_inverse_of_call_of() -> None:
