@@ -1,0 +1,282 @@
+"""ISAS: what an instruction set brings to a kernel. Kernels are written once, over this.
+
+An accumulator is a vector of i32, one lane for each output channel. Four bytes of the input meet four bytes of the weights in
+each lane: acc[lane] += Σ_t u8[t]·s8[lane][t], exact in int32 on every ISA.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import binding
+from numpy.typing import NDArray
+
+from fxq.errors import ConfigError
+from fxq.runtime.jit.ir import F32, I8, I16, I32, I64, Emitter, Type, Value, splat, vec
+
+TAPS = 4  # bytes that meet in one lane of a dot product
+
+
+@dataclass(frozen=True)
+class Isa:
+    """Plain LLVM vectors, for any CPU that LLVM knows; the other rows replace what their instructions do better.
+
+    Attributes:
+        name: as FXQ_ISA and messages have it.
+        features: what the CPU must have, in LLVM's spelling.
+        cpu: what LLVM compiles for: "host", or a CPU without the instructions that the ISA must not use.
+        vector_bytes: of one register.
+        registers: vector registers that a kernel may count on.
+    """
+
+    name: str = "plain"
+    features: tuple[str, ...] = ()
+    cpu: str = "generic"
+    vector_bytes: int = 16
+    registers: int = 16
+
+    @property
+    def lanes(self) -> int:
+        """32-bit lanes of a vector."""
+        return self.vector_bytes // 4
+
+    @property
+    def sums(self) -> Type:
+        """The type of an accumulator: i32 lanes."""
+        return vec(I32, self.lanes)
+
+    @property
+    def reals(self) -> Type:
+        """f32 lanes."""
+        return vec(F32, self.lanes)
+
+    @property
+    def bytes(self) -> Type:
+        """A register of bytes."""
+        return vec(I8, self.vector_bytes)
+
+    @property
+    def available(self) -> bool:
+        """Whether this machine can run it."""
+        return set(self.features) <= _host_features()
+
+    # ---- dot products
+
+    def arrange(self, taps: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Weights [..., lanes, 4] → [..., vector_bytes] in the order in which load_weights reads them."""
+        return np.moveaxis(taps, -1, -2).reshape(*taps.shape[:-2], self.vector_bytes)
+
+    def load_weights(self, e: Emitter, pointer: Value, offset: Value | int) -> Any:
+        """Arranged weights of one vector of channels, as dot takes them."""
+        sums = self.sums
+        return [e.b.sext(e.load(pointer, vec(I8, self.lanes), e.add(offset, t * self.lanes)), sums) for t in range(TAPS)]
+
+    def activations(self, e: Emitter, taps: Value) -> Any:
+        """u8 taps, four to a lane, in a vector of i32 lanes → as dot takes them."""
+        low = splat(self.sums, 255)
+        return [e.b.and_(e.b.lshr(taps, splat(self.sums, 8 * t)) if t else taps, low) for t in range(TAPS)]
+
+    def broadcast(self, e: Emitter, pointer: Value, offset: Value | int) -> Any:
+        """The four bytes there, in every lane, as dot takes them."""
+        return self.activations(e, e.broadcast(e.load(pointer, I32, offset), self.sums))
+
+    def dot(self, e: Emitter, acc: Value, activations: Any, weights: Any) -> Value:
+        """acc[lane] + Σ_t activations[lane][t]·weights[lane][t]"""
+        for u, s in zip(activations, weights, strict=True):
+            acc = e.b.add(acc, e.b.mul(u, s))
+        return acc
+
+    # ---- from accumulators to bytes
+
+    def channels(self, vectors: int) -> NDArray[np.int64]:
+        """[vectors, lanes]: which channel of a panel each lane of its accumulators holds, so that pack_rows gives bytes in order."""
+        return np.arange(vectors * self.lanes).reshape(vectors, self.lanes)
+
+    def rint(self, e: Emitter, values: Value) -> Value:
+        """f32 → i32, ties to even; of |v| < 2^31."""
+        lanes = values.type.count
+        return e.b.fptosi(e.call(f"llvm.roundeven.v{lanes}f32", values.type, [values]), vec(I32, lanes))
+
+    def pack_rows(self, e: Emitter, rows: Sequence[Sequence[Value]], zero_point: Value | None) -> list[Value]:
+        """clip(v + zero_point, 0, 255) of each row's accumulators → its bytes, in the order of the channels.
+
+        Args:
+            rows: of i32 vectors with |v| ≤ 2^31 − 256, lanes as `channels` says.
+            zero_point: in every lane of an i16 vector of the register's width; None for 0.
+        """
+        return [self._pack_row(e, row, zero_point) for row in rows]
+
+    def _pack_row(self, e: Emitter, row: Sequence[Value], zero_point: Value | None) -> Value:
+        if zero_point is not None:
+            wide = e.b.sext(e.shuffle(zero_point, range(self.lanes)), self.sums)
+            row = [e.b.add(vector, wide) for vector in row]
+        return concatenate(e, [e.b.trunc(clip_lanes(e, vector, 0, 255), vec(I8, self.lanes)) for vector in row])
+
+
+@dataclass(frozen=True)
+class _X86(Isa):
+    """What x86 has at every width: saturating packs, and conversions that round to nearest even.
+
+    Packs work inside each 128-bit block. With two vectors to a panel, block b of the first holds channels 8b..8b+3 and of the
+    second 8b+4..8b+7: packs of two pixels then give, in block b, channels 8b..8b+7 of the one and of the other.
+
+    Attributes:
+        packs: names of the intrinsics that pack i32 → i16 with signs and i16 → u8.
+        convert: name of the intrinsic f32 → i32.
+    """
+
+    packs: tuple[str, str] = ("", "")
+    convert: str = ""
+
+    def channels(self, vectors: int) -> NDArray[np.int64]:
+        block, lane = np.divmod(np.arange(self.lanes), 4)
+        return np.stack([4 * vectors * block + 4 * j + lane for j in range(vectors)])
+
+    def rint(self, e: Emitter, values: Value) -> Value:
+        if values.type.count != self.lanes:
+            return super().rint(e, values)
+        return e.call(self.convert, self.sums, [values])
+
+    def pack_rows(self, e: Emitter, rows: Sequence[Sequence[Value]], zero_point: Value | None) -> list[Value]:
+        vectors = len(rows[0])
+        if vectors not in (1, 2, 4):
+            return super().pack_rows(e, rows, zero_point)
+        together = 4 // vectors  # rows that fill a register of bytes
+        packed: list[Value] = []
+        for first in range(0, len(rows), together):
+            group = list(rows[first : first + together])
+            quads = [vector for row in group + group[:1] * (together - len(group)) for vector in row]
+            packed += self._unblock(e, self._pack(e, quads, zero_point), together)[: len(group)]
+        return packed
+
+    def _pack(self, e: Emitter, quads: Sequence[Value], zero_point: Value | None) -> Value:
+        words = [e.call(self.packs[0], vec(I16, 2 * self.lanes), quads[i : i + 2]) for i in (0, 2)]
+        if zero_point is not None:
+            words = [e.call(f"llvm.sadd.sat.v{2 * self.lanes}i16", word.type, [word, zero_point]) for word in words]
+        return e.call(self.packs[1], self.bytes, words)
+
+    def _unblock(self, e: Emitter, packed: Value, rows: int) -> list[Value]:
+        """Each 128-bit block has a part of every row: the parts of one row come together."""
+        if rows == 1:
+            return [packed]
+        unit = {2: I64, 4: I32}[rows]
+        parts = e.b.bitcast(packed, vec(unit, packed.type.count * 8 // unit.width))
+        blocks = self.vector_bytes // 16
+        per_row = [[block * rows + row for block in range(blocks)] for row in range(rows)]
+        return [e.b.bitcast(e.shuffle(parts, lanes), vec(I8, self.vector_bytes // rows)) for lanes in per_row]
+
+
+@dataclass(frozen=True)
+class _Avx2(_X86):
+    """vpmaddwd on bytes widened to 16 bits: exact, where vpmaddubsw would saturate. Even and odd taps make a vector each."""
+
+    name: str = "avx2"
+    features: tuple[str, ...] = ("avx2", "fma")
+    cpu: str = "x86-64-v3"
+    vector_bytes: int = 32
+    packs: tuple[str, str] = ("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb")
+    convert: str = "llvm.x86.avx.cvt.ps2dq.256"
+
+    def arrange(self, taps: NDArray[np.int8]) -> NDArray[np.int8]:
+        pairs = np.stack([taps[..., 0::2], taps[..., 1::2]], axis=-3)
+        return pairs.reshape(*taps.shape[:-2], self.vector_bytes)
+
+    def load_weights(self, e: Emitter, pointer: Value, offset: Value | int) -> Any:
+        words = vec(I16, 2 * self.lanes)
+        half = self.vector_bytes // 2
+        return [e.b.sext(e.load(pointer, vec(I8, half), e.add(offset, i * half), 16), words) for i in (0, 1)]
+
+    def activations(self, e: Emitter, taps: Value) -> Any:
+        words = vec(I16, 2 * self.lanes)
+        even = e.b.bitcast(e.b.and_(taps, splat(self.sums, 0x00FF00FF)), words)
+        return [even, e.b.lshr(e.b.bitcast(taps, words), splat(words, 8))]
+
+    def dot(self, e: Emitter, acc: Value, activations: Any, weights: Any) -> Value:
+        for u, s in zip(activations, weights, strict=True):
+            acc = e.b.add(acc, e.call("llvm.x86.avx2.pmadd.wd", self.sums, [u, s]))
+        return acc
+
+
+@dataclass(frozen=True)
+class _Avx512Vnni(_X86):
+    """vpdpbusd on 64 bytes."""
+
+    name: str = "avx512_vnni"
+    features: tuple[str, ...] = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni")
+    cpu: str = "host"
+    vector_bytes: int = 64
+    registers: int = 32
+    packs: tuple[str, str] = ("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512")
+    convert: str = "llvm.x86.avx512.mask.cvtps2dq.512"
+
+    def arrange(self, taps: NDArray[np.int8]) -> NDArray[np.int8]:
+        return taps.reshape(*taps.shape[:-2], self.vector_bytes)
+
+    def load_weights(self, e: Emitter, pointer: Value, offset: Value | int) -> Any:
+        return e.load(pointer, self.bytes, offset, self.vector_bytes)
+
+    def activations(self, e: Emitter, taps: Value) -> Any:
+        return e.b.bitcast(taps, self.bytes)
+
+    def dot(self, e: Emitter, acc: Value, activations: Any, weights: Any) -> Value:
+        return e.call("llvm.x86.avx512.vpdpbusd.512", self.sums, [acc, activations, weights])
+
+    def rint(self, e: Emitter, values: Value) -> Value:
+        if values.type.count != self.lanes:
+            return super().rint(e, values)
+        current_rounding, all_lanes = splat_scalar(I32, 4), splat_scalar(I16, -1)
+        return e.call(self.convert, self.sums, [values, splat(self.sums, 0), all_lanes, current_rounding])
+
+
+# best first
+ISAS: tuple[Isa, ...] = (_Avx512Vnni(), _Avx2(), Isa())
+
+
+def find_isa(name: str | None = None) -> Isa:
+    """The ISA of that name, of FXQ_ISA, or the best one that this machine can run.
+
+    Raises:
+        ConfigError: there is none of that name, or the machine lacks what it needs.
+    """
+    wanted = name or os.environ.get("FXQ_ISA")
+    if not wanted:
+        return next(isa for isa in ISAS if isa.available)
+    for isa in ISAS:
+        if isa.name == wanted and isa.available:
+            return isa
+    raise ConfigError(
+        "isa" if name else "FXQ_ISA",
+        expected="one of " + ", ".join(isa.name for isa in ISAS if isa.available) + ", which this machine can run",
+        found=wanted,
+        remedy="name one of them, or none for the best",
+    )
+
+
+@cache
+def _host_features() -> frozenset[str]:
+    return frozenset(name for name, present in binding.get_host_cpu_features().items() if present)
+
+
+def clip_lanes(e: Emitter, values: Value, low: int, high: int) -> Value:
+    """min(max(v, low), high) of i32 lanes."""
+    name = f"v{values.type.count}i32"
+    raised = e.call(f"llvm.smax.{name}", values.type, [values, splat(values.type, low)])
+    return e.call(f"llvm.smin.{name}", values.type, [raised, splat(values.type, high)])
+
+
+def concatenate(e: Emitter, parts: Sequence[Value]) -> Value:
+    """Vectors of one type, a power of two of them → one vector."""
+    while len(parts) > 1:
+        count = parts[0].type.count
+        parts = [e.shuffle(a, range(2 * count), b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def splat_scalar(type: Type, value: int) -> Value:
+    """A scalar constant."""
+    return type(value)
