@@ -70,11 +70,13 @@ class Emitter:
         return self.b.gep(pointer, [_value(offset)], source_etype=I8)
 
     def load(self, pointer: Value, type: Type, offset: Value | int = 0, align: int = 1) -> Value:
+        """The value of that type, `offset` bytes behind the pointer."""
         loaded = self.b.load(self.at(pointer, offset), typ=type)
         loaded.align = align
         return loaded
 
     def store(self, value: Value, pointer: Value, offset: Value | int = 0, align: int = 1) -> None:
+        """Writes the value `offset` bytes behind the pointer."""
         self.b.store(value, self.at(pointer, offset)).align = align
 
     def fill(self, pointer: Value, byte: int, count: Value | int) -> None:
@@ -84,6 +86,7 @@ class Emitter:
     # ---- 64-bit integers
 
     def add(self, a: Value | int, b: Value | int) -> Value | int:
+        """a + b"""
         if isinstance(a, int) and isinstance(b, int):
             return a + b
         if isinstance(a, int) and a == 0:
@@ -91,11 +94,13 @@ class Emitter:
         return a if isinstance(b, int) and b == 0 else self.b.add(_value(a), _value(b))
 
     def mul(self, a: Value | int, factor: int) -> Value | int:
+        """a·factor"""
         if isinstance(a, int):
             return a * factor
         return a if factor == 1 else self.b.mul(a, i64(factor))
 
     def minimum(self, a: Value | int, b: Value | int) -> Value | int:
+        """min(a, b), with signs"""
         if isinstance(a, int) and isinstance(b, int):
             return min(a, b)
         return self.b.select(self.b.icmp_signed("<", _value(a), _value(b)), _value(a), _value(b))
