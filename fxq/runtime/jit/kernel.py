@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fxq.runtime.jit.ir import PTR, Emitter, Value
 from fxq.runtime.jit.isa import Isa
 
@@ -107,6 +110,21 @@ class Kernel(ABC):
     @abstractmethod
     def emit(self, e: Emitter, work: Work) -> None:
         """Writes the function's body, up to its return."""
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """One call of a kernel, but for where its tensors are.
+
+    Attributes:
+        kernel: its code.
+        constants: bytes behind the operands that are no tensors, in their order.
+        macs: multiplications of one image.
+    """
+
+    kernel: Kernel
+    constants: tuple[NDArray[np.uint8], ...]
+    macs: int = 0
 
 
 def emit_kernel(kernel: Kernel, e: Emitter) -> None:
