@@ -73,6 +73,13 @@ class Region:
                     del values[index]
         return tuple(values[index] for index in self.outputs)
 
+    def trace(self, inputs: Sequence[Tensor]) -> Mapping[int, Any]:
+        """Every value of one run of the integer executor."""
+        values: dict[int, Any] = dict(enumerate(inputs))
+        for number, step in enumerate(self.steps):
+            values[self.inputs + number] = step.run(values)
+        return values
+
 
 def fill_in(argument: Any, values: Mapping[int, Any]) -> Any:
     """The argument with each Value replaced by what it stands for."""

@@ -79,9 +79,9 @@ class Emitter:
         """Writes the value `offset` bytes behind the pointer."""
         self.b.store(value, self.at(pointer, offset)).align = align
 
-    def fill(self, pointer: Value, byte: int, count: Value | int) -> None:
+    def fill(self, pointer: Value, byte: Value, count: Value | int) -> None:
         """count bytes from pointer on become `byte`."""
-        self.call("llvm.memset.p0.i64", VOID, [pointer, ir.Constant(I8, byte), _value(count), ir.Constant(I1, 0)])
+        self.call("llvm.memset.p0.i64", VOID, [pointer, byte, _value(count), ir.Constant(I1, 0)])
 
     # ---- 64-bit integers
 
@@ -167,6 +167,10 @@ class Emitter:
         """if condition: body()"""
         with self.b.if_then(condition):
             body()
+
+    def select(self, condition: Value, a: Value | int, b: Value | int) -> Value:
+        """condition ? a : b"""
+        return self.b.select(condition, _value(a), _value(b))
 
     # ---- functions and vectors
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import binding
+from llvmlite import binding, ir
 from numpy.typing import NDArray
 
 from fxq.errors import ConfigError
@@ -61,6 +61,11 @@ class Isa:
         return vec(I8, self.vector_bytes)
 
     @property
+    def interleaves(self) -> bool:
+        """Whether `channels` is the order in which bytes interleave inside 128-bit blocks."""
+        return False
+
+    @property
     def available(self) -> bool:
         """Whether this machine can run it."""
         return set(self.features) <= _host_features()
@@ -90,6 +95,16 @@ class Isa:
         for u, s in zip(activations, weights, strict=True):
             acc = e.b.add(acc, e.b.mul(u, s))
         return acc
+
+    # ---- tables
+
+    def lookup(self, e: Emitter, table: Value, indices: Value) -> Value:
+        """table[i] for each byte of a vector; the table has 256 bytes."""
+        result = ir.Constant(indices.type, ir.Undefined)
+        for lane in range(indices.type.count):
+            offset = e.b.zext(e.b.extract_element(indices, I32(lane)), I64)
+            result = e.b.insert_element(result, e.load(table, I8, offset), I32(lane))
+        return result
 
     # ---- from accumulators to bytes
 
@@ -132,6 +147,10 @@ class _X86(Isa):
 
     packs: tuple[str, str] = ("", "")
     convert: str = ""
+
+    @property
+    def interleaves(self) -> bool:
+        return True
 
     def channels(self, vectors: int) -> NDArray[np.int64]:
         block, lane = np.divmod(np.arange(self.lanes), 4)
@@ -225,6 +244,14 @@ class _Avx512Vnni(_X86):
 
     def dot(self, e: Emitter, acc: Value, activations: Any, weights: Any) -> Value:
         return e.call("llvm.x86.avx512.vpdpbusd.512", self.sums, [acc, activations, weights])
+
+    def lookup(self, e: Emitter, table: Value, indices: Value) -> Value:
+        if indices.type != self.bytes or "avx512vbmi" not in _host_features():
+            return super().lookup(e, table, indices)
+        quarters = [e.load(table, self.bytes, 64 * n) for n in range(4)]
+        halves = [e.call("llvm.x86.avx512.vpermi2var.qi.512", self.bytes, [a, indices, b]) for a, b in (quarters[:2], quarters[2:])]
+        upper = e.b.icmp_signed("<", indices, splat(self.bytes, 0))
+        return e.b.select(upper, halves[1], halves[0])
 
     def rint(self, e: Emitter, values: Value) -> Value:
         if values.type.count != self.lanes:

@@ -70,6 +70,12 @@ class View:
         shape = (*self.shape[:dim], count, *self.shape[dim + 1 :])
         return replace(self, offset=self.offset + start * self.strides[dim] * self.element, shape=shape)
 
+    def in_shape(self, shape: tuple[int, ...]) -> View:
+        """A dense view in another shape."""
+        moved = self.moved(lambda tensor: tensor.view(shape))
+        assert moved is not None
+        return moved
+
     def moved(self, function: Callable[[Tensor], Any]) -> View | None:
         """What a function that only moves elements gives, where that is a view; None where it would copy."""
         source = torch.empty_strided(self.shape, self.strides, dtype=torch.uint8, device="meta")

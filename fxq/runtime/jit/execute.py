@@ -1,0 +1,187 @@
+"""CompiledRegion: runs a region on tensors. Programs are compiled for each set of input shapes on its first use."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fxq.errors import DataError
+from fxq.runtime.jit.compile import compile_kernels
+from fxq.runtime.jit.driver import COLUMNS, solo_driver
+from fxq.runtime.jit.isa import Isa, find_isa
+from fxq.runtime.jit.plan import Unplannable, plan
+from fxq.runtime.jit.program import Pointer, Program, aligned_bytes
+from fxq.runtime.region import Region
+
+# programs of one region that are kept; the one that was not used for longest goes first
+_KEPT_PROGRAMS = 8
+
+
+@dataclass(frozen=True)
+class _External:
+    """A word of a call that points into a tensor of the caller."""
+
+    word: int
+    number: int
+    offset: int
+
+
+class Execution:
+    """Memory and call table of one run at a time of a program.
+
+    Args:
+        program: what runs; verified.
+        functions: addresses of its kernels, in the order of its calls.
+        constants: its constants, at aligned addresses.
+    """
+
+    def __init__(self, program: Program, functions: Sequence[int], constants: Sequence[NDArray[np.uint8]]) -> None:
+        self.program = program
+        self._arena = aligned_bytes(program.arena_bytes)
+        self._constants = constants  # the table points into them
+        self._words = np.zeros(sum(len(call.pointers) + 1 for call in program.calls), np.int64)
+        self.table = np.zeros((len(program.calls), COLUMNS), np.int64)
+        self._inputs: list[_External] = []
+        self._outputs: list[_External] = []
+        self._fill(functions)
+
+    def _fill(self, functions: Sequence[int]) -> None:
+        word = 0
+        for row, (call, function) in enumerate(zip(self.program.calls, functions, strict=True)):
+            self.table[row] = (function, self._words.ctypes.data + 8 * word, call.units)
+            for pointer in call.pointers:
+                self._words[word] = self._address(pointer, word)
+                word += 1
+            self._words[word] = call.images
+            word += 1
+
+    def _address(self, pointer: Pointer, word: int) -> int:
+        """Of memory that stays where it is; 0 for that of the caller, which is filled in at each run."""
+        if pointer.kind == "constant":
+            return int(self._constants[pointer.index].ctypes.data) + pointer.offset
+        buffer = self.program.buffers[pointer.index]
+        if buffer.place == "arena":
+            return int(self._arena.ctypes.data) + self.program.offsets[pointer.index] + pointer.offset
+        externals = self._inputs if buffer.place == "input" else self._outputs
+        externals.append(_External(word, buffer.number, pointer.offset))
+        return 0
+
+    def run(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Reads the inputs, writes the outputs; all of the shapes, strides and dtypes that the program is for."""
+        for external in self._inputs:
+            self._words[external.word] = inputs[external.number].data_ptr() + external.offset
+        for external in self._outputs:
+            self._words[external.word] = outputs[external.number].data_ptr() + external.offset
+        solo_driver()(self.table.ctypes.data, len(self.table))
+
+
+class CompiledProgram:
+    """A program with its machine code. Any number of threads may run it at once: each run has an Execution of its own.
+
+    Args:
+        program: what runs; verified here.
+        dtypes: of the outputs.
+    """
+
+    def __init__(self, program: Program, dtypes: Sequence[torch.dtype]) -> None:
+        program.verify()
+        self.program = program
+        self._dtypes = tuple(dtypes)
+        addresses = compile_kernels(call.planned.kernel for call in program.calls)
+        self._functions = [addresses[call.planned.kernel] for call in program.calls]
+        self._constants = [_aligned(constant) for constant in program.constants]
+        self._free: list[Execution] = []
+
+    def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The region's outputs."""
+        outputs = tuple(
+            torch.empty_strided(view.shape, view.strides, dtype=dtype)
+            for view, dtype in zip(self.program.outputs, self._dtypes, strict=True)
+        )
+        try:
+            execution = self._free.pop()
+        except IndexError:
+            execution = Execution(self.program, self._functions, self._constants)
+        try:
+            execution.run(inputs, outputs)
+        finally:
+            self._free.append(execution)
+        return outputs
+
+
+class CompiledRegion:
+    """region.run(inputs), by machine code where its shapes can be planned, by the integer ops where not.
+
+    Args:
+        region: all of its steps have a row in STEPS.
+        isa: what to compile for; None for FXQ_ISA or the best that this machine has.
+
+    Attributes:
+        refused: input shapes that no program could be planned for, and why.
+    """
+
+    def __init__(self, region: Region, isa: Isa | None = None) -> None:
+        self.region = region
+        self.isa = isa or find_isa()
+        self.refused: dict[Any, str] = {}
+        self._programs: OrderedDict[Any, CompiledProgram | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Raises DataError for a tensor that is not on the CPU; other errors are those of the integer ops."""
+        key = tuple((x.shape, x.stride(), x.dtype, x.device.type) for x in inputs)
+        try:
+            program = self._programs[key]
+        except KeyError:
+            program = self._compiled(key, inputs)
+        return self.region.run(inputs) if program is None else program.run(inputs)
+
+    def program_for(self, inputs: Sequence[Tensor]) -> Program | None:
+        """The program that runs on tensors like these, compiled if need be; None where the integer ops do."""
+        self(inputs)
+        compiled = self._programs[tuple((x.shape, x.stride(), x.dtype, x.device.type) for x in inputs)]
+        return None if compiled is None else compiled.program
+
+    def _compiled(self, key: Any, inputs: Sequence[Tensor]) -> CompiledProgram | None:
+        with self._lock:
+            if key not in self._programs:
+                self._programs[key] = self._compile(key, inputs)
+                while len(self._programs) > _KEPT_PROGRAMS:
+                    self._programs.popitem(last=False)
+            return self._programs[key]
+
+    def _compile(self, key: Any, inputs: Sequence[Tensor]) -> CompiledProgram | None:
+        for number, x in enumerate(inputs):
+            _check(self.region.name, number, x)
+        with torch.no_grad():
+            values = self.region.trace(inputs)
+        try:
+            program = plan(self.region, values, self.isa)
+        except Unplannable as refusal:
+            self.refused[key] = str(refusal)
+            return None
+        return CompiledProgram(program, [values[value].dtype for value in self.region.outputs])
+
+
+def _check(region: str, number: int, x: Tensor) -> None:
+    if x.device.type != "cpu":
+        raise DataError(
+            f"input {number} of {region}",
+            expected="a tensor on the CPU",
+            found=f"one on {x.device}",
+            remedy="move the input with .cpu(): int8 models of fxq run on the CPU",
+        )
+
+
+def _aligned(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    copy = aligned_bytes(data.nbytes)
+    copy[:] = data
+    return copy

@@ -1,0 +1,86 @@
+"""Conv and Linear → the kernel that computes them, and its constants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fxq.runtime.integer.conv import Conv
+from fxq.runtime.integer.linear import Linear
+from fxq.runtime.jit.epilogue import form_of, header
+from fxq.runtime.jit.isa import Isa
+from fxq.runtime.jit.kernel import Layout, Planned
+from fxq.runtime.jit.kernels.depthwise import accepts_depthwise, plan_depthwise
+from fxq.runtime.jit.kernels.gemm import Gemm, Window
+from fxq.runtime.jit.layers import is_fused, largest_value, layer_constants
+from fxq.runtime.jit.packing import Constants, pack_parameters, pack_weights
+from fxq.runtime.jit.views import Border
+
+# from this many rows of pixels on, threads share them; below, they share the channels
+_ROWS_TO_SHARE = 14
+
+
+def conv_border(op: Conv) -> Border:
+    """The border of zero points that a convolution reads around its input."""
+    return op.geometry.padding
+
+
+def plan_conv(op: Conv, x: Layout, y: Layout, residual: Layout | None, isa: Isa, *, signed: tuple[bool, ...] = (False,)) -> Planned:
+    """The best kernel for a convolution on these layouts; x has the border that conv_border asks for."""
+    if accepts_depthwise(op, x, isa) and residual is None:
+        return plan_depthwise(op, x, y, isa, signed_input=signed[0])
+    groups = op.geometry.groups
+    window, weight = _window(op, x), _numpy(op.weight)
+    taps = np.moveaxis(weight, 1, -1).reshape(len(weight), -1, window.run)
+    constants = layer_constants(taps, op.bias, op.multiplier, signed_input=signed[0])
+    kernel = Gemm(
+        isa,
+        replace(x, channels=x.channels // groups),
+        replace(y, channels=y.channels // groups),
+        residual,
+        window,
+        groups,
+        form_of(op.output, fused=is_fused(constants), largest=largest_value(constants, op.output, op.residual)),
+        by_panels=(y.size[-2] if len(y.size) > 1 else y.pixels) < _ROWS_TO_SHARE,
+    )
+    return _planned(kernel, constants, op, residual_signed=signed[-1])
+
+
+def plan_linear(op: Linear, x: Layout, y: Layout, residual: Layout | None, isa: Isa, *, signed: tuple[bool, ...] = (False,)) -> Planned:
+    """A matrix product: rows are the pixels of all images."""
+    weight = _numpy(op.weight)
+    constants = layer_constants(weight[:, None], op.bias, op.multiplier, signed_input=signed[0])
+    window = Window(0, (), x.channels, x.strides)
+    form = form_of(op.output, fused=is_fused(constants), largest=largest_value(constants, op.output, op.residual))
+    few_rows = x.pixels < _ROWS_TO_SHARE
+    vectors = 4 if few_rows and isa.registers >= 32 else 2
+    return _planned(Gemm(isa, x, y, residual, window, 1, form, vectors, few_rows), constants, op, residual_signed=signed[-1])
+
+
+def _window(op: Conv, x: Layout) -> Window:
+    """Neighbouring taps of a row are one run where their bytes are adjacent."""
+    geometry, kernel = op.geometry, op.weight.shape[2:]
+    channels = op.weight.shape[1]
+    steps = [(count, gap * stride) for count, gap, stride in zip(kernel, geometry.dilation, x.strides, strict=True)]
+    origin = -sum(before * stride for (before, _), stride in zip(geometry.padding, x.strides, strict=True))
+    stride = tuple(step * own for step, own in zip(geometry.stride, x.strides, strict=True))
+    if steps[-1][1] == channels:
+        return Window(origin, tuple(steps[:-1]), kernel[-1] * channels, stride)
+    return Window(origin, tuple(steps), channels, stride)
+
+
+def _planned(kernel: Gemm, constants: Constants, op: Conv | Linear, *, residual_signed: bool) -> Planned:
+    natural = kernel.form.floats
+    weights = np.concatenate([pack_weights(constants.weight, panel, kernel.isa, natural=natural) for panel in kernel.panels])
+    blocks = [pack_parameters(constants, panel, kernel.isa, natural=natural, fused=kernel.form.fused) for panel in kernel.panels]
+    parameters = np.concatenate([header(op.output, op.residual, residual_signed=residual_signed), *blocks])
+    macs = constants.weight.size * kernel.y.pixels
+    return Planned(kernel, (weights, parameters), macs)
+
+
+def _numpy(tensor: Tensor) -> NDArray[np.int8]:
+    array: NDArray[np.int8] = tensor.detach().numpy()
+    return array

@@ -1,0 +1,181 @@
+"""Kernels that move bytes: the border around an image, and any strided copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fxq.runtime.jit.ir import I8, I64, Emitter, Value, splat, vec
+from fxq.runtime.jit.isa import Isa
+from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
+from fxq.runtime.jit.rows import each_row, pixel_reach, row_count, row_offset
+from fxq.runtime.jit.views import Border
+
+_FLIP = 0x80  # an int8 value q is stored as q + 128: the same byte with its sign bit turned
+
+
+@dataclass(frozen=True)
+class BorderFill(Kernel):
+    """All bytes of the border around y become one byte; y itself is not touched.
+
+    Attributes:
+        y: dense but for its border, so that whole rows and planes of the border are adjacent bytes.
+        border: pixels before and after, for each spatial dimension.
+    """
+
+    y: Layout
+    border: Border
+
+    @property
+    def name(self) -> str:
+        return "border"
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("byte", "y")
+
+    def units(self, images: int) -> int:
+        return images * row_count(self.y.size)
+
+    def spans(self) -> tuple[Span, ...]:
+        first = -sum(before * stride for (before, _), stride in zip(self.border, self.y.strides, strict=True))
+        after = sum(after * stride for (_, after), stride in zip(self.border, self.y.strides, strict=True))
+        return (Span(0, 1), Span(first, pixel_reach(self.y) + self.y.strides[-1] + after, self.y.image))
+
+    def emit(self, e: Emitter, work: Work) -> None:
+        byte = e.load(work.pointers[0], I8)
+
+        def row(place: tuple[Any, ...]) -> None:
+            start = e.at(work.pointers[1], row_offset(e, self.y, place))
+            inner = 0
+            for dim in reversed(range(len(self.y.size))):
+                self._ends(e, dim, place, start, inner, byte)
+                inner += self.border[dim][0] * self.y.strides[dim]
+
+        each_row(e, work, self.y.size, row)
+
+    def _ends(self, e: Emitter, dim: int, place: tuple[Any, ...], start: Value, inner: int, byte: Value) -> None:
+        """Before the first and behind the last index of a dimension: for the width in each row, for outer ones in their first and last."""
+        (before, after), stride, count = self.border[dim], self.y.strides[dim], self.y.size[dim]
+        if dim == len(self.y.size) - 1:
+            self._fill(e, start, -before * stride, before * stride, byte)
+            self._fill(e, start, count * stride, after * stride, byte)
+            return
+        inside = place[dim + 2 :]
+        self._when_at(e, [(place[dim + 1], 0), *((i, 0) for i in inside)], start, -inner - before * stride, before * stride, byte)
+        last = [(place[dim + 1], count - 1), *((i, 0) for i in inside)]
+        self._when_at(e, last, start, stride - inner, after * stride, byte)
+
+    def _when_at(self, e: Emitter, at: list[tuple[Any, int]], start: Value, offset: int, nbytes: int, byte: Value) -> None:
+        if not nbytes:
+            return
+        condition = None
+        for index, wanted in at:
+            if isinstance(index, int):
+                if index != wanted:
+                    return
+                continue
+            here = e.b.icmp_signed("==", index, I64(wanted))
+            condition = here if condition is None else e.b.and_(condition, here)
+        if condition is None:
+            self._fill(e, start, offset, nbytes, byte)
+        else:
+            e.when(condition, lambda: self._fill(e, start, offset, nbytes, byte))
+
+    def _fill(self, e: Emitter, start: Value, offset: int, nbytes: int, byte: Value) -> None:
+        if nbytes:
+            e.fill(e.at(start, offset), byte, nbytes)
+
+
+def plan_border(y: Layout, border: Border, byte: int, isa: Isa) -> Planned:
+    """Fills the border of y with a byte."""
+    return Planned(BorderFill(isa, y, border), (np.array([byte], np.uint8),))
+
+
+@dataclass(frozen=True)
+class Copy(Kernel):
+    """y[i] = x[i] for all indices, at their own strides.
+
+    Attributes:
+        shape: of one image, outermost first in y's memory.
+        x_strides, y_strides: bytes, for each entry of shape.
+        x_image, y_image: bytes from one image to the next.
+        element: bytes of one: 1 or 4.
+        flip: the sign bit of each byte changes: int8 outside, u8 inside a program, or back.
+    """
+
+    shape: tuple[int, ...]
+    x_strides: tuple[int, ...]
+    y_strides: tuple[int, ...]
+    x_image: int
+    y_image: int
+    element: int = 1
+    flip: bool = False
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x", "y")
+
+    def units(self, images: int) -> int:
+        return images * self.shape[0]
+
+    def spans(self) -> tuple[Span, ...]:
+        reaches = [sum((n - 1) * s for n, s in zip(self.shape, strides, strict=True)) for strides in (self.x_strides, self.y_strides)]
+        return (Span(0, reaches[0] + self.element, self.x_image), Span(0, reaches[1] + self.element, self.y_image))
+
+    def emit(self, e: Emitter, work: Work) -> None:
+        def unit(number: Value, _: Any) -> None:
+            image, first = e.divide(number, self.shape[0]), e.remainder(number, self.shape[0])
+            x = e.add(e.mul(image, self.x_image), e.mul(first, self.x_strides[0]))
+            y = e.add(e.mul(image, self.y_image), e.mul(first, self.y_strides[0]))
+            self._inner(e, 1, e.at(work.pointers[0], x), e.at(work.pointers[1], y))
+
+        e.loop(work.begin, work.end, unit)
+
+    def _inner(self, e: Emitter, dim: int, x: Value, y: Value) -> None:
+        if dim == len(self.shape):
+            self._run(e, x, y, self.element)
+        elif dim == len(self.shape) - 1 and self.x_strides[dim] == self.y_strides[dim] == self.element:
+            self._run(e, x, y, self.element * self.shape[dim])
+        else:
+            e.loop(
+                0,
+                self.shape[dim],
+                lambda i, _: self._inner(e, dim + 1, e.at(x, e.mul(i, self.x_strides[dim])), e.at(y, e.mul(i, self.y_strides[dim]))),
+            )
+
+    def _run(self, e: Emitter, x: Value, y: Value, nbytes: int) -> None:
+        """Adjacent bytes, the largest pieces first."""
+        size = 64
+        done = 0
+        while done < nbytes:
+            while size > nbytes - done:
+                size //= 2
+            count = (nbytes - done) // size * size
+            e.loop(done, done + count, lambda i, _, size=size: self._piece(e, e.at(x, i), e.at(y, i), size), step=size)
+            done += count
+
+    def _piece(self, e: Emitter, x: Value, y: Value, size: int) -> None:
+        type = vec(I8, size)
+        value = e.load(x, type)
+        e.store(e.b.xor(value, splat(type, _FLIP)) if self.flip else value, y)
+
+
+def plan_copy(
+    shape: tuple[int, ...], x_strides: tuple[int, ...], y_strides: tuple[int, ...], isa: Isa, *, element: int = 1, flip: bool = False
+) -> Planned:
+    """A copy of tensors with these strides, in elements; the first dimension is the images."""
+    scaled = [(n, xs * element, ys * element) for n, xs, ys in zip(shape, x_strides, y_strides, strict=True)]
+    inner = sorted((dim for dim in scaled[1:] if dim[0] != 1), key=lambda dim: -dim[2])
+    merged: list[tuple[int, int, int]] = []
+    for count, xs, ys in inner:
+        if merged and merged[-1][1] == count * xs and merged[-1][2] == count * ys:
+            merged[-1] = (merged[-1][0] * count, xs, ys)
+        else:
+            merged.append((count, xs, ys))
+    if len(merged) < 2:  # a unit is one step of the outermost dimension
+        merged.insert(0, (1, 0, 0))
+    counts, x_bytes, y_bytes = (tuple(dim[i] for dim in merged) for i in range(3))
+    return Planned(Copy(isa, counts, x_bytes, y_bytes, scaled[0][1], scaled[0][2], element, flip), ())

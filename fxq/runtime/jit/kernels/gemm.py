@@ -1,0 +1,495 @@
+"""Convolution and linear as an implicit matrix product: tiles of pixels × channels, whose taps are runs of adjacent bytes.
+
+A tile holds its accumulators in registers, which start as the bias; for four bytes of a run it loads the panel's vectors once and
+broadcasts four bytes of each pixel. Borders need no case: the input has a halo. Source of the blocking: Goto and van de Geijn,
+"Anatomy of High-Performance Matrix Multiplication", 2008, with the weights packed ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import Any
+
+from fxq.runtime.jit.epilogue import HEADER_BYTES, Epilogue, Form, store_bytes, store_floats
+from fxq.runtime.jit.ir import I8, I64, Emitter, Value, vec
+from fxq.runtime.jit.isa import TAPS
+from fxq.runtime.jit.kernel import Kernel, Layout, Span, Work
+from fxq.runtime.jit.packing import Panel, lane_channels, panels_of
+
+# packed weights up to this size stay in the second-level cache while the panels go by for each tile of pixels
+_CACHED_WEIGHTS = 600_000
+# sums of at most this many steps are unrolled, in tiles so small that two of them are in flight at once
+_SHORT_SUM = 12
+
+
+@dataclass(frozen=True)
+class Window:
+    """The taps of one output pixel.
+
+    Attributes:
+        origin: bytes from the input's pixel (0, 0) to the first tap of output pixel (0, 0); negative inside the halo.
+        steps: (count, bytes) of each dimension of the runs, outermost first.
+        run: adjacent bytes of one run.
+        stride: bytes between the first taps of neighbouring outputs, for each spatial dimension.
+    """
+
+    origin: int
+    steps: tuple[tuple[int, int], ...]
+    run: int
+    stride: tuple[int, ...]
+
+    @property
+    def sum_steps(self) -> int:
+        """How many times four bytes are multiplied."""
+        return prod(count for count, _ in self.steps) * self.run_steps
+
+    @property
+    def run_steps(self) -> int:
+        """Of one run; surplus bytes of its last step meet weights of 0."""
+        return -(-self.run // TAPS)
+
+    @property
+    def reach(self) -> int:
+        """Bytes from the first tap to the end of what is read."""
+        return sum((count - 1) * step for count, step in self.steps) + self.run_steps * TAPS
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The output pixels of a tile: th rows of tw, and their offsets in bytes for each tensor."""
+
+    rows: int
+    columns: int
+
+    def offsets(self, strides: tuple[int, ...]) -> list[int]:
+        """Of each pixel, from that of the first."""
+        row = strides[-2] if len(strides) > 1 else 0
+        return [r * row + c * strides[-1] for r, c in product(range(self.rows), range(self.columns))]
+
+
+@dataclass(frozen=True)
+class Gemm(Kernel):
+    """y[pixel, channel] = epilogue(bias[channel] + Σ_run Σ_byte x[pixel + run + byte]·w[channel, run, byte])
+
+    Attributes:
+        x, y: their channels are those of one group.
+        residual: of y's size.
+        window: the taps.
+        groups: each reads its own channels of x and writes its own of y.
+        form: of the epilogue.
+        vectors: of accumulators in a panel.
+        by_panels: units are panels, not tiles of pixels.
+    """
+
+    x: Layout
+    y: Layout
+    residual: Layout | None
+    window: Window
+    groups: int
+    form: Form
+    vectors: int = 2
+    by_panels: bool = False
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x", "weights", "parameters", *(("residual",) if self.residual else ()), "y")
+
+    @cached_property
+    def panels(self) -> list[Panel]:
+        """Of all groups, in the order of the channels."""
+        count = self.y.channels
+        return [panel for group in range(self.groups) for panel in panels_of(count, group * count, self.isa, self.vectors)]
+
+    @cached_property
+    def is_matrix(self) -> bool:
+        """Whether pixels are rows of dense matrices, so that tiles may run over the ends of rows and images."""
+        single = all(count == 1 for count, _ in self.window.steps)
+        layouts = [self.x, self.y, *([self.residual] if self.residual else [])]
+        return single and self.window.origin == 0 and self.window.stride == self.x.strides and all(layout.is_dense for layout in layouts)
+
+    @cached_property
+    def tile_pixels(self) -> int:
+        """How many pixels one tile has at most: accumulators, one register for each vector of weights, and one for the input."""
+        if self.isa.vector_bytes < 64:
+            return 4
+        room = (self.isa.registers - 1 - self.vectors) // self.vectors
+        return 4 if self.window.sum_steps <= _SHORT_SUM else min(14, room)
+
+    @cached_property
+    def tile(self) -> Pixels:
+        """Its shape in an image: columns that divide a row well, or as many whole rows as fit."""
+        width, most = self.y.size[-1], self.tile_pixels
+        if self.is_matrix:
+            return Pixels(1, most)
+        if width >= most:
+            return Pixels(1, -(-width // -(-width // most)))
+        height = self.y.size[-2] if len(self.y.size) > 1 else 1
+        return Pixels(max(1, min(most // width, height)), width)
+
+    @property
+    def _blocks_of_plane(self) -> int:
+        height = self.y.size[-2] if len(self.y.size) > 1 else 1
+        return -(-height // self.tile.rows)
+
+    @property
+    def _blocks_of_image(self) -> int:
+        return self._blocks_of_plane * prod(self.y.size[:-2])
+
+    def units(self, images: int) -> int:
+        if self.by_panels:
+            return len(self.panels) * (1 if self.is_matrix else images)
+        if self.is_matrix:
+            return -(-images * self.y.pixels // self.tile_pixels)
+        return images * self._blocks_of_image
+
+    def spans(self) -> tuple[Span, ...]:
+        last = [(count - 1) * step for count, step in zip(self.y.size, self.window.stride, strict=True)]
+        group = (self.groups - 1) * self.x.channels
+        x = Span(self.window.origin, self.window.origin + sum(last) + group + self.window.reach, self.x.image)
+        channels = self.groups * self.y.channels
+        y = Span(0, pixel_reach(self.y) + channels * (4 if self.form.floats else 1), self.y.image)
+        constants = [Span(0, sum(map(self.weight_bytes, self.panels))), Span(0, self.parameter_offset(len(self.panels)))]
+        residual = [] if self.residual is None else [self._residual_span(self.residual)]
+        return (x, *constants, *residual, y)
+
+    def _residual_span(self, residual: Layout) -> Span:
+        """Whole vectors of the last panel are read."""
+        last = self.panels[-1]
+        return Span(0, pixel_reach(residual) + last.first + last.vectors * self.isa.lanes, residual.image)
+
+    def weight_bytes(self, panel: Panel) -> int:
+        """Packed weights of a panel."""
+        return self.window.sum_steps * panel.vectors * self.isa.vector_bytes
+
+    def parameter_bytes(self, panel: Panel) -> int:
+        """Bias, multiplier and what the form adds, of a panel."""
+        return (3 if self.form.fused else 2) * panel.vectors * self.isa.vector_bytes
+
+    def parameter_offset(self, number: int) -> int:
+        """Where the parameters of a panel are, behind the header."""
+        return HEADER_BYTES + sum(map(self.parameter_bytes, self.panels[:number]))
+
+    # ---- loops over tiles and panels
+
+    def emit(self, e: Emitter, work: Work) -> None:
+        tiles = _Tiles(self, e, work)
+        if self.by_panels:
+            tiles.panels_of_range()
+        elif sum(map(self.weight_bytes, self.panels)) > _CACHED_WEIGHTS:
+            tiles.each_panel(lambda panel, place: tiles.blocks_of_range(lambda block: tiles.tile(panel, place, block)))
+        else:
+            tiles.blocks_of_range(lambda block: tiles.each_panel(lambda panel, place: tiles.tile(panel, place, block)))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a panel's numbers are, and its first channel: ints, or values where panels are looped over."""
+
+    weights: Any
+    parameters: Any
+    input_channel: Any
+    channel: Any
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A tile of pixels: offsets in bytes of its first pixel."""
+
+    pixels: Pixels
+    x: Any
+    y: Any
+    residual: Any
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """Writes the loops of one Gemm."""
+
+    k: Gemm
+    e: Emitter
+    work: Work
+
+    @cached_property
+    def pointers(self) -> dict[str, Value]:
+        """By operand."""
+        return dict(zip(self.k.operands, self.work.pointers, strict=True))
+
+    def each_panel(self, body: Callable[[Panel, _Place], None]) -> None:
+        """All panels, in a loop where neighbours have the same shape."""
+        for first, count in self._runs():
+            self._panel_loop(first, 0, count, body)
+
+    def panels_of_range(self) -> None:
+        """The panels that the range of units asks for, over all blocks; images are inside the panel's number where they are apart."""
+        e, k, work = self.e, self.k, self.work
+        for first, count in self._runs():
+
+            def body(panel: Panel, place: _Place) -> None:
+                self._all_blocks(lambda block: self.tile(panel, place, block))
+
+            if k.is_matrix:
+                self._panel_loop(first, *self._clipped(work.begin, work.end, first, count), body)
+            else:
+                begin, end = self._clipped(work.begin, work.end, e.b.mul(work.images, I64(first)), e.b.mul(work.images, I64(count)))
+                e.loop(begin, end, lambda unit, _, first=first: self._panel_of_image(first, unit))
+
+    def _panel_of_image(self, first: int, unit: Value) -> None:
+        """Units are panel-major, so that a panel stays in the cache from one image to the next."""
+        e = self.e
+        number, image = e.b.udiv(unit, self.work.images), e.b.urem(unit, self.work.images)
+        panel = self.k.panels[first]
+        place = self._place(first, number)
+        self._image_blocks(image, lambda block: self.tile(panel, place, block))
+
+    def _clipped(self, begin: Value, end: Value, first: Value | int, count: Value | int) -> tuple[Value, Value]:
+        """[begin, end) ∩ [first, first + count), counted from first."""
+        e = self.e
+        last = e.add(first, count)
+        low = e.b.select(e.b.icmp_signed("<", begin, _as_value(first)), _as_value(first), begin)
+        return e.b.sub(low, _as_value(first)), e.b.sub(e.minimum(end, last), _as_value(first))
+
+    def _runs(self) -> list[tuple[int, int]]:
+        """(first, count) of panels that follow each other with equal shapes and equal steps from one to the next."""
+        panels, runs = self.k.panels, []
+        start = 0
+        for number in range(1, len(panels) + 1):
+            if number == len(panels) or not self._continues(start, number):
+                runs.append((start, number - start))
+                start = number
+        return runs
+
+    def _continues(self, start: int, number: int) -> bool:
+        first, panel = self.k.panels[start], self.k.panels[number]
+        same_shape = (panel.count, panel.vectors) == (first.count, first.vectors)
+        step = self.k.panels[start + 1].first - first.first
+        return same_shape and panel.first == first.first + (number - start) * step and self._group_step(start, number)
+
+    def _group_step(self, start: int, number: int) -> bool:
+        """Panels of one group, or one panel for each group."""
+        width = self.k.y.channels
+        first, second, last = (self.k.panels[n].first // width for n in (start, start + 1, number))
+        return last - first == (second - first) * (number - start)
+
+    def _panel_loop(self, first: int, begin: Value | int, end: Value | int, body: Callable[[Panel, _Place], None]) -> None:
+        self.e.loop(begin, end, lambda number, _: body(self.k.panels[first], self._place(first, number)))
+
+    def _place(self, first: int, number: Value | int) -> _Place:
+        """Of the panel `number` places behind `first`, both of one run."""
+        e, k = self.e, self.k
+        panel = k.panels[first]
+        following = k.panels[first + 1] if first + 1 < len(k.panels) else panel
+        group, step = panel.first // k.y.channels, following.first // k.y.channels - panel.first // k.y.channels
+        weights = sum(map(k.weight_bytes, k.panels[:first]))
+        return _Place(
+            e.add(weights, e.mul(number, k.weight_bytes(panel))),
+            e.add(k.parameter_offset(first), e.mul(number, k.parameter_bytes(panel))),
+            e.add(group * k.x.channels, e.mul(number, step * k.x.channels)),
+            e.add(panel.first, e.mul(number, following.first - panel.first)),
+        )
+
+    # ---- blocks of pixels
+
+    def blocks_of_range(self, body: Callable[[_Block], None]) -> None:
+        """The blocks that the range of units asks for."""
+        e, k, work = self.e, self.k, self.work
+        if k.is_matrix:
+            self._matrix_blocks(work.begin, work.end, body)
+        else:
+            e.loop(work.begin, work.end, lambda unit, _: self._row_block(e.divide(unit, k._blocks_of_image), unit, body))
+
+    def _all_blocks(self, body: Callable[[_Block], None]) -> None:
+        rows = self.e.mul(self.work.images, self.k.y.pixels)
+        count = self.e.divide(self.e.add(rows, self.k.tile_pixels - 1), self.k.tile_pixels)
+        self._matrix_blocks(0, count, body)
+
+    def _image_blocks(self, image: Value, body: Callable[[_Block], None]) -> None:
+        self.e.loop(0, self.k._blocks_of_image, lambda unit, _: self._row_block(image, unit, body))
+
+    def _matrix_blocks(self, begin: Value | int, end: Value | int, body: Callable[[_Block], None]) -> None:
+        """Tiles of rows of a matrix: the last one overlaps the one before it; fewer rows than a tile has go one by one."""
+        e, k = self.e, self.k
+        rows = e.mul(self.work.images, k.y.pixels)
+        most = k.tile_pixels
+        small = e.b.icmp_signed("<", rows, I64(most))
+        with e.b.if_else(small) as (one_by_one, tiled):
+            with one_by_one:
+                e.loop(0, rows, lambda row, _: body(self._matrix_block(row, 1)))
+            with tiled:
+                last = e.add(rows, -most)
+                e.loop(begin, end, lambda unit, _: body(self._matrix_block(e.minimum(e.mul(unit, most), last), most)))
+
+    def _matrix_block(self, row: Value | int, count: int) -> _Block:
+        e, k = self.e, self.k
+        residual = e.mul(row, k.residual.strides[-1]) if k.residual else 0
+        return _Block(Pixels(1, count), e.mul(row, k.x.strides[-1]), e.mul(row, k.y.strides[-1]), residual)
+
+    def _row_block(self, image: Value | int, unit: Value | int, body: Callable[[_Block], None]) -> None:
+        """One group of rows of one plane, in tiles along the width; the last group may be lower than the others."""
+        e, k = self.e, self.k
+        block = e.remainder(unit, k._blocks_of_image)
+        plane, group = e.divide(block, k._blocks_of_plane), e.remainder(block, k._blocks_of_plane)
+        height = k.y.size[-2] if len(k.y.size) > 1 else 1
+        rest = height % k.tile.rows
+        row = e.mul(group, k.tile.rows)
+
+        def rows(count: int) -> None:
+            offsets = [self._offset(layout, image, plane, row) for layout in (self._input_strides, k.y, k.residual)]
+            self._columns(offsets, Pixels(count, k.tile.columns), body)
+
+        if not rest:
+            rows(k.tile.rows)
+        elif isinstance(group, int):
+            rows(rest if group == k._blocks_of_plane - 1 else k.tile.rows)
+        else:
+            is_last = e.b.icmp_signed("==", group, I64(k._blocks_of_plane - 1))
+            with e.b.if_else(is_last) as (last, full):
+                with last:
+                    rows(rest)
+                with full:
+                    rows(k.tile.rows)
+
+    @property
+    def _input_strides(self) -> Layout:
+        """Steps in x from one output pixel to the next."""
+        return Layout(self.k.x.channels, self.k.y.size, self.k.window.stride, self.k.x.image)
+
+    def _offset(self, layout: Layout | None, image: Value | int, plane: Value | int, row: Value | int) -> Value | int:
+        """Bytes to the first pixel of a row; planes exist in three dimensions only."""
+        if layout is None:
+            return 0
+        e = self.e
+        offset = e.mul(image, layout.image)
+        if len(layout.size) > 1:
+            offset = e.add(offset, e.mul(row, layout.strides[-2]))
+        return e.add(offset, e.mul(plane, layout.strides[0])) if len(layout.size) > 2 else offset
+
+    def _columns(self, offsets: list[Any], pixels: Pixels, body: Callable[[_Block], None]) -> None:
+        """Tiles along a row; the last one overlaps the one before it where the width is no multiple."""
+        e, k = self.e, self.k
+        width, step = k.y.size[-1], pixels.columns
+        strides = [k.window.stride[-1], k.y.strides[-1], k.residual.strides[-1] if k.residual else 0]
+
+        def tile(number: Value | int, _: Any) -> None:
+            column = e.mul(number, step)
+            if width % step:
+                column = e.minimum(column, width - step)
+            places = [e.add(offset, e.mul(column, stride)) for offset, stride in zip(offsets, strides, strict=True)]
+            body(_Block(pixels, *places))
+
+        e.loop(0, -(-width // step), tile)
+
+    # ---- one tile
+
+    def tile(self, panel: Panel, place: _Place, block: _Block) -> None:
+        """Loads the bias, sums, and writes the results."""
+        e, k = self.e, self.k
+        parameters = e.at(self.pointers["parameters"], place.parameters)
+        size = k.isa.vector_bytes
+        bias = [e.load(parameters, k.isa.sums, j * size, size) for j in range(panel.vectors)]
+        count = block.pixels.rows * block.pixels.columns
+        x = e.at(self.pointers["x"], e.add(e.add(block.x, place.input_channel), k.window.origin))
+        weights = e.at(self.pointers["weights"], place.weights)
+        acc = self._sum(panel, block.pixels, x, weights, bias * count)
+        rows = [acc[i * panel.vectors : (i + 1) * panel.vectors] for i in range(count)]
+        self._finish(panel, place, block, rows, parameters)
+
+    def _sum(self, panel: Panel, pixels: Pixels, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
+        """acc + Σ over all runs."""
+        e, k = self.e, self.k
+        offsets = pixels.offsets(k.window.stride)
+        step_bytes = panel.vectors * k.isa.vector_bytes
+
+        def step(acc: list[Value], x: Value, weights: Value, x_offset: int, w_offset: int) -> list[Value]:
+            loaded = [k.isa.load_weights(e, weights, w_offset + j * k.isa.vector_bytes) for j in range(panel.vectors)]
+            result = []
+            for pixel, offset in enumerate(offsets):
+                taps = k.isa.broadcast(e, x, offset + x_offset)
+                sums = acc[pixel * panel.vectors : (pixel + 1) * panel.vectors]
+                result += [k.isa.dot(e, value, taps, w) for value, w in zip(sums, loaded, strict=True)]
+            return result
+
+        if k.window.sum_steps <= _SHORT_SUM:
+            for number, (run, inner) in enumerate(product(self._run_offsets(), range(k.window.run_steps))):
+                acc = step(acc, x, weights, run + TAPS * inner, number * step_bytes)
+            return acc
+        return self._sum_loops(list(k.window.steps), x, weights, acc, _Unrolled(step, k.window.run_steps, step_bytes))
+
+    def _run_offsets(self) -> list[int]:
+        return [sum(parts) for parts in product(*([i * step for i in range(count)] for count, step in self.k.window.steps))]
+
+    def _sum_loops(self, dims: list[tuple[int, int]], x: Value, weights: Value, acc: list[Value], run: _Unrolled) -> list[Value]:
+        """Loops over the dimensions of the runs, then along a run."""
+        e = self.e
+        if not dims:
+            return run.emit(e, x, weights, acc)
+        (count, stride), inner = dims[0], dims[1:]
+        w_bytes = prod(c for c, _ in inner) * run.steps * run.step_bytes
+
+        def body(i: Value | int, carried: list[Value]) -> list[Value]:
+            return self._sum_loops(inner, e.at(x, e.mul(i, stride)), e.at(weights, e.mul(i, w_bytes)), carried, run)
+
+        return e.loop(0, count, body, acc)
+
+    def _finish(self, panel: Panel, place: _Place, block: _Block, rows: list[list[Value]], parameters: Value) -> None:
+        e, k = self.e, self.k
+        epilogue = Epilogue(e, k.isa, k.form, self.pointers["parameters"])
+        size, reals = k.isa.vector_bytes, k.isa.reals
+        numbers = [e.load(parameters, reals, (panel.vectors + j) * size, size) for j in range((2 if k.form.fused else 1) * panel.vectors)]
+        multipliers, corrections = numbers[: panel.vectors], numbers[panel.vectors :] or [None] * panel.vectors
+        values = [[epilogue.scaled(a, m, c) for a, m, c in zip(row, multipliers, corrections, strict=True)] for row in rows]
+        if k.residual:
+            values = self._add_residual(epilogue, panel, place, block, values)
+        element = 4 if k.form.floats else 1
+        y = e.at(self.pointers["y"], e.add(block.y, e.mul(place.channel, element)))
+        offsets = block.pixels.offsets(k.y.strides)
+        if k.form.floats:
+            for row, offset in zip(values, offsets, strict=True):
+                store_floats(e, [epilogue.floats(v) for v in row], panel.count, y, offset)
+            return
+        for packed, offset in zip(epilogue.bytes(values), offsets, strict=True):
+            store_bytes(e, packed, panel.count, y, offset)
+
+    def _add_residual(self, epilogue: Epilogue, panel: Panel, place: _Place, block: _Block, values: list[list[Value]]) -> list[list[Value]]:
+        e, k = self.e, self.k
+        assert k.residual is not None
+        pointer = e.at(self.pointers["residual"], e.add(block.residual, place.channel))
+        lanes = lane_channels(panel, k.isa, natural=k.form.floats)
+        loaded = [e.load(pointer, vec(I8, panel.vectors * k.isa.lanes), offset) for offset in block.pixels.offsets(k.residual.strides)]
+        return [
+            [epilogue.plus_residual(v, e.shuffle(row_bytes, [int(c) for c in lanes[j]])) for j, v in enumerate(row)]
+            for row, row_bytes in zip(values, loaded, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Unrolled:
+    """Steps along one run, several in each turn of the loop."""
+
+    step: Callable[[list[Value], Value, Value, int, int], list[Value]]
+    steps: int
+    step_bytes: int
+
+    def emit(self, e: Emitter, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
+        """acc + Σ over the run."""
+        turn = next(count for count in (2, 1) if self.steps % count == 0)
+
+        def body(i: Value | int, carried: list[Value]) -> list[Value]:
+            x_here, w_here = e.at(x, e.mul(i, TAPS)), e.at(weights, e.mul(i, self.step_bytes))
+            for t in range(turn):
+                carried = self.step(carried, x_here, w_here, TAPS * t, t * self.step_bytes)
+            return carried
+
+        return e.loop(0, self.steps, body, acc, step=turn)
+
+
+def pixel_reach(layout: Layout) -> int:
+    """Bytes from the first pixel of an image to its last one."""
+    return sum((count - 1) * step for count, step in zip(layout.size, layout.strides, strict=True))
+
+
+def _as_value(value: Value | int) -> Value:
+    return I64(value) if isinstance(value, int) else value

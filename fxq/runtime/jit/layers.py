@@ -1,0 +1,30 @@
+"""What all kernels with weights have in common: the numbers of a layer, as programs need them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fxq.runtime.integer.outputs import Output, Residual
+from fxq.runtime.jit.packing import Constants
+
+
+def layer_constants(taps: NDArray[np.int8], bias: Tensor, multiplier: Tensor, *, signed_input: bool) -> Constants:
+    """Weights [O, runs, bytes] and the op's own bias and multiplier; for an input stored as q + 128 the bias takes 128·Σw back."""
+    shift = 128 * taps.reshape(len(taps), -1).astype(np.int64).sum(1) if signed_input else 0
+    wrapped = (bias.numpy().astype(np.int64) - shift).astype(np.int32)
+    return Constants(taps, wrapped, multiplier.numpy().astype(np.float32))
+
+
+def is_fused(constants: Constants) -> bool:
+    """Whether accumulators can carry the magic number."""
+    return constants.fusable
+
+
+def largest_value(constants: Constants, output: Output, residual: Residual | None) -> float:
+    """Bound of |v| before the rounding, in steps of the result; infinite after an activation, which may enlarge it."""
+    if output.activation is not None:
+        return np.inf
+    own = constants.largest_sum * float(constants.multiplier.max(initial=0.0))
+    return own + (255 * abs(residual.ratio) if residual else 0.0)

@@ -1,0 +1,113 @@
+"""plan(region, values) → Program: first who needs which borders and who writes into whose buffer, then step after step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from fxq.graph import movement
+from fxq.runtime.jit.isa import Isa
+from fxq.runtime.jit.kernels.copy import plan_copy
+from fxq.runtime.jit.planner import Home, Planner, Site, Unplannable
+from fxq.runtime.jit.program import Program
+from fxq.runtime.jit.steps import concatenation, frame_of, row_of
+from fxq.runtime.jit.views import View, channels_last, row_major
+from fxq.runtime.region import Region, Step
+
+# results of these are some channels of their operand, or all of it, so that a border around one is a border around the other
+_SAME_PIXELS = (movement.chunk, movement.split, movement.getitem, movement.contiguous, movement.identity, movement.dropout)
+
+
+def plan(region: Region, values: Mapping[int, Any], isa: Isa) -> Program:
+    """The program of a region for tensors of these shapes.
+
+    Args:
+        values: all values of one run of the region on tensors with the shapes, strides and dtypes to plan for.
+
+    Raises:
+        Unplannable: a step has no kernel for these shapes.
+    """
+    planner = Planner(region, values, isa)
+    _assign_homes(planner)
+    _demand_borders(planner)
+    for value in range(region.inputs):
+        _enter(planner, value)
+    for number, step in enumerate(region.steps):
+        if planner.is_tensor(region.inputs + number):
+            row = row_of(step)
+            assert row is not None, f"{step.name} is in a region, but has no row in STEPS"
+            row.plan(Site(planner, number))
+    return planner.program([_leave(planner, number, value) for number, value in enumerate(region.outputs)])
+
+
+def _assign_homes(planner: Planner) -> None:
+    """Operands of a cat along the channels are written into its buffer; the last cat of an operand gets it."""
+    region = planner.region
+    for number, step in reversed(list(enumerate(region.steps))):
+        value = region.inputs + number
+        if step.function is not movement.cat:
+            continue
+        cat, first = concatenation(step, len(planner.kind(value).shape)), 0
+        for operand in cat.operands:
+            if cat.dim == 1 and operand not in planner.homes and cat.operands.count(operand) == 1 and _is_written(region, operand):
+                planner.homes[operand] = Home(value, first)
+            first += planner.kind(operand).shape[cat.dim]
+
+
+def _is_written(region: Region, value: int) -> bool:
+    """Whether a kernel makes the value, and can write it anywhere."""
+    if value < region.inputs:
+        return False
+    row = row_of(region.steps[value - region.inputs])
+    return row is not None and row.writes
+
+
+def _demand_borders(planner: Planner) -> None:
+    """From the readers to what they read: a border around a part is one around the whole."""
+    region = planner.region
+    for number, step in reversed(list(enumerate(region.steps))):
+        value = region.inputs + number
+        if value in planner.homes and value in planner.frames:
+            home = planner.homes[value].value
+            planner.frames[home] = planner.frames[value].joined(planner.frames.get(home))
+        if not planner.is_tensor(value) or not step.reads:
+            continue
+        operand = step.reads[0]
+        if planner.is_tensor(operand):
+            _demand(planner, step, value, operand)
+
+
+def _demand(planner: Planner, step: Step, value: int, operand: int) -> None:
+    frame = frame_of(step, signed=planner.kind(operand).signed)
+    if step.function in _SAME_PIXELS and planner.kind(operand).shape[2:] == planner.kind(value).shape[2:]:
+        frame = planner.frames.get(value)
+    if frame is not None:
+        planner.frames[operand] = frame.joined(planner.frames.get(operand))
+
+
+def _enter(planner: Planner, value: int) -> None:
+    """Float inputs stay where they are; bytes are copied to where kernels may read past them, int8 as q + 128."""
+    outside = planner.add_input(value)
+    kind = planner.kind(value)
+    if kind.dtype == torch.float32:
+        planner.views[value] = outside
+        return
+    inside = planner.allocate(value)
+    planner.views[value] = inside
+    planned = plan_copy(outside.shape, outside.strides, inside.strides, planner.isa, flip=kind.signed)
+    planner.call(f"input {value}", planned, x=outside, y=inside)
+
+
+def _leave(planner: Planner, number: int, value: int) -> View:
+    """The result, in memory that the caller gives: images as the integer ops have them, channels last; floats in row-major order."""
+    kind, inside = planner.kind(value), planner.views[value]
+    order = row_major if kind.dtype == torch.float32 else channels_last
+    outside = planner.add_output(number, value, order(len(kind.shape)))
+    planned = plan_copy(inside.shape, inside.strides, outside.strides, planner.isa, element=kind.element, flip=kind.signed)
+    planner.call(f"output {number}", planned, x=inside, y=outside)
+    return outside
+
+
+__all__ = ["Unplannable", "plan"]

@@ -1,0 +1,258 @@
+"""Region and shapes → Program: where each value lies, which kernel computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fxq.runtime.jit.arena import Lifetime, plan_arena
+from fxq.runtime.jit.isa import Isa
+from fxq.runtime.jit.kernel import Planned
+from fxq.runtime.jit.kernels.copy import plan_border, plan_copy
+from fxq.runtime.jit.program import Call, Pointer, Program
+from fxq.runtime.jit.views import SLACK, Border, Buffer, View, channels_last, padded_elements, strides_in
+from fxq.runtime.region import Region, Step, Value
+
+
+class Unplannable(Exception):
+    """These shapes are not compiled; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """What planning has to know of a value before anything is placed.
+
+    Attributes:
+        shape, dtype: of its tensor.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def element(self) -> int:
+        """Bytes of one."""
+        return 4 if self.dtype == torch.float32 else 1
+
+    @property
+    def signed(self) -> bool:
+        """Whether programs store it with 128 added."""
+        return self.dtype == torch.int8
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The border that readers of a value need around its pixels, and the byte in it."""
+
+    border: Border
+    byte: int
+
+    def joined(self, other: Frame | None) -> Frame:
+        """Wide enough for both."""
+        if other is None:
+            return self
+        pairs = zip(self.border, other.border, strict=True)
+        return Frame(tuple((max(a[0], b[0]), max(a[1], b[1])) for a, b in pairs), self.byte)
+
+
+@dataclass(frozen=True)
+class Home:
+    """A part of another value's buffer: the value, and the channel at which the part starts."""
+
+    value: int
+    channel: int
+
+
+@dataclass(eq=False)
+class Planner:
+    """The state of planning: values placed so far, and the calls that compute them.
+
+    Attributes:
+        region: what is planned.
+        values: every value of one run on tensors of these shapes: tensors, sizes.
+        isa: what kernels are written for.
+        frames: value → the border that it is placed with.
+        homes: value → the value whose buffer it is a part of, and its first channel there.
+        views: value → where it lies.
+    """
+
+    region: Region
+    values: Mapping[int, Any]
+    isa: Isa
+    frames: dict[int, Frame] = field(default_factory=dict)
+    homes: dict[int, Home] = field(default_factory=dict)
+    views: dict[int, View] = field(default_factory=dict)
+    _buffers: list[Buffer] = field(default_factory=list)
+    _constants: dict[bytes, int] = field(default_factory=dict)
+    _packed: list[NDArray[np.uint8]] = field(default_factory=list)
+    _stages: list[list[Call]] = field(default_factory=list)
+
+    def kind(self, value: int) -> Kind:
+        """Shape and dtype of a tensor value."""
+        tensor = self.values[value]
+        return Kind(tuple(tensor.shape), tensor.dtype)
+
+    def is_tensor(self, value: int) -> bool:
+        """Whether the value is a tensor, not a size."""
+        return isinstance(self.values[value], Tensor)
+
+    # ---- places
+
+    def add_input(self, value: int) -> View:
+        """A tensor that the caller gives, with its own strides."""
+        tensor = self.values[value]
+        kind = self.kind(value)
+        reach = 1 + sum((length - 1) * stride for length, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        self._buffers.append(Buffer(f"input {value}", reach * kind.element, "input", value))
+        return View(len(self._buffers) - 1, 0, kind.shape, tuple(tensor.stride()), kind.element)
+
+    def add_output(self, number: int, value: int, order: tuple[int, ...]) -> View:
+        """A result that the caller allocates, dense in that memory order."""
+        kind = self.kind(value)
+        count = padded_elements(kind.shape, ()) if len(kind.shape) > 1 else kind.shape[0]
+        self._buffers.append(Buffer(f"output {number}", count * kind.element, "output", number))
+        return View(len(self._buffers) - 1, 0, kind.shape, strides_in(order, kind.shape), kind.element)
+
+    def place(self, value: int, order: tuple[int, ...] | None = None) -> View:
+        """Where the step that makes the value writes it: its part of another value's buffer, or one of its own, channels last."""
+        if value in self.views:
+            return self.views[value]
+        home = self.homes.get(value)
+        if home is None:
+            self.views[value] = self.allocate(value, order)
+        else:
+            self.views[value] = self.place(home.value).part(1, home.channel, self.kind(value).shape[1])
+        return self.views[value]
+
+    def allocate(self, value: int, order: tuple[int, ...] | None = None) -> View:
+        """A buffer of the value's own, with the border that its readers need; the call that fills the border goes with the next stage."""
+        kind, frame = self.kind(value), self.frames.get(value)
+        border = frame.border if frame else ()
+        strides = strides_in(order or channels_last(len(kind.shape)), kind.shape, border)
+        offset = sum(before * strides[dim + 2] for dim, (before, _) in enumerate(border)) * kind.element
+        nbytes = padded_elements(kind.shape, border) * kind.element + SLACK if len(kind.shape) > 1 else kind.shape[0] * kind.element + SLACK
+        self._buffers.append(Buffer(self._name(value), nbytes))
+        view = View(len(self._buffers) - 1, offset, kind.shape, strides, kind.element)
+        if frame and any(any(pair) for pair in border):
+            planned = plan_border(view.layout(channels_last(len(kind.shape))), border, frame.byte, self.isa)
+            self._stages.append([self._call(self._name(value), planned, {"y": view}, view)])
+        return view
+
+    def _name(self, value: int) -> str:
+        return f"input {value}" if value < self.region.inputs else self.region.steps[value - self.region.inputs].name
+
+    # ---- calls
+
+    def call(self, step: str, planned: Planned, **tensors: View) -> None:
+        """Appends a call; operands of the kernel that are not among the tensors are its constants, in order."""
+        self._stages.append([self._call(step, planned, tensors, tensors["y"])])
+
+    def _call(self, step: str, planned: Planned, tensors: Mapping[str, View], result: View) -> Call:
+        constants = iter(planned.constants)
+        pointers = tuple(
+            Pointer("buffer", tensors[name].buffer, tensors[name].offset) if name in tensors else self._constant(next(constants))
+            for name in planned.kernel.operands
+        )
+        return Call(step, planned, pointers, result.shape[0], result)
+
+    def _constant(self, data: NDArray[np.uint8]) -> Pointer:
+        """Equal constants are stored once."""
+        key = data.tobytes()
+        if key not in self._constants:
+            self._constants[key] = len(self._packed)
+            self._packed.append(data)
+        return Pointer("constant", self._constants[key])
+
+    def copy(self, step: str, source: View, target: View) -> None:
+        """The elements of one view to another one of the same shape."""
+        self.call(step, plan_copy(source.shape, source.strides, target.strides, self.isa, element=source.element), x=source, y=target)
+
+    # ---- the result
+
+    def program(self, outputs: Sequence[View]) -> Program:
+        """All that was planned."""
+        stages = tuple(_joined(self._stages))
+        buffers = tuple(self._buffers)
+        draft = Program(self.region.name, buffers, (0,) * len(buffers), 0, tuple(self._packed), stages, tuple(outputs))
+        arena = {number: span for number, span in draft.uses.items() if buffers[number].place == "arena"}
+        placed = plan_arena([Lifetime(buffers[number].nbytes, span.first, span.end - 1) for number, span in arena.items()])
+        offsets = dict(zip(arena, placed.offsets, strict=True))
+        all_offsets = tuple(offsets.get(number, 0) for number in range(len(buffers)))
+        return Program(self.region.name, buffers, all_offsets, placed.nbytes, tuple(self._packed), stages, tuple(outputs))
+
+
+def _joined(stages: Sequence[Sequence[Call]]) -> list[tuple[Call, ...]]:
+    """A border is filled beside the call that comes next: both write parts of one buffer, and neither reads what the other writes."""
+    joined: list[tuple[Call, ...]] = []
+    waiting: tuple[Call, ...] = ()
+    for stage in stages:
+        waiting = (*waiting, *stage)
+        if stage[-1].planned.kernel.name != "border":
+            joined.append(waiting)
+            waiting = ()
+    return [*joined, waiting] if waiting else joined
+
+
+@dataclass(frozen=True)
+class Site:
+    """One step in planning: its op, its values, and the planner."""
+
+    planner: Planner
+    number: int
+
+    @property
+    def step(self) -> Step:
+        """What is planned."""
+        return self.planner.region.steps[self.number]
+
+    @property
+    def value(self) -> int:
+        """What the step makes."""
+        return self.planner.region.inputs + self.number
+
+    @property
+    def kind(self) -> Kind:
+        """Shape and dtype of the result."""
+        return self.planner.kind(self.value)
+
+    def operand(self, position: int) -> int:
+        """The value of a positional argument."""
+        index: int = self.step.args[position].index
+        return index
+
+    def view(self, position: int) -> View:
+        """Where that operand lies."""
+        return self.planner.views[self.operand(position)]
+
+    @property
+    def signed(self) -> tuple[bool, ...]:
+        """Whether each tensor operand is int8."""
+        values = (argument.index for argument in self.step.args if isinstance(argument, Value))
+        return tuple(self.planner.kind(value).signed for value in values if self.planner.is_tensor(value))
+
+    def image(self, position: int) -> View:
+        """The operand with its channels innermost, by a copy where it lies otherwise."""
+        return self.in_order(position, channels_last(len(self.view(position).shape)))
+
+    def in_order(self, position: int, order: tuple[int, ...]) -> View:
+        """The operand with the last dimension of that order innermost, by a copy where it lies otherwise."""
+        view = self.view(position)
+        if view.strides[order[-1]] == 1 or view.shape[order[-1]] == 1:
+            return view
+        return self.relaid(position, order)
+
+    def relaid(self, position: int, order: tuple[int, ...]) -> View:
+        """A copy of the operand, dense in that memory order."""
+        copied = self.planner.allocate(self.operand(position), order)
+        self.planner.copy(self.step.name, self.view(position), copied)
+        return copied
+
+    def call(self, planned: Planned, **tensors: View) -> None:
+        """Appends a call that belongs to this step."""
+        self.planner.call(self.step.name, planned, **tensors)

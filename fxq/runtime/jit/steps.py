@@ -1,0 +1,300 @@
+"""STEPS: how each function of a region is planned. What has no row here is not compiled, and stays with the integer ops."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from fxq.graph import functional, movement
+from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Sub
+from fxq.runtime.integer.conv import Conv
+from fxq.runtime.integer.linear import Linear
+from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool, Mean, Sum
+from fxq.runtime.integer.table import Table
+from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
+from fxq.runtime.jit.kernels.elementwise import plan_binary, plan_table
+from fxq.runtime.jit.kernels.pool import plan_max_pool, plan_mean_pool
+from fxq.runtime.jit.kernels.quantize import FloatTensor, plan_dequantize, plan_quantize
+from fxq.runtime.jit.planner import Frame, Site, Unplannable
+from fxq.runtime.jit.views import View, channels_last, row_major
+from fxq.runtime.region import Step
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """How a function is planned.
+
+    Attributes:
+        function: a class of integer ops, or a function.
+        plan: places the result and appends calls.
+        writes: whether the result can be written anywhere, a part of a concatenation included.
+        accepts: whether an op of this class is compiled at all; shapes are not known then.
+    """
+
+    function: Any
+    plan: Callable[[Site], None]
+    writes: bool = False
+    accepts: Callable[[Step], bool] = lambda step: True
+
+
+# ---- ops that compute
+
+
+def _plan_conv(site: Site) -> None:
+    op: Any = site.step.function
+    x, y = site.image(0), site.planner.place(site.value)
+    order = channels_last(len(x.shape))
+    if len(x.shape) != op.geometry.rank + 2:
+        raise Unplannable(f"{site.step.name} is given {x.shape}, one image and no batch")
+    residual = site.image(1) if len(site.step.args) > 1 else None
+    layouts = (x.layout(order), y.layout(order), residual.layout(order) if residual else None)
+    planned = plan_conv(op, *layouts, site.planner.isa, signed=site.signed)
+    site.call(planned, x=x, y=y, **({"residual": residual} if residual else {}))
+
+
+def _plan_linear(site: Site) -> None:
+    op: Any = site.step.function
+    order = row_major(len(site.view(0).shape))
+    x = site.in_order(0, order)
+    y = site.planner.place(site.value, order)
+    residual = site.in_order(1, order) if len(site.step.args) > 1 else None
+    layouts = (x.layout(order), y.layout(order), residual.layout(order) if residual else None)
+    planned = plan_linear(op, *layouts, site.planner.isa, signed=site.signed)
+    site.call(planned, x=x, y=y, **({"residual": residual} if residual else {}))
+
+
+def _plan_max_pool(site: Site) -> None:
+    op: Any = site.step.function
+    x, y = site.image(0), site.planner.place(site.value)
+    order = channels_last(len(x.shape))
+    site.call(plan_max_pool(op, x.layout(order), y.layout(order), site.planner.isa), x=x, y=y)
+
+
+def _plan_mean_pool(site: Site) -> None:
+    op: Any = site.step.function
+    x, y = site.image(0), site.planner.place(site.value)
+    order = channels_last(len(x.shape))
+    if isinstance(op, Mean) and sorted(dim % len(x.shape) for dim in op.dims) != list(range(2, len(x.shape))):
+        raise Unplannable(f"{site.step.name} reduces dimensions {op.dims} of {x.shape}, which are not all spatial ones")
+    kept = y if len(y.shape) == len(x.shape) else _with_ones(y, len(x.shape))
+    site.call(plan_mean_pool(op, x.layout(order), kept.layout(order), site.planner.isa, signed=site.signed[0]), x=x, y=y)
+
+
+def _with_ones(view: View, rank: int) -> View:
+    """[N, C] → [N, C, 1, 1]: a mean that drops its dimensions writes what one that keeps them would."""
+    reshaped = view.moved(lambda tensor: tensor.reshape(*view.shape, *(1,) * (rank - len(view.shape))))
+    assert reshaped is not None, "a matrix is always an image of one pixel"
+    return reshaped
+
+
+def _plan_table(site: Site) -> None:
+    op: Any = site.step.function
+    y = site.planner.place(site.value, site.view(0).memory_order)
+    order = y.memory_order
+    x = site.in_order(0, order)
+    site.call(plan_table(op, x.layout(order), y.layout(order), site.planner.isa), x=x, y=y)
+
+
+def _plan_binary(site: Site) -> None:
+    op: Any = site.step.function
+    operands = [site.view(0), site.view(1)]
+    larger = next((view for view in operands if view.shape == site.kind.shape), None)
+    if larger is None or not all(_broadcasts(view.shape, site.kind.shape) for view in operands):
+        raise Unplannable(f"{site.step.name} broadcasts {operands[0].shape} with {operands[1].shape}")
+    y = site.planner.place(site.value, larger.memory_order)
+    order = y.memory_order
+    a, b = site.in_order(0, order), site.in_order(1, order)
+    layouts = (a.layout(order), b.layout(order), y.layout(order))
+    site.call(plan_binary(op, layouts, site.planner.isa, signed=site.signed), a=a, b=b, y=y)
+
+
+def _broadcasts(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Images as they are; other dimensions whole or of length 1."""
+    return len(shape) == len(whole) and shape[0] == whole[0] and all(a in (1, b) for a, b in zip(shape, whole, strict=True))
+
+
+def _plan_quantize(site: Site) -> None:
+    x, y = site.view(0), site.planner.place(site.value)
+    order = y.memory_order
+    site.call(plan_quantize(site.step.kwargs, _floats(x, order), y.layout(order), site.planner.isa), x=x, y=y)
+
+
+def _plan_dequantize(site: Site) -> None:
+    order = site.view(0).memory_order
+    if site.view(0).strides[order[-1]] != 1:
+        order = channels_last(len(order))
+    x = site.in_order(0, order)
+    y = site.planner.place(site.value, row_major(len(order)))
+    site.call(plan_dequantize(site.step.kwargs, x.layout(order), _floats(y, order), site.planner.isa), x=x, y=y)
+
+
+def _floats(view: View, order: tuple[int, ...]) -> FloatTensor:
+    return FloatTensor(view.layout(order), view.strides[order[-1]] * view.element)
+
+
+# ---- ops that move elements
+
+
+def _plan_view(site: Site) -> None:
+    """A part or another shape of the operand where strides can say it, else a copy."""
+    source, planner = site.view(0), site.planner
+    moved = source.moved(lambda tensor: site.step.run({**planner.values, site.operand(0): tensor}))
+    if moved is not None and (site.value not in planner.frames or _is_part(site)):
+        planner.views[site.value] = moved
+    elif moved is not None:
+        planner.copy(site.step.name, moved, planner.place(site.value))
+    elif site.step.function in _RESHAPES:
+        _copy_reshaped(site, source)
+    else:
+        raise Unplannable(f"{site.step.name} moves elements in a way that strides cannot say")
+
+
+def _copy_reshaped(site: Site, source: View) -> None:
+    """Elements go in the order of the source's shape, so the target has to have that shape too."""
+    planner = site.planner
+    target = planner.place(site.value)
+    reshaped = target.moved(lambda tensor: tensor.reshape(source.shape))
+    if reshaped is None:
+        rows = planner.allocate(site.value, row_major(len(target.shape)))
+        planner.copy(site.step.name, source, rows.in_shape(source.shape))
+        planner.copy(site.step.name, rows, target)
+    else:
+        planner.copy(site.step.name, source, reshaped)
+
+
+_RESHAPES = (movement.reshape, movement.flatten, movement.unflatten)
+
+
+def _is_part(site: Site) -> bool:
+    """Whether the result is some channels of its operand: then the border around them is the operand's."""
+    before, after = site.view(0).shape, site.kind.shape
+    return len(before) == len(after) > 2 and before[0] == after[0] and before[2:] == after[2:]
+
+
+def _plan_alias(site: Site) -> None:
+    site.planner.views[site.value] = site.view(0)
+
+
+def _plan_cat(site: Site) -> None:
+    """Where the operands lie side by side already, or were written into their places, nothing is left to do."""
+    planner = site.planner
+    cat = concatenation(site.step, len(site.kind.shape))
+    views, dim = [planner.views[operand] for operand in cat.operands], cat.dim
+    if not any(site.value in placed for placed in (planner.views, planner.frames, planner.homes)):
+        joined = _side_by_side(views, dim)
+        if joined is not None:
+            planner.views[site.value] = joined
+            return
+    target, start = planner.place(site.value), 0
+    for view in views:
+        place = target.part(dim, start, view.shape[dim])
+        start += view.shape[dim]
+        if place != view:
+            planner.copy(site.step.name, view, place)
+
+
+@dataclass(frozen=True)
+class Concatenation:
+    """The operands of a cat, and its dimension as an index from 0."""
+
+    operands: tuple[int, ...]
+    dim: int
+
+
+def concatenation(step: Step, rank: int) -> Concatenation:
+    """Reads a step that calls cat."""
+    tensors = step.args[0] if step.args else step.kwargs["tensors"]
+    dim = step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else 0)
+    return Concatenation(tuple(value.index for value in tensors), dim % rank)
+
+
+def _side_by_side(views: list[View], dim: int) -> View | None:
+    """The views as one, if each begins where the one before it ends."""
+    first, extent = views[0], views[0].shape[dim]
+    for view in views[1:]:
+        if view != first.part(dim, extent, view.shape[dim]):
+            return None
+        extent += view.shape[dim]
+    return first.part(dim, 0, extent)
+
+
+def _plan_nothing(site: Site) -> None:
+    """Sizes are known when a program is planned."""
+
+
+# ---- the table
+
+
+def _pads_zeros(step: Step) -> bool:
+    op: Any = step.function
+    return bool(op.geometry.padding_mode == "zeros")
+
+
+def _is_undilated(step: Step) -> bool:
+    op: Any = step.function
+    return all(gap == 1 for gap in op.geometry.dilation)
+
+
+def _is_per_tensor(step: Step) -> bool:
+    return isinstance(step.kwargs.get("scale"), float) and step.kwargs.get("qmax", 255) <= 255
+
+
+_VIEWS = (
+    movement.reshape,
+    movement.flatten,
+    movement.unflatten,
+    movement.permute,
+    movement.transpose,
+    movement.squeeze,
+    movement.unsqueeze,
+    movement.chunk,
+    movement.split,
+    movement.unbind,
+    movement.getitem,
+)
+_ALIASES = (movement.contiguous, movement.identity, movement.dropout)
+_SIZES = (movement.size, movement.dim, operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv)
+
+STEPS: tuple[StepRow, ...] = (
+    StepRow(Conv, _plan_conv, writes=True, accepts=_pads_zeros),
+    StepRow(Linear, _plan_linear),
+    StepRow(Add, _plan_binary, writes=True),
+    StepRow(Sub, _plan_binary, writes=True),
+    StepRow(AddFixedPoint, _plan_binary, writes=True),
+    StepRow(Mul, _plan_binary, writes=True),
+    StepRow(Table, _plan_table, writes=True),
+    StepRow(MaxPool, _plan_max_pool, writes=True, accepts=_is_undilated),
+    StepRow(AdaptiveMaxPool, _plan_max_pool, writes=True),
+    StepRow(AvgPool, _plan_mean_pool, writes=True),
+    StepRow(AdaptiveAvgPool, _plan_mean_pool, writes=True),
+    StepRow(Mean, _plan_mean_pool),
+    StepRow(Sum, _plan_mean_pool),
+    StepRow(functional.quantize, _plan_quantize, writes=True, accepts=_is_per_tensor),
+    StepRow(functional.dequantize, _plan_dequantize, accepts=_is_per_tensor),
+    StepRow(movement.cat, _plan_cat, writes=True),
+    *(StepRow(function, _plan_view) for function in _VIEWS),
+    *(StepRow(function, _plan_alias) for function in _ALIASES),
+    *(StepRow(function, _plan_nothing) for function in _SIZES),
+)
+
+
+@cache
+def _rows() -> Mapping[Any, StepRow]:
+    return {row.function: row for row in STEPS}
+
+
+def row_of(step: Step) -> StepRow | None:
+    """The row of a step's function; None where it is not compiled."""
+    row = _rows().get(step.function) or _rows().get(type(step.function))
+    return row if row is not None and row.accepts(step) else None
+
+
+def frame_of(step: Step, *, signed: bool) -> Frame | None:
+    """The border that a step reads around its first operand."""
+    if not isinstance(step.function, Conv):
+        return None
+    border = conv_border(step.function)
+    return Frame(border, step.function.input_zero_point + 128 * signed) if any(map(any, border)) else None
