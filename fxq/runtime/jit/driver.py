@@ -6,8 +6,10 @@ import ctypes
 from collections.abc import Callable
 from functools import cache
 
+from llvmlite import ir
+
 from fxq.runtime.jit.compile import build_engine, new_module
-from fxq.runtime.jit.ir import I64, KERNEL_TYPE, PTR, VOID, Emitter, i64, ir
+from fxq.runtime.jit.ir import I64, KERNEL_TYPE, PTR, VOID, Emitter, i64
 from fxq.runtime.jit.isa import Isa
 
 # words of a row of the table: address of the kernel, address of its words, units
@@ -30,5 +32,3 @@ def solo_driver() -> Callable[[int, int], None]:
     e.b.ret_void()
     engine = build_engine(module, Isa())
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(engine.get_function_address("run_alone"))
-
-

@@ -17,7 +17,8 @@ from fxq.errors import DataError
 from fxq.runtime.jit.compile import compile_kernels
 from fxq.runtime.jit.driver import COLUMNS, solo_driver
 from fxq.runtime.jit.isa import Isa, find_isa
-from fxq.runtime.jit.plan import Unplannable, plan
+from fxq.runtime.jit.plan import plan
+from fxq.runtime.jit.planner import Unplannable
 from fxq.runtime.jit.program import Pointer, Program, aligned_bytes
 from fxq.runtime.region import Region
 

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fxq.runtime.integer.conv import Conv
+from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.outputs import Output, Residual
+from fxq.runtime.jit.epilogue import Form, form_of
+from fxq.runtime.jit.kernel import Layout
 from fxq.runtime.jit.packing import Constants
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What a layer with weights reads and writes.
+
+    Attributes:
+        x, y, residual: where; no residual where the op has none.
+        signed: whether x, and the residual behind it, are int8, stored as q + 128.
+    """
+
+    x: Layout
+    y: Layout
+    residual: Layout | None = None
+    signed: tuple[bool, ...] = (False,)
 
 
 def layer_constants(taps: NDArray[np.int8], bias: Tensor, multiplier: Tensor, *, signed_input: bool) -> Constants:
@@ -17,12 +38,12 @@ def layer_constants(taps: NDArray[np.int8], bias: Tensor, multiplier: Tensor, *,
     return Constants(taps, wrapped, multiplier.numpy().astype(np.float32))
 
 
-def is_fused(constants: Constants) -> bool:
-    """Whether accumulators can carry the magic number."""
-    return constants.fusable
+def layer_form(op: Conv | Linear, constants: Constants) -> Form:
+    """The epilogue of the layer."""
+    return form_of(op.output, fused=constants.fusable, largest=_largest_value(constants, op.output, op.residual))
 
 
-def largest_value(constants: Constants, output: Output, residual: Residual | None) -> float:
+def _largest_value(constants: Constants, output: Output, residual: Residual | None) -> float:
     """Bound of |v| before the rounding, in steps of the result; infinite after an activation, which may enlarge it."""
     if output.activation is not None:
         return np.inf

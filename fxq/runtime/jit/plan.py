@@ -10,7 +10,7 @@ import torch
 from fxq.graph import movement
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernels.copy import plan_copy
-from fxq.runtime.jit.planner import Home, Planner, Site, Unplannable
+from fxq.runtime.jit.planner import Home, Planner, Site
 from fxq.runtime.jit.program import Program
 from fxq.runtime.jit.steps import concatenation, frame_of, row_of
 from fxq.runtime.jit.views import View, channels_last, row_major
@@ -96,7 +96,7 @@ def _enter(planner: Planner, value: int) -> None:
         return
     inside = planner.allocate(value)
     planner.views[value] = inside
-    planned = plan_copy(outside.shape, outside.strides, inside.strides, planner.isa, flip=kind.signed)
+    planned = plan_copy(outside, inside, planner.isa, flip=kind.signed)
     planner.call(f"input {value}", planned, x=outside, y=inside)
 
 
@@ -105,9 +105,6 @@ def _leave(planner: Planner, number: int, value: int) -> View:
     kind, inside = planner.kind(value), planner.views[value]
     order = row_major if kind.dtype == torch.float32 else channels_last
     outside = planner.add_output(number, value, order(len(kind.shape)))
-    planned = plan_copy(inside.shape, inside.strides, outside.strides, planner.isa, element=kind.element, flip=kind.signed)
+    planned = plan_copy(inside, outside, planner.isa, flip=kind.signed)
     planner.call(f"output {number}", planned, x=inside, y=outside)
     return outside
-
-
-__all__ = ["Unplannable", "plan"]

@@ -171,7 +171,7 @@ class Planner:
 
     def copy(self, step: str, source: View, target: View) -> None:
         """The elements of one view to another one of the same shape."""
-        self.call(step, plan_copy(source.shape, source.strides, target.strides, self.isa, element=source.element), x=source, y=target)
+        self.call(step, plan_copy(source, target, self.isa), x=source, y=target)
 
     # ---- the result
 

@@ -46,7 +46,8 @@ def pixel_reach(layout: Layout) -> int:
 def each_vector(e: Emitter, count: int, lanes: int, body: Callable[[Any, int], None]) -> None:
     """body(first, how many) over `count` elements: whole vectors, the last of which overlaps; fewer than one vector at once."""
     if count < lanes:
-        body(0, count)
+        if count:
+            body(0, count)
         return
     whole = count // lanes * lanes
     e.loop(0, whole, lambda first, _: body(first, lanes), step=lanes)

@@ -18,6 +18,7 @@ from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
 from fxq.runtime.jit.kernels.elementwise import plan_binary, plan_table
 from fxq.runtime.jit.kernels.pool import plan_max_pool, plan_mean_pool
 from fxq.runtime.jit.kernels.quantize import FloatTensor, plan_dequantize, plan_quantize
+from fxq.runtime.jit.layers import Operands
 from fxq.runtime.jit.planner import Frame, Site, Unplannable
 from fxq.runtime.jit.views import View, channels_last, row_major
 from fxq.runtime.region import Step
@@ -50,8 +51,8 @@ def _plan_conv(site: Site) -> None:
     if len(x.shape) != op.geometry.rank + 2:
         raise Unplannable(f"{site.step.name} is given {x.shape}, one image and no batch")
     residual = site.image(1) if len(site.step.args) > 1 else None
-    layouts = (x.layout(order), y.layout(order), residual.layout(order) if residual else None)
-    planned = plan_conv(op, *layouts, site.planner.isa, signed=site.signed)
+    operands = Operands(x.layout(order), y.layout(order), residual.layout(order) if residual else None, site.signed)
+    planned = plan_conv(op, operands, site.planner.isa)
     site.call(planned, x=x, y=y, **({"residual": residual} if residual else {}))
 
 
@@ -61,8 +62,8 @@ def _plan_linear(site: Site) -> None:
     x = site.in_order(0, order)
     y = site.planner.place(site.value, order)
     residual = site.in_order(1, order) if len(site.step.args) > 1 else None
-    layouts = (x.layout(order), y.layout(order), residual.layout(order) if residual else None)
-    planned = plan_linear(op, *layouts, site.planner.isa, signed=site.signed)
+    operands = Operands(x.layout(order), y.layout(order), residual.layout(order) if residual else None, site.signed)
+    planned = plan_linear(op, operands, site.planner.isa)
     site.call(planned, x=x, y=y, **({"residual": residual} if residual else {}))
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.linear import Linear
-from fxq.runtime.jit.epilogue import form_of, header
+from fxq.runtime.jit.epilogue import header
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Layout, Planned
 from fxq.runtime.jit.kernels.depthwise import accepts_depthwise, plan_depthwise
-from fxq.runtime.jit.kernels.gemm import Gemm, Window
-from fxq.runtime.jit.layers import is_fused, largest_value, layer_constants
+from fxq.runtime.jit.kernels.gemm import Gemm
+from fxq.runtime.jit.kernels.gemm_shape import Window
+from fxq.runtime.jit.layers import Operands, layer_constants, layer_form
 from fxq.runtime.jit.packing import Constants, pack_parameters, pack_weights
 from fxq.runtime.jit.views import Border
 
@@ -28,36 +29,36 @@ def conv_border(op: Conv) -> Border:
     return op.geometry.padding
 
 
-def plan_conv(op: Conv, x: Layout, y: Layout, residual: Layout | None, isa: Isa, *, signed: tuple[bool, ...] = (False,)) -> Planned:
+def plan_conv(op: Conv, operands: Operands, isa: Isa) -> Planned:
     """The best kernel for a convolution on these layouts; x has the border that conv_border asks for."""
-    if accepts_depthwise(op, x, isa) and residual is None:
-        return plan_depthwise(op, x, y, isa, signed_input=signed[0])
-    groups = op.geometry.groups
+    if accepts_depthwise(op, operands):
+        return plan_depthwise(op, operands, isa)
+    x, y, groups = operands.x, operands.y, op.geometry.groups
     window, weight = _window(op, x), _numpy(op.weight)
     taps = np.moveaxis(weight, 1, -1).reshape(len(weight), -1, window.run)
-    constants = layer_constants(taps, op.bias, op.multiplier, signed_input=signed[0])
+    constants = layer_constants(taps, op.bias, op.multiplier, signed_input=operands.signed[0])
     kernel = Gemm(
         isa,
         replace(x, channels=x.channels // groups),
         replace(y, channels=y.channels // groups),
-        residual,
+        operands.residual,
         window,
         groups,
-        form_of(op.output, fused=is_fused(constants), largest=largest_value(constants, op.output, op.residual)),
+        layer_form(op, constants),
         by_panels=(y.size[-2] if len(y.size) > 1 else y.pixels) < _ROWS_TO_SHARE,
     )
-    return _planned(kernel, constants, op, residual_signed=signed[-1])
+    return _planned(kernel, constants, op, operands)
 
 
-def plan_linear(op: Linear, x: Layout, y: Layout, residual: Layout | None, isa: Isa, *, signed: tuple[bool, ...] = (False,)) -> Planned:
+def plan_linear(op: Linear, operands: Operands, isa: Isa) -> Planned:
     """A matrix product: rows are the pixels of all images."""
-    weight = _numpy(op.weight)
-    constants = layer_constants(weight[:, None], op.bias, op.multiplier, signed_input=signed[0])
-    window = Window(0, (), x.channels, x.strides)
-    form = form_of(op.output, fused=is_fused(constants), largest=largest_value(constants, op.output, op.residual))
+    x = operands.x
+    constants = layer_constants(_numpy(op.weight)[:, None], op.bias, op.multiplier, signed_input=operands.signed[0])
     few_rows = x.pixels < _ROWS_TO_SHARE
     vectors = 4 if few_rows and isa.registers >= 32 else 2
-    return _planned(Gemm(isa, x, y, residual, window, 1, form, vectors, few_rows), constants, op, residual_signed=signed[-1])
+    window = Window(0, (), x.channels, x.strides)
+    kernel = Gemm(isa, x, operands.y, operands.residual, window, 1, layer_form(op, constants), vectors, few_rows)
+    return _planned(kernel, constants, op, operands)
 
 
 def _window(op: Conv, x: Layout) -> Window:
@@ -72,11 +73,11 @@ def _window(op: Conv, x: Layout) -> Window:
     return Window(origin, tuple(steps), channels, stride)
 
 
-def _planned(kernel: Gemm, constants: Constants, op: Conv | Linear, *, residual_signed: bool) -> Planned:
+def _planned(kernel: Gemm, constants: Constants, op: Conv | Linear, operands: Operands) -> Planned:
     natural = kernel.form.floats
     weights = np.concatenate([pack_weights(constants.weight, panel, kernel.isa, natural=natural) for panel in kernel.panels])
     blocks = [pack_parameters(constants, panel, kernel.isa, natural=natural, fused=kernel.form.fused) for panel in kernel.panels]
-    parameters = np.concatenate([header(op.output, op.residual, residual_signed=residual_signed), *blocks])
+    parameters = np.concatenate([header(op.output, op.residual, residual_signed=operands.signed[-1]), *blocks])
     macs = constants.weight.size * kernel.y.pixels
     return Planned(kernel, (weights, parameters), macs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from fxq.runtime.jit.ir import I8, I64, Emitter, Value, splat, vec
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
 from fxq.runtime.jit.rows import each_row, pixel_reach, row_count, row_offset
-from fxq.runtime.jit.views import Border
+from fxq.runtime.jit.views import Border, View
 
 _FLIP = 0x80  # an int8 value q is stored as q + 128: the same byte with its sign bit turned
 
@@ -48,45 +49,49 @@ class BorderFill(Kernel):
         byte = e.load(work.pointers[0], I8)
 
         def row(place: tuple[Any, ...]) -> None:
-            start = e.at(work.pointers[1], row_offset(e, self.y, place))
+            start = _Start(e, e.at(work.pointers[1], row_offset(e, self.y, place)), byte)
             inner = 0
             for dim in reversed(range(len(self.y.size))):
-                self._ends(e, dim, place, start, inner, byte)
+                self._ends(start, dim, place, inner)
                 inner += self.border[dim][0] * self.y.strides[dim]
 
         each_row(e, work, self.y.size, row)
 
-    def _ends(self, e: Emitter, dim: int, place: tuple[Any, ...], start: Value, inner: int, byte: Value) -> None:
-        """Before the first and behind the last index of a dimension: for the width in each row, for outer ones in their first and last."""
+    def _ends(self, row: _Start, dim: int, place: tuple[Any, ...], inner: int) -> None:
+        """Before the first and behind the last index of a dimension: of the width in each row, of outer ones once, from their first row."""
         (before, after), stride, count = self.border[dim], self.y.strides[dim], self.y.size[dim]
         if dim == len(self.y.size) - 1:
-            self._fill(e, start, -before * stride, before * stride, byte)
-            self._fill(e, start, count * stride, after * stride, byte)
+            row.fill(-before * stride, before * stride)
+            row.fill(count * stride, after * stride)
             return
-        inside = place[dim + 2 :]
-        self._when_at(e, [(place[dim + 1], 0), *((i, 0) for i in inside)], start, -inner - before * stride, before * stride, byte)
-        last = [(place[dim + 1], count - 1), *((i, 0) for i in inside)]
-        self._when_at(e, last, start, stride - inner, after * stride, byte)
+        index, inside = place[dim + 1], [(i, 0) for i in place[dim + 2 :]]
+        row.fill_where([(index, 0), *inside], -inner - before * stride, before * stride)
+        row.fill_where([(index, count - 1), *inside], stride - inner, after * stride)
 
-    def _when_at(self, e: Emitter, at: list[tuple[Any, int]], start: Value, offset: int, nbytes: int, byte: Value) -> None:
-        if not nbytes:
-            return
-        condition = None
-        for index, wanted in at:
-            if isinstance(index, int):
-                if index != wanted:
-                    return
-                continue
-            here = e.b.icmp_signed("==", index, I64(wanted))
-            condition = here if condition is None else e.b.and_(condition, here)
-        if condition is None:
-            self._fill(e, start, offset, nbytes, byte)
-        else:
-            e.when(condition, lambda: self._fill(e, start, offset, nbytes, byte))
 
-    def _fill(self, e: Emitter, start: Value, offset: int, nbytes: int, byte: Value) -> None:
+@dataclass(frozen=True)
+class _Start:
+    """The first pixel of a row, and the byte that borders are filled with."""
+
+    e: Emitter
+    pointer: Value
+    byte: Value
+
+    def fill(self, offset: int, nbytes: int) -> None:
+        """nbytes from pointer + offset on."""
         if nbytes:
-            e.fill(e.at(start, offset), byte, nbytes)
+            self.e.fill(self.e.at(self.pointer, offset), self.byte, nbytes)
+
+    def fill_where(self, indices: list[tuple[Any, int]], offset: int, nbytes: int) -> None:
+        """Where each index has the value beside it."""
+        e = self.e
+        if not nbytes or any(isinstance(index, int) and index != wanted for index, wanted in indices):
+            return
+        conditions = [e.b.icmp_signed("==", index, I64(wanted)) for index, wanted in indices if not isinstance(index, int)]
+        if conditions:
+            e.when(reduce(e.b.and_, conditions), lambda: self.fill(offset, nbytes))
+        else:
+            self.fill(offset, nbytes)
 
 
 def plan_border(y: Layout, border: Border, byte: int, isa: Isa) -> Planned:
@@ -154,20 +159,18 @@ class Copy(Kernel):
             while size > nbytes - done:
                 size //= 2
             count = (nbytes - done) // size * size
-            e.loop(done, done + count, lambda i, _, size=size: self._piece(e, e.at(x, i), e.at(y, i), size), step=size)
+            e.loop(done, done + count, partial(self._piece, e, (x, y), size), step=size)
             done += count
 
-    def _piece(self, e: Emitter, x: Value, y: Value, size: int) -> None:
+    def _piece(self, e: Emitter, ends: tuple[Value, Value], size: int, offset: Any, _: Any) -> None:
         type = vec(I8, size)
-        value = e.load(x, type)
-        e.store(e.b.xor(value, splat(type, _FLIP)) if self.flip else value, y)
+        value = e.load(ends[0], type, offset)
+        e.store(e.b.xor(value, splat(type, _FLIP)) if self.flip else value, ends[1], offset)
 
 
-def plan_copy(
-    shape: tuple[int, ...], x_strides: tuple[int, ...], y_strides: tuple[int, ...], isa: Isa, *, element: int = 1, flip: bool = False
-) -> Planned:
-    """A copy of tensors with these strides, in elements; the first dimension is the images."""
-    scaled = [(n, xs * element, ys * element) for n, xs, ys in zip(shape, x_strides, y_strides, strict=True)]
+def plan_copy(x: View, y: View, isa: Isa, *, flip: bool = False) -> Planned:
+    """The elements of x to y, both of one shape, whose first dimension is the images."""
+    scaled = [(n, xs * x.element, ys * x.element) for n, xs, ys in zip(x.shape, x.strides, y.strides, strict=True)]
     inner = sorted((dim for dim in scaled[1:] if dim[0] != 1), key=lambda dim: -dim[2])
     merged: list[tuple[int, int, int]] = []
     for count, xs, ys in inner:
@@ -178,4 +181,4 @@ def plan_copy(
     if len(merged) < 2:  # a unit is one step of the outermost dimension
         merged.insert(0, (1, 0, 0))
     counts, x_bytes, y_bytes = (tuple(dim[i] for dim in merged) for i in range(3))
-    return Planned(Copy(isa, counts, x_bytes, y_bytes, scaled[0][1], scaled[0][2], element, flip), ())
+    return Planned(Copy(isa, counts, x_bytes, y_bytes, scaled[0][1], scaled[0][2], x.element, flip), ())

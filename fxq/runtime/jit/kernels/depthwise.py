@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fxq.runtime.integer.conv import Conv
-from fxq.runtime.jit.epilogue import HEADER_BYTES, Epilogue, Form, form_of, header, store_bytes, store_floats
+from fxq.runtime.jit.epilogue import HEADER_BYTES, Epilogue, Form, header, store_bytes, store_floats
 from fxq.runtime.jit.ir import I8, I16, I32, I64, Emitter, Value, splat, vec
 from fxq.runtime.jit.isa import TAPS, Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
-from fxq.runtime.jit.layers import is_fused, largest_value, layer_constants
+from fxq.runtime.jit.layers import Operands, layer_constants, layer_form
 from fxq.runtime.jit.packing import Constants, Panel, lane_channels, pack_parameters
 
 # from this many rows on, threads share them; below, they share the channels
@@ -122,16 +122,16 @@ class Depthwise(Kernel):
             if self.by_panels:
                 self._panels_of_range(e, work, first, count)
             else:
-                e.loop(0, count, lambda number, _, first=first: self._rows_of_range(e, work, _Block(self, e, work, first, number)))
+                e.loop(0, count, partial(self._rows_of_range, e, work, first))
 
     def _runs(self) -> list[tuple[int, int]]:
         """(first, count) of panels of one width that follow each other."""
         wide = len([panel for panel in self.panels if panel.vectors == self.panels[0].vectors and panel.first % panel.count == 0])
         return [(0, wide), *((number, 1) for number in range(wide, len(self.panels)))]
 
-    def _rows_of_range(self, e: Emitter, work: Work, block: _Block) -> None:
+    def _rows_of_range(self, e: Emitter, work: Work, first: int, number: Any, _: Any) -> None:
         """Blocks of channels outside, rows inside: the rows of one block stay in the first-level cache."""
-        height = self.y.size[0]
+        block, height = _Block(self, e, work, first, number), self.y.size[0]
         e.loop(work.begin, work.end, lambda unit, _: block.row(e.divide(unit, height), e.remainder(unit, height)))
 
     def _panels_of_range(self, e: Emitter, work: Work, first: int, count: int) -> None:
@@ -275,7 +275,7 @@ def _interleaved(e: Emitter, rows: list[Value], isa: Isa, vectors: int) -> list[
 
 def _interleaved_bytes(e: Emitter, rows: list[Value], isa: Isa) -> list[Value]:
     zeros = splat(isa.bytes, 0)
-    r0, r1, r2, r3 = [*rows, *[zeros] * (TAPS - len(rows))]
+    r0, r1, r2, r3 = (rows[t] if t < len(rows) else zeros for t in range(TAPS))
     words = vec(I16, 2 * isa.lanes)
     low, high = _unpacked(isa.vector_bytes, 16)
     halves = [(e.b.bitcast(e.shuffle(r0, lanes, r1), words), e.b.bitcast(e.shuffle(r2, lanes, r3), words)) for lanes in (low, high)]
@@ -295,14 +295,16 @@ def _unpacked(lanes: int, block: int) -> tuple[list[int], list[int]]:
     return low, high
 
 
-def accepts_depthwise(op: Conv, x: Layout, isa: Isa) -> bool:
-    """One channel in each group, one output from each, in one or two dimensions."""
-    weight = op.weight
-    return len(x.size) <= 2 and weight.shape[1] == 1 and op.geometry.groups == weight.shape[0] == x.channels and x.channels > 1
+def accepts_depthwise(op: Conv, operands: Operands) -> bool:
+    """One channel in each group, one output from each, in one or two dimensions, and no residual."""
+    groups, x = op.geometry.groups, operands.x
+    alone = op.weight.shape[1] == 1 and groups == op.weight.shape[0] == x.channels and groups > 1
+    return alone and len(x.size) <= 2 and operands.residual is None
 
 
-def plan_depthwise(op: Conv, x: Layout, y: Layout, isa: Isa, *, signed_input: bool = False) -> Planned:
+def plan_depthwise(op: Conv, operands: Operands, isa: Isa) -> Planned:
     """A depthwise convolution; x has the border that conv_border asks for."""
+    x, y = operands.x, operands.y
     geometry = op.geometry
     weight: NDArray[np.int8] = op.weight.numpy().reshape(len(op.weight), *(1,) * (2 - len(x.size)), *op.weight.shape[2:])
     taps = Taps(
@@ -311,9 +313,8 @@ def plan_depthwise(op: Conv, x: Layout, y: Layout, isa: Isa, *, signed_input: bo
         _in_plane(geometry.dilation, 1),
         _in_plane(tuple(before for before, _ in geometry.padding), 0),
     )
-    constants = layer_constants(weight.reshape(len(weight), 1, -1), op.bias, op.multiplier, signed_input=signed_input)
-    form = form_of(op.output, fused=is_fused(constants), largest=largest_value(constants, op.output, None))
-    kernel = Depthwise(isa, _plane(x), _plane(y), taps, form)
+    constants = layer_constants(weight.reshape(len(weight), 1, -1), op.bias, op.multiplier, signed_input=operands.signed[0])
+    kernel = Depthwise(isa, _plane(x), _plane(y), taps, layer_form(op, constants))
     blocks = [_packed_panel(kernel, panel, constants, weight) for panel in kernel.panels]
     return Planned(kernel, (np.concatenate([header(op.output), *blocks]),), weight.size * y.pixels)
 

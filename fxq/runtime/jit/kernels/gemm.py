@@ -9,180 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from math import prod
 from typing import Any
 
-from fxq.runtime.jit.epilogue import HEADER_BYTES, Epilogue, Form, store_bytes, store_floats
+from fxq.runtime.jit.epilogue import Epilogue, store_bytes, store_floats
 from fxq.runtime.jit.ir import I8, I64, Emitter, Value, vec
 from fxq.runtime.jit.isa import TAPS
-from fxq.runtime.jit.kernel import Kernel, Layout, Span, Work
-from fxq.runtime.jit.packing import Panel, lane_channels, panels_of
+from fxq.runtime.jit.kernel import Layout, Work
+from fxq.runtime.jit.kernels.gemm_shape import SHORT_SUM, GemmShape, Pixels
+from fxq.runtime.jit.packing import Panel, lane_channels
 
 # packed weights up to this size stay in the second-level cache while the panels go by for each tile of pixels
 _CACHED_WEIGHTS = 600_000
-# sums of at most this many steps are unrolled, in tiles so small that two of them are in flight at once
-_SHORT_SUM = 12
 
 
 @dataclass(frozen=True)
-class Window:
-    """The taps of one output pixel.
-
-    Attributes:
-        origin: bytes from the input's pixel (0, 0) to the first tap of output pixel (0, 0); negative inside the halo.
-        steps: (count, bytes) of each dimension of the runs, outermost first.
-        run: adjacent bytes of one run.
-        stride: bytes between the first taps of neighbouring outputs, for each spatial dimension.
-    """
-
-    origin: int
-    steps: tuple[tuple[int, int], ...]
-    run: int
-    stride: tuple[int, ...]
-
-    @property
-    def sum_steps(self) -> int:
-        """How many times four bytes are multiplied."""
-        return prod(count for count, _ in self.steps) * self.run_steps
-
-    @property
-    def run_steps(self) -> int:
-        """Of one run; surplus bytes of its last step meet weights of 0."""
-        return -(-self.run // TAPS)
-
-    @property
-    def reach(self) -> int:
-        """Bytes from the first tap to the end of what is read."""
-        return sum((count - 1) * step for count, step in self.steps) + self.run_steps * TAPS
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """The output pixels of a tile: th rows of tw, and their offsets in bytes for each tensor."""
-
-    rows: int
-    columns: int
-
-    def offsets(self, strides: tuple[int, ...]) -> list[int]:
-        """Of each pixel, from that of the first."""
-        row = strides[-2] if len(strides) > 1 else 0
-        return [r * row + c * strides[-1] for r, c in product(range(self.rows), range(self.columns))]
-
-
-@dataclass(frozen=True)
-class Gemm(Kernel):
-    """y[pixel, channel] = epilogue(bias[channel] + Σ_run Σ_byte x[pixel + run + byte]·w[channel, run, byte])
-
-    Attributes:
-        x, y: their channels are those of one group.
-        residual: of y's size.
-        window: the taps.
-        groups: each reads its own channels of x and writes its own of y.
-        form: of the epilogue.
-        vectors: of accumulators in a panel.
-        by_panels: units are panels, not tiles of pixels.
-    """
-
-    x: Layout
-    y: Layout
-    residual: Layout | None
-    window: Window
-    groups: int
-    form: Form
-    vectors: int = 2
-    by_panels: bool = False
-
-    @property
-    def operands(self) -> tuple[str, ...]:
-        return ("x", "weights", "parameters", *(("residual",) if self.residual else ()), "y")
-
-    @cached_property
-    def panels(self) -> list[Panel]:
-        """Of all groups, in the order of the channels."""
-        count = self.y.channels
-        return [panel for group in range(self.groups) for panel in panels_of(count, group * count, self.isa, self.vectors)]
-
-    @cached_property
-    def is_matrix(self) -> bool:
-        """Whether pixels are rows of dense matrices, so that tiles may run over the ends of rows and images."""
-        single = all(count == 1 for count, _ in self.window.steps)
-        layouts = [self.x, self.y, *([self.residual] if self.residual else [])]
-        return single and self.window.origin == 0 and self.window.stride == self.x.strides and all(layout.is_dense for layout in layouts)
-
-    @cached_property
-    def tile_pixels(self) -> int:
-        """How many pixels one tile has at most: accumulators, one register for each vector of weights, and one for the input."""
-        if self.isa.vector_bytes < 64:
-            return 4
-        room = (self.isa.registers - 1 - self.vectors) // self.vectors
-        return 4 if self.window.sum_steps <= _SHORT_SUM else min(14, room)
-
-    @cached_property
-    def tile(self) -> Pixels:
-        """Its shape in an image: columns that divide a row well, or as many whole rows as fit."""
-        width, most = self.y.size[-1], self.tile_pixels
-        if self.is_matrix:
-            return Pixels(1, most)
-        if width >= most:
-            return Pixels(1, -(-width // -(-width // most)))
-        height = self.y.size[-2] if len(self.y.size) > 1 else 1
-        return Pixels(max(1, min(most // width, height)), width)
-
-    @property
-    def _blocks_of_plane(self) -> int:
-        height = self.y.size[-2] if len(self.y.size) > 1 else 1
-        return -(-height // self.tile.rows)
-
-    @property
-    def _blocks_of_image(self) -> int:
-        return self._blocks_of_plane * prod(self.y.size[:-2])
-
-    def units(self, images: int) -> int:
-        if self.by_panels:
-            return len(self.panels) * (1 if self.is_matrix else images)
-        if self.is_matrix:
-            return -(-images * self.y.pixels // self.tile_pixels)
-        return images * self._blocks_of_image
-
-    def spans(self) -> tuple[Span, ...]:
-        last = [(count - 1) * step for count, step in zip(self.y.size, self.window.stride, strict=True)]
-        group = (self.groups - 1) * self.x.channels
-        x = Span(self.window.origin, self.window.origin + sum(last) + group + self.window.reach, self.x.image)
-        channels = self.groups * self.y.channels
-        y = Span(0, pixel_reach(self.y) + channels * (4 if self.form.floats else 1), self.y.image)
-        constants = [Span(0, sum(map(self.weight_bytes, self.panels))), Span(0, self.parameter_offset(len(self.panels)))]
-        residual = [] if self.residual is None else [self._residual_span(self.residual)]
-        return (x, *constants, *residual, y)
-
-    def _residual_span(self, residual: Layout) -> Span:
-        """Whole vectors of the last panel are read."""
-        last = self.panels[-1]
-        return Span(0, pixel_reach(residual) + last.first + last.vectors * self.isa.lanes, residual.image)
-
-    def weight_bytes(self, panel: Panel) -> int:
-        """Packed weights of a panel."""
-        return self.window.sum_steps * panel.vectors * self.isa.vector_bytes
-
-    def parameter_bytes(self, panel: Panel) -> int:
-        """Bias, multiplier and what the form adds, of a panel."""
-        return (3 if self.form.fused else 2) * panel.vectors * self.isa.vector_bytes
-
-    def parameter_offset(self, number: int) -> int:
-        """Where the parameters of a panel are, behind the header."""
-        return HEADER_BYTES + sum(map(self.parameter_bytes, self.panels[:number]))
-
-    # ---- loops over tiles and panels
+class Gemm(GemmShape):
+    """A GemmShape with its code."""
 
     def emit(self, e: Emitter, work: Work) -> None:
-        tiles = _Tiles(self, e, work)
-        if self.by_panels:
-            tiles.panels_of_range()
-        elif sum(map(self.weight_bytes, self.panels)) > _CACHED_WEIGHTS:
-            tiles.each_panel(lambda panel, place: tiles.blocks_of_range(lambda block: tiles.tile(panel, place, block)))
-        else:
-            tiles.blocks_of_range(lambda block: tiles.each_panel(lambda panel, place: tiles.tile(panel, place, block)))
+        Tiles(self, e, work).emit()
 
 
 @dataclass(frozen=True)
@@ -206,12 +54,22 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class _Tiles:
+class Tiles:
     """Writes the loops of one Gemm."""
 
-    k: Gemm
+    k: GemmShape
     e: Emitter
     work: Work
+
+    def emit(self) -> None:
+        """Units are panels or blocks of pixels; inside, panels go by for each block where their weights stay in the cache."""
+        k = self.k
+        if k.by_panels:
+            self.panels_of_range()
+        elif sum(map(k.weight_bytes, k.panels)) > _CACHED_WEIGHTS:
+            self.each_panel(lambda panel, place: self.blocks_of_range(lambda block: self.tile(panel, place, block)))
+        else:
+            self.blocks_of_range(lambda block: self.each_panel(lambda panel, place: self.tile(panel, place, block)))
 
     @cached_property
     def pointers(self) -> dict[str, Value]:
@@ -227,17 +85,14 @@ class _Tiles:
         """The panels that the range of units asks for, over all blocks; images are inside the panel's number where they are apart."""
         e, k, work = self.e, self.k, self.work
         for first, count in self._runs():
-
-            def body(panel: Panel, place: _Place) -> None:
-                self._all_blocks(lambda block: self.tile(panel, place, block))
-
             if k.is_matrix:
-                self._panel_loop(first, *self._clipped(work.begin, work.end, first, count), body)
+                begin, end = self._clipped(work.begin, work.end, first, count)
+                self._panel_loop(first, begin, end, self._all_blocks)
             else:
                 begin, end = self._clipped(work.begin, work.end, e.b.mul(work.images, I64(first)), e.b.mul(work.images, I64(count)))
-                e.loop(begin, end, lambda unit, _, first=first: self._panel_of_image(first, unit))
+                e.loop(begin, end, partial(self._panel_of_image, first))
 
-    def _panel_of_image(self, first: int, unit: Value) -> None:
+    def _panel_of_image(self, first: int, unit: Value, _: Any) -> None:
         """Units are panel-major, so that a panel stays in the cache from one image to the next."""
         e = self.e
         number, image = e.b.udiv(unit, self.work.images), e.b.urem(unit, self.work.images)
@@ -299,15 +154,15 @@ class _Tiles:
         if k.is_matrix:
             self._matrix_blocks(work.begin, work.end, body)
         else:
-            e.loop(work.begin, work.end, lambda unit, _: self._row_block(e.divide(unit, k._blocks_of_image), unit, body))
+            e.loop(work.begin, work.end, lambda unit, _: self._row_block(e.divide(unit, k.blocks_of_image), unit, body))
 
-    def _all_blocks(self, body: Callable[[_Block], None]) -> None:
+    def _all_blocks(self, panel: Panel, place: _Place) -> None:
         rows = self.e.mul(self.work.images, self.k.y.pixels)
         count = self.e.divide(self.e.add(rows, self.k.tile_pixels - 1), self.k.tile_pixels)
-        self._matrix_blocks(0, count, body)
+        self._matrix_blocks(0, count, lambda block: self.tile(panel, place, block))
 
     def _image_blocks(self, image: Value, body: Callable[[_Block], None]) -> None:
-        self.e.loop(0, self.k._blocks_of_image, lambda unit, _: self._row_block(image, unit, body))
+        self.e.loop(0, self.k.blocks_of_image, lambda unit, _: self._row_block(image, unit, body))
 
     def _matrix_blocks(self, begin: Value | int, end: Value | int, body: Callable[[_Block], None]) -> None:
         """Tiles of rows of a matrix: the last one overlaps the one before it; fewer rows than a tile has go one by one."""
@@ -330,8 +185,8 @@ class _Tiles:
     def _row_block(self, image: Value | int, unit: Value | int, body: Callable[[_Block], None]) -> None:
         """One group of rows of one plane, in tiles along the width; the last group may be lower than the others."""
         e, k = self.e, self.k
-        block = e.remainder(unit, k._blocks_of_image)
-        plane, group = e.divide(block, k._blocks_of_plane), e.remainder(block, k._blocks_of_plane)
+        block = e.remainder(unit, k.blocks_of_image)
+        plane, group = e.divide(block, k.blocks_of_plane), e.remainder(block, k.blocks_of_plane)
         height = k.y.size[-2] if len(k.y.size) > 1 else 1
         rest = height % k.tile.rows
         row = e.mul(group, k.tile.rows)
@@ -343,9 +198,9 @@ class _Tiles:
         if not rest:
             rows(k.tile.rows)
         elif isinstance(group, int):
-            rows(rest if group == k._blocks_of_plane - 1 else k.tile.rows)
+            rows(rest if group == k.blocks_of_plane - 1 else k.tile.rows)
         else:
-            is_last = e.b.icmp_signed("==", group, I64(k._blocks_of_plane - 1))
+            is_last = e.b.icmp_signed("==", group, I64(k.blocks_of_plane - 1))
             with e.b.if_else(is_last) as (last, full):
                 with last:
                     rows(rest)
@@ -412,7 +267,7 @@ class _Tiles:
                 result += [k.isa.dot(e, value, taps, w) for value, w in zip(sums, loaded, strict=True)]
             return result
 
-        if k.window.sum_steps <= _SHORT_SUM:
+        if k.window.sum_steps <= SHORT_SUM:
             for number, (run, inner) in enumerate(product(self._run_offsets(), range(k.window.run_steps))):
                 acc = step(acc, x, weights, run + TAPS * inner, number * step_bytes)
             return acc
@@ -484,11 +339,6 @@ class _Unrolled:
             return carried
 
         return e.loop(0, self.steps, body, acc, step=turn)
-
-
-def pixel_reach(layout: Layout) -> int:
-    """Bytes from the first pixel of an image to its last one."""
-    return sum((count - 1) * step for count, step in zip(layout.size, layout.strides, strict=True))
 
 
 def _as_value(value: Value | int) -> Value:

@@ -1,0 +1,144 @@
+"""Convolutions and linear layers: compiled code against the integer ops, bit for bit, on every ISA of this machine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fxq.runtime.integer.conv import ConvGeometry
+from fxq.runtime.jit.isa import Isa, find_isa
+from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, conv, linear, one_step, random_bytes
+
+
+def geometry(rank: int = 2, *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> ConvGeometry:
+    return ConvGeometry((stride,) * rank, ((padding, padding),) * rank, (dilation,) * rank, groups)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("channels", [1, 15, 16, 17, 31, 32, 33, 67])
+@pytest.mark.parametrize("width", [1, 3, 4, 13, 14, 15, 29])
+def test_pointwise_tiles(isa: Isa, channels: int, width: int) -> None:
+    op = conv((channels, 20, 1, 1), geometry())
+    check(one_step(op), [random_bytes((2, 20, 3, width))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("height", "width"), [(5, 5), (7, 7), (9, 14), (15, 30)])
+def test_three_by_three(isa: Isa, stride: int, height: int, width: int) -> None:
+    op = conv((40, 24, 3, 3), geometry(stride=stride, padding=1))
+    check(one_step(op), [random_bytes((2, 24, height, width))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("residual", [False, True])
+def test_outputs(isa: Isa, output: str, residual: bool) -> None:
+    op = conv((37, 8, 3, 3), geometry(padding=1), output, residual=residual)
+    inputs = [random_bytes((2, 8, 6, 9)), random_bytes((2, 37, 6, 9), 5)]
+    check(one_step(op, 1 + residual), inputs[: 1 + residual], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("bits", [22, 24])
+def test_long_sums_and_all_multipliers(isa: Isa, bits: int) -> None:
+    """2304 taps reach 2^26, beyond what one fma can convert; 24-bit multipliers cannot be fused either."""
+    check(one_step(conv((33, 256, 3, 3), geometry(padding=1), bits=bits)), [random_bytes((1, 256, 5, 5))], isa)
+    check(one_step(conv((33, 8, 1, 1), geometry(), bits=bits)), [random_bytes((1, 8, 5, 5))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("kernel", [(1, 3), (3, 1), (5, 5), (7, 7), (2, 2)])
+@pytest.mark.parametrize("channels", [3, 4, 5])
+def test_few_channels(isa: Isa, kernel: tuple[int, int], channels: int) -> None:
+    op = conv((34, channels, *kernel), ConvGeometry((2, 2), ((kernel[0] // 2,) * 2, (kernel[1] // 2,) * 2), (1, 1)))
+    check(one_step(op), [random_bytes((1, channels, 17, 19))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize(("groups", "channels", "outputs"), [(2, 8, 64), (4, 16, 16), (3, 9, 105), (8, 8, 16), (32, 128, 128)])
+def test_groups(isa: Isa, groups: int, channels: int, outputs: int) -> None:
+    op = conv((outputs, channels // groups, 3, 3), geometry(padding=1, groups=groups))
+    check(one_step(op), [random_bytes((2, channels, 7, 9))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("dilation", [2, 3])
+def test_dilation(isa: Isa, dilation: int) -> None:
+    check(one_step(conv((20, 6, 3, 3), geometry(padding=dilation, dilation=dilation))), [random_bytes((1, 6, 11, 13))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_other_ranks(isa: Isa, rank: int, stride: int) -> None:
+    op = conv((18, 5, *(3,) * rank), geometry(rank, stride=stride, padding=1))
+    check(one_step(op), [random_bytes((2, 5, *(8, 5, 6)[:rank]))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("kernel", [3, 5, 7, 4])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [2, 16, 24, 35, 64, 100])
+def test_depthwise(isa: Isa, kernel: int, stride: int, channels: int) -> None:
+    op = conv((channels, 1, kernel, kernel), geometry(stride=stride, padding=kernel // 2, groups=channels))
+    check(one_step(op), [random_bytes((2, channels, 9, 17))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_depthwise_outputs(isa: Isa, output: str) -> None:
+    op = conv((72, 1, 3, 3), geometry(padding=1, groups=72), output)
+    check(one_step(op), [random_bytes((1, 72, 16, 6))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_depthwise_dilation_and_one_dimension(isa: Isa) -> None:
+    check(one_step(conv((40, 1, 3, 3), geometry(padding=2, dilation=2, groups=40))), [random_bytes((1, 40, 9, 11))], isa)
+    check(one_step(conv((40, 1, 5), geometry(1, padding=2, groups=40))), [random_bytes((3, 40, 21))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("rows", [1, 2, 5, 6, 7, 14, 31])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (7, 10), (64, 64), (130, 100)])
+def test_linear(isa: Isa, rows: int, inputs: int, outputs: int) -> None:
+    check(one_step(linear(inputs, outputs)), [random_bytes((rows, inputs))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_linear_on_sequences(isa: Isa, output: str) -> None:
+    op = linear(48, 70, output, residual=True)
+    check(one_step(op, 2), [random_bytes((2, 19, 48)), random_bytes((2, 19, 70), 3)], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_signed_inputs(isa: Isa) -> None:
+    op = conv((37, 8, 3, 3), geometry(padding=1), "signed", residual=True)
+    op.input_zero_point = -20
+    check(one_step(op, 2), [random_bytes((1, 8, 6, 9), signed=True), random_bytes((1, 37, 6, 9), 5, signed=True)], isa)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_any_geometry(data: st.DataObject) -> None:
+    """Sizes, strides, paddings on each side, dilations and groups that nobody thought of."""
+    rank = data.draw(st.integers(1, 3))
+    dims = st.tuples(*[st.integers(1, 3)] * rank)
+    kernel, stride, dilation = data.draw(dims), data.draw(dims), data.draw(dims)
+    padding = data.draw(st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * rank))
+    groups, inner = data.draw(st.sampled_from([1, 1, 2, 5])), data.draw(st.integers(1, 9))
+    outputs = groups * data.draw(st.integers(1, 40))
+    size = [gap * (k - 1) + 1 + data.draw(st.integers(0, 12)) for k, gap in zip(kernel, dilation, strict=True)]
+    op = conv((outputs, inner, *kernel), ConvGeometry(stride, padding, dilation, groups), data.draw(st.sampled_from(sorted(OUTPUTS))))
+    x = random_bytes((data.draw(st.integers(1, 3)), groups * inner, *size), data.draw(st.integers(0, 9)))
+    check(one_step(op), [x], find_isa())
+
+
+def test_row_major_images_are_read_too() -> None:
+    x = random_bytes((2, 8, 6, 9))
+    op = conv((16, 8, 3, 3), geometry(padding=1))
+    for layout in (x.contiguous(), x.contiguous(memory_format=torch.channels_last), random_bytes((2, 8, 12, 18))[:, :, ::2, ::2]):
+        check(one_step(op), [layout], find_isa())

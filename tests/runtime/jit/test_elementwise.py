@@ -1,0 +1,148 @@
+"""Sums, products, tables, pools, quantization and moves: compiled code against the integer ops, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fxq.graph import movement
+from fxq.graph.functional import dequantize, quantize
+from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
+from fxq.runtime.integer.outputs import IntegerOutput
+from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
+from fxq.runtime.integer.table import Table
+from fxq.runtime.jit.isa import Isa
+from fxq.runtime.region import Region, Step, Value
+from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, one_step, random_bytes
+
+SHAPES = [(1, 1), (2, 63), (3, 64, 5), (2, 3, 7, 5), (1, 16, 4, 4), (2, 65, 3, 9), (1, 130, 2, 2)]
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sums_and_products(isa: Isa, output: str, shape: tuple[int, ...]) -> None:
+    result = OUTPUTS[output]
+    size = 0.02 if result.activation or output.startswith("float") else 0.7
+    inputs = [random_bytes(shape), random_bytes(shape, 1)]
+    for op in (
+        Add(Operand(10, size), Operand(200, size / 3), result),
+        Sub(Operand(10, size), Operand(0, size), result),
+        Mul(3, 128, size / 90, result),
+    ):
+        check(one_step(op, 2), inputs, isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fixed_point_sums(isa: Isa, shape: tuple[int, ...]) -> None:
+    op = AddFixedPoint.from_ratios(Operand(10, 0.7), Operand(255, 0.9), IntegerOutput("uint8", 128, 0, 255))
+    check(one_step(op, 2), [random_bytes(shape), random_bytes(shape, 1)], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("gate", [(2, 40, 1, 1), (2, 1, 5, 6), (2, 1, 1, 1), (2, 40, 5, 1)])
+def test_gates(isa: Isa, gate: tuple[int, ...]) -> None:
+    op = Mul(3, 0, 0.01, OUTPUTS["relu"])
+    check(one_step(op, 2), [random_bytes((2, 40, 5, 6)), random_bytes(gate, 1)], isa)
+    check(one_step(op, 2), [random_bytes(gate, 1), random_bytes((2, 40, 5, 6))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8])
+def test_tables(isa: Isa, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    entries = torch.randint(0, 256, (256,)).to(torch.uint8).view(dtype)
+    check(one_step(Table(entries)), [random_bytes(shape)], isa)
+    check(one_step(Table(entries)), [random_bytes(shape, signed=True)], isa)
+
+
+POOLS: dict[str, Callable[[Any], Any]] = {
+    "max": lambda output: MaxPool(PoolGeometry((3, 3), (2, 2), (1, 1))),
+    "max_ceil": lambda output: MaxPool(PoolGeometry((3, 2), (2, 3), (0, 1), (), True)),
+    "adaptive_max": lambda output: AdaptiveMaxPool((2, 3)),
+    "average": lambda output: AvgPool(PoolGeometry((3, 3), (2, 2), (1, 1)), 0.9, 100, output),
+    "average_inside": lambda output: AvgPool(PoolGeometry((3, 3), (1, 1), (1, 1)), 0.9, 100, output, Divisor(include_padding=False)),
+    "average_by_five": lambda output: AvgPool(PoolGeometry((2, 3), (2, 2), (0, 0), (), True), 0.9, 100, output, Divisor(override=5)),
+    "adaptive": lambda output: AdaptiveAvgPool((2, 3), 1.1, 100, output),
+    "global": lambda output: AdaptiveAvgPool((1, 1), 1.1, 100, output),
+    "mean": lambda output: Mean((2, 3), 1.1, 100, output, keepdim=False),
+    "mean_kept": lambda output: Mean((-1, -2), 1.1, 100, output, keepdim=True),
+    "sum": lambda output: Sum((2, 3), 0.01, 100, output, keepdim=False),
+}
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("channels", [1, 16, 67])
+def test_pools(isa: Isa, pool: str, channels: int) -> None:
+    signed = pool.startswith(("max", "adaptive_max"))
+    for output in ("shifted", "relu") if signed else ("shifted", "hardswish", "float", "signed"):
+        op = POOLS[pool](OUTPUTS[output])
+        check(one_step(op), [random_bytes((2, channels, 7, 9), signed=signed)], isa)
+
+
+FLOATS = torch.tensor([0.0, -0.0, float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 0.05, 0.15, -0.25])
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 37), (1, 3, 4, 16), (2, 1, 6, 6), (2, 20, 3, 5), (3, 70), (2, 9, 21)])
+@pytest.mark.parametrize(("qmin", "qmax", "zero_point"), [(0, 255, 0), (0, 255, 131), (-128, 127, -3), (0, 127, 64)])
+def test_quantize_and_dequantize(isa: Isa, shape: tuple[int, ...], qmin: int, qmax: int, zero_point: int) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 20
+    x.view(-1)[:: max(1, x.numel() // 9)] = FLOATS[: len(x.view(-1)[:: max(1, x.numel() // 9)])]
+    spec = {"scale": 0.1, "zero_point": zero_point, "qmin": qmin, "qmax": qmax}
+    layouts = [x] if x.ndim != 4 else [x, x.contiguous(memory_format=torch.channels_last), x[:, :, :, ::2]]
+    for layout in layouts:
+        check(one_step(quantize, **spec), [layout], isa)
+    check(one_step(dequantize, **spec), [quantize(x, **spec)], isa)
+
+
+def _round_trip(*steps: Step) -> Region:
+    return Region("region", 1, steps, (len(steps),))
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("shape", [(2, 12, 4, 6), (1, 58, 7, 7)])
+def test_channel_shuffle(isa: Isa, shape: tuple[int, ...]) -> None:
+    n, c, h, w = shape
+    region = _round_trip(
+        Step("split", movement.reshape, (Value(0), (n, 2, c // 2, h, w)), {}),
+        Step("swap", movement.transpose, (Value(1), 1, 2), {}),
+        Step("dense", movement.contiguous, (Value(2),), {}),
+        Step("join", movement.reshape, (Value(3), (n, c, h, w)), {}),
+        Step("half", movement.chunk, (Value(4), 2), {"dim": 1, "item": 1}),
+    )
+    check(region, [random_bytes(shape)], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_flatten_and_cat(isa: Isa) -> None:
+    x = random_bytes((2, 5, 3, 4))
+    check(one_step(movement.flatten, start_dim=1), [x], isa)
+    for dim in (1, 2, 3):
+        region = Region("region", 2, (Step("cat", movement.cat, ((Value(0), Value(1), Value(0)),), {"dim": dim}),), (2,))
+        check(region, [x, random_bytes((2, 5, 3, 4), 1)], isa)
+
+
+def test_two_readers_share_one_border() -> None:
+    """A value that is concatenated, padded by two convolutions and returned."""
+    from fxq.runtime.integer.conv import ConvGeometry
+    from fxq.runtime.jit.isa import find_isa
+    from tests.runtime.jit.regions import conv
+
+    near, far = ConvGeometry((1, 1), ((1, 1),) * 2, (1, 1)), ConvGeometry((1, 1), ((2, 2),) * 2, (2, 2))
+    first = conv((8, 4, 3, 3), near)
+    steps = (
+        Step("a", first, (Value(0),), {}),
+        Step("b", conv((8, 8, 3, 3), near), (Value(1),), {}),
+        Step("cat", movement.cat, ((Value(1), Value(2)),), {"dim": 1}),
+        Step("c", conv((8, 16, 3, 3), far), (Value(3),), {}),
+        Step("d", conv((8, 16, 3, 3), near), (Value(3),), {}),
+    )
+    x: Tensor = random_bytes((2, 4, 9, 9))
+    check(Region("region", 1, steps, (4, 5, 3, 1)), [x], find_isa())
