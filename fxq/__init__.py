@@ -10,7 +10,7 @@ or step by step, as with torch.ao.quantization.quantize_fx:
     int8_model = fxq.convert_fx(prepared)
 """
 
-from fxq.api import calibrate, convert_fx, convert_to_reference_fx, fuse_fx, prepare_fx, quantize
+from fxq.api import calibrate, convert_fx, convert_to_reference_fx, fuse_fx, prepare_fx, prepare_qat_fx, quantize
 from fxq.errors import CalibrationError, CaptureError, ConfigError, DataError, FxqError, StageError
 from fxq.graph.module import FxqModule
 from fxq.graph.parse import parse_graph
@@ -41,6 +41,8 @@ from fxq.qconfig_mapping import (
     PrepareCustomConfig,
     QConfig,
     QConfigMapping,
+    get_default_qat_qconfig,
+    get_default_qat_qconfig_mapping,
     get_default_qconfig,
     get_default_qconfig_mapping,
 )
@@ -52,9 +54,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     # float → int8
-    "quantize", "prepare_fx", "calibrate", "convert_fx", "convert_to_reference_fx", "fuse_fx",
+    "quantize", "prepare_fx", "prepare_qat_fx", "calibrate", "convert_fx", "convert_to_reference_fx", "fuse_fx",
     # what to quantize, and how
-    "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "PROFILES",
+    "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping",
+    "get_default_qat_qconfig", "get_default_qat_qconfig_mapping", "PROFILES",
     "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig",
     "MinMaxObserver", "MovingAverageMinMaxObserver", "PerChannelMinMaxObserver", "MovingAveragePerChannelMinMaxObserver",
     "HistogramObserver", "PerChannelHistogramObserver", "PercentileObserver", "EntropyObserver", "MSEObserver", "PerChannelMSEObserver",

@@ -22,6 +22,7 @@ from fxq.lowering.profiles import find_profile
 from fxq.passes import CONVERT, FUSE, Context, Pass, pipeline, require_stage, run_pipeline, split_inputs, trace
 from fxq.passes.convert import ConvertOptions, convert
 from fxq.passes.prepare import PrepareOptions, prepare
+from fxq.passes.prepare_qat import prepare_qat
 from fxq.passes.whole import TraceOptions, unwrap
 from fxq.patterns.rules import Rule, as_rules
 from fxq.qconfig_mapping import QConfigMapping, get_default_qconfig_mapping
@@ -92,6 +93,35 @@ def prepare_fx(
     return prepare(model, example_inputs, context, PrepareOptions(custom, strict))
 
 
+def prepare_qat_fx(
+    model: nn.Module,
+    qconfig_mapping: QConfigMapping | Mapping[str, Any],
+    example_inputs: Any,
+    prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
+    *,
+    profile: str | BackendProfile = "x86",
+    strict: bool = False,
+    rules: Sequence[Rule] = (),
+) -> FxqModule:
+    """Float model → the same model with fake-quantize modules, ready for training; then convert_fx.
+
+    What becomes int8 is decided as by prepare_fx. Batch norms are trained as if they were folded into the weights in front.
+    Parameters and buffers keep their names: `fxq.qat.float_state_dict` gives those of the float model.
+
+    Args:
+        model: in training mode; it is copied, not changed: make the optimizer from the parameters of the result.
+        qconfig_mapping: `get_default_qat_qconfig_mapping(profile)` is a good one.
+        example_inputs, prepare_custom_config, profile, strict, rules: as for prepare_fx.
+
+    Raises:
+        ConfigError: the model is in evaluation mode; also as for prepare_fx.
+        CaptureError: as for prepare_fx.
+    """
+    context = Context(find_profile(profile), as_mapping(qconfig_mapping), as_rules(rules))
+    custom = as_custom_config(PrepareCustomConfig, prepare_custom_config, "prepare_custom_config")
+    return prepare_qat(model, example_inputs, context, PrepareOptions(custom, strict))
+
+
 def convert_to_reference_fx(
     prepared: FxqModule,
     convert_custom_config: ConvertCustomConfig | Mapping[str, Any] | None = None,
@@ -113,10 +143,10 @@ def convert_fx(
     qconfig_mapping: QConfigMapping | Mapping[str, Any] | None = None,
     keep_original_weights: bool = False,
 ) -> FxqModule:
-    """Calibrated model → int8 model on the integer runtime.
+    """Calibrated or trained model → int8 model on the integer runtime.
 
     Args:
-        prepared: from prepare_fx, calibrated; it is copied, not changed.
+        prepared: from prepare_fx, calibrated, or from prepare_qat_fx, trained; it is copied, not changed.
         convert_custom_config: what becomes of observed custom modules; attributes to preserve.
         qconfig_mapping: its rules with the QConfig None keep layers float after all; others must be as in prepare_fx. A
             layer that no rule speaks of is converted as it was prepared.

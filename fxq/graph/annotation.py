@@ -65,6 +65,7 @@ class NodeQuant:
         rule: the rule of the QConfigMapping (or of the compiler) that decided.
         reason: why the node stays float; None for an int8 node.
         qparams: what the value is quantized with; None before calibration has found it, and for a value that stays float.
+        weight: what the weight is quantized with where training has found it; None: its own values say it.
     """
 
     inputs: Mapping[str, QuantSpec] = field(default_factory=dict)
@@ -73,10 +74,29 @@ class NodeQuant:
     rule: str = ""
     reason: Reason | None = None
     qparams: QParams | None = None
+    weight: QParams | None = None
 
     @property
     def is_int8(self) -> bool:
         return self.reason is None
+
+
+@dataclass(frozen=True, eq=False)
+class AttachedNorm:
+    """A batch norm that is trained behind an op, and folded into it afterwards.
+
+    Attributes:
+        owner: the module that holds its tensors; while no node reads them it is nowhere else.
+        path: of the owner in the user's model.
+        tensors: name in torch.nn.BatchNorm2d → name in the owner.
+        momentum: None: running statistics are those of all batches so far.
+    """
+
+    owner: Any
+    path: str
+    tensors: Mapping[str, str]
+    momentum: float | None
+    eps: float
 
 
 class Resolution(Protocol):
@@ -96,8 +116,8 @@ class Resolution(Protocol):
     def explicit(self) -> bool: ...
 
 
-_KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals", "fxq_whole", "fxq_writes")
-_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS, _WHOLE, _WRITES = _KEYS
+_KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals", "fxq_whole", "fxq_writes", "fxq_norm")
+_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS, _WHOLE, _WRITES, _NORM = _KEYS
 _T = TypeVar("_T")
 
 
@@ -187,6 +207,15 @@ def was_seen_writing(node: Node) -> bool:
 
 def note_writing(node: Node) -> None:
     node.meta[_WRITES] = True
+
+
+def norm_of(node: Node) -> AttachedNorm | None:
+    """The batch norm behind the node's op; None where there is none."""
+    return _get(node, _NORM, None)
+
+
+def set_norm(node: Node, norm: AttachedNorm | None) -> None:
+    node.meta[_NORM] = norm
 
 
 def copy_annotations(source: Node, target: Node) -> None:

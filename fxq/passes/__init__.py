@@ -4,12 +4,14 @@ from fxq.graph.stages import Stage
 from fxq.passes.annotate import annotate
 from fxq.passes.cancel_qdq import cancel_qdq
 from fxq.passes.canonicalize import canonicalize
-from fxq.passes.decompose import decompose
-from fxq.passes.fold_constants import fold_constants
+from fxq.passes.decompose import decompose, decompose_trainable
+from fxq.passes.fold_constants import fold_buffers, fold_constants
 from fxq.passes.freeze_qparams import freeze_qparams
-from fxq.passes.fuse import fuse
+from fxq.passes.fuse import attach, fuse
+from fxq.passes.insert_fake_quantizes import insert_fake_quantizes
 from fxq.passes.insert_observers import insert_observers
 from fxq.passes.interface import expose_integers
+from fxq.passes.make_trainable import make_trainable
 from fxq.passes.pipeline import Context, Pass, pipeline, require_stage, run_pipeline
 from fxq.passes.quantize_constants import quantize_constants
 from fxq.passes.resolve_qconfigs import resolve_qconfigs
@@ -32,6 +34,17 @@ PREPARE = pipeline(
     Pass("insert_observers", Stage.ANNOTATED, Stage.OBSERVED, insert_observers),
 )
 
+# batch norms are trained behind the ops that PREPARE folds them into; everything else is decided in the same way
+PREPARE_QAT = pipeline(
+    *FUSE[:-1],
+    Pass("fold_buffers", Stage.TRACED, Stage.TRACED, fold_buffers),  # what is computed from parameters changes with them
+    Pass("attach", Stage.TRACED, Stage.FUSED, attach),
+    Pass("decompose", Stage.FUSED, Stage.FUSED, decompose_trainable),
+    *PREPARE[-3:-1],
+    Pass("insert_fake_quantizes", Stage.ANNOTATED, Stage.OBSERVED, insert_fake_quantizes),
+    Pass("make_trainable", Stage.OBSERVED, Stage.OBSERVED, make_trainable),
+)
+
 CONVERT = pipeline(
     Pass("freeze_qparams", Stage.OBSERVED, Stage.REFERENCE, freeze_qparams),
     Pass("expose_integers", Stage.REFERENCE, Stage.REFERENCE, expose_integers),
@@ -39,4 +52,16 @@ CONVERT = pipeline(
     Pass("cancel_qdq", Stage.REFERENCE, Stage.REFERENCE, cancel_qdq),  # after the constants: their q is gone
 )
 
-__all__ = ["CONVERT", "FUSE", "PREPARE", "Context", "Pass", "pipeline", "require_stage", "run_pipeline", "split_inputs", "trace"]
+__all__ = [
+    "CONVERT",
+    "FUSE",
+    "PREPARE",
+    "PREPARE_QAT",
+    "Context",
+    "Pass",
+    "pipeline",
+    "require_stage",
+    "run_pipeline",
+    "split_inputs",
+    "trace",
+]

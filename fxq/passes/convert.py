@@ -17,6 +17,7 @@ from fxq.graph.names import qualified_name
 from fxq.graph.ops import call_of
 from fxq.graph.reasons import Why
 from fxq.observers import Observer
+from fxq.passes.fold_trained import fold_trained
 from fxq.passes.pipeline import Context, Pipeline, run_pipeline
 from fxq.passes.prepare import calls_by_path, made_module
 from fxq.passes.trace import preserve_attributes
@@ -63,6 +64,7 @@ def convert(prepared: FxqModule, steps: Pipeline, options: ConvertOptions) -> Fx
 def _convert(module: FxqModule, steps: Pipeline, options: ConvertOptions) -> FxqModule:
     assert module.profile is not None
     context = Context(module.profile, options.mapping)
+    fold_trained(module)
     if options.mapping is not None:
         turn_off(module, context)
     _convert_custom(module, options.custom)

@@ -7,6 +7,7 @@ from fxq.graph.module import FxqModule
 from fxq.passes.pipeline import Context
 from fxq.patterns.decompositions import DECOMPOSITIONS
 from fxq.patterns.rules import rewrite
+from fxq.patterns.trainable import TRAINABLE_DECOMPOSITIONS
 
 
 def decompose(module: FxqModule, context: Context) -> int:
@@ -15,3 +16,8 @@ def decompose(module: FxqModule, context: Context) -> int:
     if applied:
         remove_unread_tensors(module)  # gains stand where the batch norm's own tensors do, so its module is not left behind
     return len(applied)
+
+
+def decompose_trainable(module: FxqModule, context: Context) -> int:
+    """decompose for a model in training: bn(x) → bn(conv(x, 1)), whose batch norm is trained."""
+    return len(rewrite(module, TRAINABLE_DECOMPOSITIONS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.fx import Node
 
 from fxq.graph.annotation import copy_annotations
@@ -15,10 +16,23 @@ from fxq.passes.pipeline import Context
 
 def fold_constants(module: FxqModule, context: Context) -> int:
     """chunk(@w, 3, item=1) → @w_part, so that a weight that the model computes from its parameters is a constant."""
-    folded = [node for node in module.graph.nodes if _fold(node)]
+    return _fold_all(module, list(module.graph.nodes))
+
+
+def fold_buffers(module: FxqModule, context: Context) -> int:
+    """fold_constants for a model in training: what is computed from parameters changes with them, and stays as it is."""
+    return _fold_all(module, [node for node in module.graph.nodes if not any(map(_is_parameter, node.all_input_nodes))])
+
+
+def _fold_all(module: FxqModule, nodes: list[Node]) -> int:
+    folded = [node for node in nodes if _fold(node)]
     if folded:
         remove_unread(module)
     return len(folded)
+
+
+def _is_parameter(node: Node) -> bool:
+    return isinstance(constant_of(node), nn.Parameter)
 
 
 def _fold(node: Node) -> bool:

@@ -15,7 +15,7 @@ from fxq.graph.ops import call_of, write_call
 from fxq.graph.qdq import insert_qdq, integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, enlarge_scales
 from fxq.graph.verify import OBSERVER_RULE
-from fxq.observers import Observer
+from fxq.observers import Observer, ObserverFactory
 from fxq.passes.annotate import weight_factory
 from fxq.passes.insert_observers import reads_quantized
 from fxq.passes.pipeline import Context
@@ -135,14 +135,20 @@ def _quantize_weight(node: Node) -> None:
     call, resolution = call_of(node), resolution_of(node)
     assert call is not None and resolution is not None
     weight = call.operands["weight"]
-    values = constant_of(weight)
-    assert values is not None
-    observer = weight_factory(call, resolution)()
-    observer.name = str(weight.target)
-    observer.observe(values)
-    qparams = _with_room_for_bias(_finite(observer.qparams(), observer.name), call)
+    quant = quant_of(node)
+    assert quant is not None
+    found = quant.weight or _observed_weight(weight, weight_factory(call, resolution))
+    qparams = _with_room_for_bias(_finite(found, str(weight.target)), call)
     dq = insert_qdq(weight, qparams, after=weight)
     write_call(node, Call(call.op, {**call.operands, "weight": dq}))
+
+
+def _observed_weight(weight: Node, factory: ObserverFactory) -> QParams:
+    values, observer = constant_of(weight), factory()
+    assert values is not None
+    observer.name = str(weight.target)
+    observer.observe(values)
+    return observer.qparams()
 
 
 def _with_room_for_bias(weight: QParams, call: Call) -> QParams:

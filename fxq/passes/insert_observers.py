@@ -23,23 +23,28 @@ def insert_observers(module: FxqModule, context: Context) -> int:
     Returns:
         the number of observers.
     """
+    observed = {group: sources for group, members in members_of_groups(module).items() if (sources := _sources(members))}
+    for group, sources in observed.items():
+        observe(module, group, sources, f"{sources[0].name}_observer", make_observer(sources[0]))
+    return len(observed)
+
+
+def members_of_groups(module: FxqModule) -> dict[int, list[Node]]:
+    """Sharing group → the nodes whose values are in it, in order of execution."""
     groups: dict[int, list[Node]] = defaultdict(list)
     for node in module.graph.nodes:
         quant = quant_of(node)
         if quant is not None and quant.group is not None:
             groups[quant.group].append(node)
-    observed = {group: sources for group, members in groups.items() if (sources := _sources(members))}
-    for group, sources in observed.items():
-        _observe(module, group, sources)
-    return len(observed)
+    return groups
 
 
 def _sources(members: list[Node]) -> list[Node]:
     """Members that bring in values which no other member has, and whose range is not known beforehand."""
-    return [node for node in members if not _is_made_of_members(node) and fixed_qparams(node) is None]
+    return [node for node in members if not is_made_of_members(node) and fixed_qparams(node) is None]
 
 
-def _is_made_of_members(node: Node) -> bool:
+def is_made_of_members(node: Node) -> bool:
     """Whether the values of an op that keeps qparams are all its group's: cat(conv, sigmoid) brings in those of sigmoid."""
     call, quant = call_of(node), quant_of(node)
     if call is None or not call.op.keeps_qparams or quant is None or not quant.is_int8:
@@ -47,16 +52,16 @@ def _is_made_of_members(node: Node) -> bool:
     return all((of_operand := quant_of(operand)) is not None and of_operand.group == quant.group for operand in call.activations.values())
 
 
-def _observe(module: FxqModule, group: int, sources: list[Node]) -> None:
-    observer = _make_observer(sources[0])
+def observe(module: FxqModule, group: int, sources: list[Node], path: str, observer: Observer) -> None:
+    """x → observer(x) for every source of a group; the observer is stored at the first free path like this one."""
     observer.name = ", ".join(node.name for node in sources)
-    path = free_path(module, f"{sources[0].name}_observer")
+    path = free_path(module, path)
     put_module(module, path, observer)
     for node in sources:
         _insert(module, node, path, group)
 
 
-def _make_observer(source: Node) -> Observer:
+def make_observer(source: Node) -> Observer:
     """By the qconfig of the op that makes the value, or of the first int8 op that reads it."""
     for node in (source, *source.users):
         quant, resolution = quant_of(node), resolution_of(node)

@@ -15,7 +15,7 @@ from fxq.graph.constants import put_module
 from fxq.graph.module import FxqModule, Interface
 from fxq.graph.reasons import Why
 from fxq.passes import PREPARE
-from fxq.passes.pipeline import Context, run_pipeline
+from fxq.passes.pipeline import Context, Pipeline, run_pipeline
 from fxq.passes.trace import trace
 from fxq.passes.whole import TraceOptions, Whole, unwrap
 from fxq.qconfig_mapping import QConfigMapping
@@ -29,10 +29,12 @@ class PrepareOptions:
     Attributes:
         custom: modules of the user's own, quantized inputs and results.
         strict: a module that cannot be traced is an error.
+        steps: PREPARE, or PREPARE_QAT.
     """
 
     custom: PrepareCustomConfig = field(default_factory=PrepareCustomConfig)
     strict: bool = False
+    steps: Pipeline = PREPARE
 
 
 def prepare(model: nn.Module, example_inputs: Any, context: Context, options: PrepareOptions) -> FxqModule:
@@ -47,7 +49,7 @@ def prepare(model: nn.Module, example_inputs: Any, context: Context, options: Pr
     prepared = trace(model, example_inputs, wishes)
     prepared.profile = context.profile
     prepared.interface = Interface(custom.input_quantized_indexes, custom.output_quantized_indexes)
-    run_pipeline(prepared, PREPARE, context)
+    run_pipeline(prepared, options.steps, context)
     for path, node in calls_by_path(prepared, Why.CUSTOM).items():
         _observe_custom(prepared, path, node, custom)
     standalone = _by_first_path(unwrap(model), custom)

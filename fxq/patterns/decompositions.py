@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from torch import Tensor
 from torch.fx import Node
 
 from fxq.graph.annotation import origin_of, tensor_type
@@ -24,17 +27,26 @@ def bn_as_conv(match: Match) -> Node:
     Per channel its only weight is ±127, so it loses nothing in 8 bits; with one scale per tensor small gains do.
     """
     node, affine = match.anchor, affine_of(match.anchor)
-    call, found, origin, conv = call_of(node), tensor_type(node), origin_of(node), ops_by_name()["conv"]
-    assert call is not None and found is not None
-    rank, dtype = len(found.shape) - 2, found.dtype
+    origin = origin_of(node)
     path = origin.module if origin is not None and origin.module else node.name
-    operands = {
-        "input": call.operands["input"],
-        "weight": insert_constant(node, f"{path}.gain", affine.gain.reshape(-1, *[1] * (rank + 1)).to(dtype)),
-        "bias": insert_constant(node, f"{path}.shift", affine.shift.to(dtype)),
-        "groups": len(affine.gain),
-        "stride": (1,) * rank,
-    }
+    return write_unit_conv(node, {f"{path}.gain": affine.gain, f"{path}.shift": affine.shift})
+
+
+def write_unit_conv(node: Node, constants: Mapping[str, Tensor]) -> Node:
+    """op(x) becomes conv(x, weight, bias) with a 1×1 kernel for each channel.
+
+    Args:
+        constants: path of the weight, and of the bias if there is one, to its values, [channels].
+    """
+    call, found, conv = call_of(node), tensor_type(node), ops_by_name()["conv"]
+    assert call is not None and found is not None
+    rank, (weight, *_) = len(found.shape) - 2, constants.values()
+    shapes = ((-1, *[1] * (rank + 1)), (-1,))
+    stored = [
+        insert_constant(node, path, constants[path].reshape(shape).to(found.dtype)) for path, shape in zip(constants, shapes, strict=False)
+    ]
+    operands = {"input": call.operands["input"], "groups": len(weight), "stride": (1,) * rank}
+    operands |= dict(zip(("weight", "bias"), stored, strict=False))
     write_call(node, Call(conv, normal_form(conv, operands, rank)))
     return node
 

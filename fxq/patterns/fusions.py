@@ -83,12 +83,12 @@ def _fold(match: Match, target: Node, affine: Affine) -> Node:
     call = _call(target)
     weight, bias = _constant(call.operands["weight"]), _constant(call.operands["bias"])
     assert weight is not None
-    folded_weight = _scale_channels(weight, affine.gain, call)
+    folded_weight = scale_channels(weight, affine.gain, call)
     folded_bias = affine.shift if bias is None else bias * affine.gain + affine.shift
-    return _absorb(match, target, **_new_weights(target, call, folded_weight, folded_bias))
+    return absorb(match, target, **new_weights(target, call, folded_weight, folded_bias))
 
 
-def _scale_channels(weight: Tensor, gain: Tensor, call: Call) -> Tensor:
+def scale_channels(weight: Tensor, gain: Tensor, call: Call) -> Tensor:
     """Each output channel of the weight times its gain."""
     if call.op.weight_axis == 0:
         return weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
@@ -97,7 +97,8 @@ def _scale_channels(weight: Tensor, gain: Tensor, call: Call) -> Tensor:
     return (by_group * gain.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))).flatten(0, 1)
 
 
-def _new_weights(target: Node, call: Call, weight: Tensor, bias: Tensor) -> dict[str, Node]:
+def new_weights(target: Node, call: Call, weight: Tensor, bias: Tensor) -> dict[str, Node]:
+    """Operands for new values of an op's weight and bias, in the dtype of the old weight; the bias may be its first."""
     old_weight, old_bias = call.operands["weight"], call.operands["bias"]
     dtype = tensor_at(module_of(target), str(old_weight.target)).dtype
     operands = {"weight": replace_constant(old_weight, weight.to(dtype))}
@@ -111,7 +112,7 @@ def _new_weights(target: Node, call: Call, weight: Tensor, bias: Tensor) -> dict
 
 def attach_relu(match: Match) -> Node:
     """relu(op(x)) = op(x, act=relu)"""
-    return _absorb(match, match.nodes["holder"], act=RELU)
+    return absorb(match, match.nodes["holder"], act=RELU)
 
 
 def attach_clamp(match: Match) -> Node:
@@ -120,22 +121,22 @@ def attach_clamp(match: Match) -> Node:
     low = -math.inf if bounds["min"] is None else float(bounds["min"])
     high = math.inf if bounds["max"] is None else float(bounds["max"])
     act: Act = ("clamp", low, high)
-    return _absorb(match, match.nodes["holder"], act=act)
+    return absorb(match, match.nodes["holder"], act=act)
 
 
 def attach_polynomial(match: Match) -> Node:
     """hardswish(op(x)) = op(x, act=hardswish), and so for hardsigmoid and leaky_relu"""
     call = _call(match.anchor)
     numbers = (call.operands["negative_slope"],) if call.op.name == "leaky_relu" else ()
-    return _absorb(match, match.nodes["holder"], act=(call.op.name, *numbers))
+    return absorb(match, match.nodes["holder"], act=(call.op.name, *numbers))
 
 
 def attach_residual(match: Match) -> Node:
     """conv(x) + r = conv(x, residual=r)"""
-    return _absorb(match, match.nodes["conv"], residual=match.values["R"])
+    return absorb(match, match.nodes["conv"], residual=match.values["R"])
 
 
-def _absorb(match: Match, target: Node, **operands: object) -> Node:
+def absorb(match: Match, target: Node, **operands: object) -> Node:
     """Gives `target` new operands and the anchor's place, readers, type and origins; the anchor goes."""
     call, anchor = _call(target), match.anchor
     anchor.prepend(target)

@@ -10,11 +10,19 @@ from fxq.qconfig_mapping.defaults import (
 )
 from fxq.qconfig_mapping.lookup import Resolution
 from fxq.qconfig_mapping.mapping import QConfigMapping
-from fxq.qconfig_mapping.presets import PRESETS, Preset, get_default_qconfig, get_default_qconfig_mapping
+from fxq.qconfig_mapping.presets import (
+    PRESETS,
+    Preset,
+    get_default_qat_qconfig,
+    get_default_qat_qconfig_mapping,
+    get_default_qconfig,
+    get_default_qconfig_mapping,
+)
 from fxq.qconfig_mapping.qconfig import QConfig
 
 __all__ = [
-    "QConfig", "QConfigMapping", "Resolution", "get_default_qconfig", "get_default_qconfig_mapping", "PRESETS", "Preset",
+    "QConfig", "QConfigMapping", "Resolution", "get_default_qconfig", "get_default_qconfig_mapping", "get_default_qat_qconfig",
+    "get_default_qat_qconfig_mapping", "PRESETS", "Preset",
     "default_qconfig", "default_per_channel_qconfig", "default_debug_qconfig",
     "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig",
     "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig",

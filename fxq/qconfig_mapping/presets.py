@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from fxq.errors import ConfigError
 from fxq.graph.qtypes import ACTIVATION, EPS, QNNPACK_EPS, WEIGHT_PER_CHANNEL, WEIGHT_PER_TENSOR
-from fxq.observers import HistogramObserver, MinMaxObserver, ObserverFactory, PerChannelMinMaxObserver
+from fxq.observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, ObserverFactory, PerChannelMinMaxObserver
 from fxq.qconfig_mapping.mapping import QConfigMapping
 from fxq.qconfig_mapping.qconfig import QConfig
 
@@ -59,6 +59,20 @@ def get_default_qconfig(profile: str = "x86", per_channel: bool | None = None) -
 def get_default_qconfig_mapping(profile: str = "x86", per_channel: bool | None = None) -> QConfigMapping:
     """get_default_qconfig for the whole model. Arguments and errors are the same."""
     return QConfigMapping().set_global(get_default_qconfig(profile, per_channel))
+
+
+def get_default_qat_qconfig(profile: str = "x86", per_channel: bool | None = None) -> QConfig:
+    """For training: moving averages of each batch's smallest and largest activation, min/max of the weights as they are.
+
+    Arguments and errors are those of get_default_qconfig.
+    """
+    qconfig = get_default_qconfig(profile, per_channel)
+    return QConfig(MovingAverageMinMaxObserver.with_args(spec=qconfig.activation.spec), qconfig.weight)
+
+
+def get_default_qat_qconfig_mapping(profile: str = "x86", per_channel: bool | None = None) -> QConfigMapping:
+    """get_default_qat_qconfig for the whole model. Arguments and errors are the same."""
+    return QConfigMapping().set_global(get_default_qat_qconfig(profile, per_channel))
 
 
 def _weight(eps: float, per_channel: bool) -> ObserverFactory:

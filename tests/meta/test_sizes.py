@@ -21,6 +21,7 @@ WIDE_SIGNATURES = (
     ("fxq.passes.attention.Attention.forward", "torch.nn.MultiheadAttention's"),
     ("fxq.passes.trace.OriginTracer.create_node", "torch.fx.Tracer's"),
     ("fxq.api.prepare_fx", "torch.ao's, and options of ours that are given by keyword"),
+    ("fxq.api.prepare_qat_fx", "those of prepare_fx"),
     ("fxq.api.quantize", "a user's whole choice, given by keyword"),
 )
 

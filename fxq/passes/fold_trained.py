@@ -1,0 +1,89 @@
+"""What was trained → canonical ops again, with batch norms folded into their weights: from here on as after calibration."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from fxq.graph.annotation import update_quant
+from fxq.graph.constants import constant_of, merge_reads, remove_unread
+from fxq.graph.module import FxqModule
+from fxq.graph.opdef import Call
+from fxq.graph.ops import ops_by_name, write_call
+from fxq.patterns.fusions import new_weights
+from fxq.qat.fake_quantize import FakeQuantize
+from fxq.qat.trained import TrainedDropout, TrainedNorm, TrainedOp
+
+
+def fold_trained(module: FxqModule) -> int:
+    """TrainedOp(x, @w, @b, @running_mean, ...) → conv(x, @w', @b'), with the weights that training has simulated.
+
+    Returns:
+        the number of modules that are gone; 0 for a model that was only calibrated.
+    """
+    called = {node: module.get_submodule(str(node.target)) for node in module.graph.find_nodes(op="call_module")}
+    _warn_if_untrained({node: trained for node, trained in called.items() if isinstance(trained, TrainedOp)}, called)
+    folded = [node for node, trained in called.items() if _fold(node, trained)]
+    if folded:
+        merge_reads(module)
+        remove_unread(module)
+    return len(folded)
+
+
+def _fold(node: Node, trained: object) -> bool:
+    if isinstance(trained, TrainedOp):
+        _fold_op(node, trained)
+    elif isinstance(trained, TrainedNorm):
+        _write(node, "batch_norm", {**dict(zip(trained.names, node.args[1:], strict=True)), "eps": trained.eps})
+    elif isinstance(trained, TrainedDropout):
+        _write(node, "dropout", {"p": trained.p, "training": False})
+    return isinstance(trained, TrainedOp | TrainedNorm | TrainedDropout)
+
+
+def _fold_op(node: Node, trained: TrainedOp) -> None:
+    tensors, fake_quant = tuple(map(_value, node.args)), trained.weight_fake_quant
+    with torch.no_grad():
+        folded = trained.fold(tensors)
+    op, operands = ops_by_name()[trained.op_name], dict(zip(trained.names, node.args, strict=False))
+    call = Call(op, {name: operands.get(name, trained.attributes.get(name)) for name in op.operands})
+    write_call(node, call)
+    if trained.norm is not None:
+        assert folded.bias is not None
+        write_call(node, Call(op, {**call.operands, **new_weights(node, call, folded.weight, folded.bias)}))
+    if isinstance(fake_quant, FakeQuantize) and not (fake_quant.forgets and fake_quant.enabled):
+        update_quant(node, weight=fake_quant.qparams())
+
+
+def _value(operand: object) -> Tensor:
+    """The tensor that a node reads; anything for one that is computed, whose values fold does not need."""
+    found = constant_of(operand) if isinstance(operand, Node) else None
+    return torch.zeros(()) if found is None else found
+
+
+def _write(node: Node, name: str, operands: Mapping[str, Any]) -> None:
+    op = ops_by_name()[name]
+    defaults = {each: parameter.default for each, parameter in op.signature.parameters.items()}
+    known = {each: value for each, value in operands.items() if each in defaults}
+    write_call(node, Call(op, {**defaults, **known, "input": node.args[0]}))
+
+
+def _warn_if_untrained(ops: Mapping[Node, TrainedOp], called: Mapping[Node, object]) -> None:
+    """Where batches went through the model in training mode, and all weights are what they were."""
+    was_run = any(isinstance(each, FakeQuantize) and each.batches for each in called.values())
+    if was_run and ops and all(_is_as_prepared(node, trained) for node, trained in ops.items()):
+        warnings.warn(
+            "convert_fx: no weight has changed since prepare_qat_fx. It copies the model: an optimizer that was made before it "
+            "trains the parameters of the float model. Make the optimizer from prepared.parameters().",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def _is_as_prepared(node: Node, trained: TrainedOp) -> bool:
+    weight = _value(dict(zip(trained.names, node.args, strict=False))["weight"])
+    return float(weight.detach().sum(dtype=torch.float64)) == trained.first_sum

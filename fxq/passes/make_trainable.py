@@ -1,0 +1,117 @@
+"""Ops with weights and batch norms → modules that train them as they will be deployed; and dropout that drops in training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from fxq.graph.annotation import AttachedNorm, norm_of, origin_of, quant_of, resolution_of, set_norm
+from fxq.graph.constants import free_path, merge_reads, module_of, put_module, read_constant, remove_unread, tensor_at
+from fxq.graph.module import FxqModule
+from fxq.graph.opdef import Call
+from fxq.graph.ops import call_of
+from fxq.observers import Observer
+from fxq.passes.annotate import weight_factory
+from fxq.passes.insert_fake_quantizes import fake_quantizing
+from fxq.passes.pipeline import Context
+from fxq.patterns.trainable import ADDED, describe_norm
+from fxq.qat.trained import NORM_TENSORS, TrainedDropout, TrainedNorm, TrainedOp
+
+# what draws once for several elements → the number of leading dimensions that draw on their own
+_DRAWN_TOGETHER = {
+    "torch.nn.Dropout1d": 2,
+    "torch.nn.Dropout2d": 2,
+    "torch.nn.Dropout3d": 2,
+    "torchvision.ops.stochastic_depth.stochastic_depth": 1,
+}
+
+
+def make_trainable(module: FxqModule, context: Context) -> int:
+    """conv(x, @w, @b) with its batch norm → TrainedOp(x, @w, @b, @running_mean, ...), and so on.
+
+    All tensors stay at their paths: what is added is below `ADDED`.
+
+    Returns:
+        the number of modules added.
+    """
+    changed = 0
+    for node in list(module.graph.nodes):
+        call = call_of(node)
+        if call is not None:
+            changed += _make_trainable(node, call)
+    merge_reads(module)
+    remove_unread(module)
+    return changed
+
+
+def _make_trainable(node: Node, call: Call) -> bool:
+    quant = quant_of(node)
+    is_int8_weight = quant is not None and quant.is_int8 and "weight" in quant.inputs
+    if norm_of(node) is not None or is_int8_weight:
+        _train_op(node, call)
+    elif call.op.name == "batch_norm" and not call.operands["training"]:
+        _train_norm(node, call)
+    elif call.op.name == "dropout" and not call.operands["training"] and call.operands["p"] > 0:
+        origin = origin_of(node)
+        together = _DRAWN_TOGETHER.get(origin.object_type) if origin is not None else None
+        _call(node, TrainedDropout(call.operands["p"], together), [call.operands["input"]])
+    else:
+        return False
+    return True
+
+
+def _train_op(node: Node, call: Call) -> None:
+    operands = {name: value for name, value in call.operands.items() if isinstance(value, Node)}
+    attributes = {name: value for name, value in call.operands.items() if name not in operands}
+    trained, norm = TrainedOp(call.op.name, attributes, tuple(operands)), norm_of(node)
+    tensors = list(operands.values())
+    if norm is not None:
+        trained.norm = _trained_norm(norm)
+        tensors += _read_norm(node, norm)
+        set_norm(node, None)
+    _call(node, trained, tensors)
+    module = module_of(node)
+    trained.first_sum = float(tensor_at(module, str(operands["weight"].target)).detach().sum(dtype=torch.float64))
+    trained.weight_fake_quant = _weight_fake_quant(node, call)
+    if isinstance(trained.weight_fake_quant, Observer):
+        trained.weight_fake_quant.observe(trained.fold(tuple(_value(module, each) for each in tensors)).weight)
+
+
+def _value(module: FxqModule, node: Node) -> Tensor:
+    """The tensor that a node reads; anything for one that is computed, whose values fold does not need."""
+    return tensor_at(module, str(node.target)) if node.op == "get_attr" else torch.zeros(())
+
+
+def _weight_fake_quant(node: Node, call: Call) -> Observer | None:
+    quant, resolution = quant_of(node), resolution_of(node)
+    if quant is None or not quant.is_int8 or "weight" not in quant.inputs or resolution is None:
+        return None
+    made = fake_quantizing(weight_factory(call, resolution)(), forgets=True)
+    made.name = f"weight of {node.name}"
+    return made
+
+
+def _train_norm(node: Node, call: Call) -> None:
+    norm = describe_norm(node)
+    _call(node, _trained_norm(norm), [call.operands["input"], *_read_norm(node, norm)])
+
+
+def _trained_norm(norm: AttachedNorm) -> TrainedNorm:
+    made = TrainedNorm(norm.path, tuple(name for name in NORM_TENSORS if name in norm.tensors), norm.momentum, norm.eps)
+    made.synchronized = isinstance(norm.owner, nn.SyncBatchNorm)
+    return made
+
+
+def _read_norm(node: Node, norm: AttachedNorm) -> list[Node]:
+    """Nodes that read the batch norm's tensors, which are back at their paths in the model."""
+    if norm.path:
+        put_module(module_of(node), norm.path, norm.owner)
+    prefix = f"{norm.path}." if norm.path else ""
+    return [read_constant(node, prefix + norm.tensors[name]) for name in NORM_TENSORS if name in norm.tensors]
+
+
+def _call(node: Node, made: nn.Module, tensors: list[Node]) -> None:
+    path = free_path(module_of(node), f"{ADDED}.{node.name}")
+    put_module(module_of(node), path, made)
+    node.op, node.target, node.args, node.kwargs = "call_module", path, tuple(tensors), {}

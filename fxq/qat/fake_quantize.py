@@ -1,0 +1,127 @@
+"""FakeQuantize: a module that rounds a tensor to the values that its int8 form can have, and lets gradients through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxq.errors import CalibrationError
+from fxq.graph.qtypes import QParams, choose_qparams
+from fxq.observers import Observer
+from fxq.qat.distributed import over_all_ranks
+
+_DIVERGED = "a loss that has diverged makes weights NaN: lower the learning rate or clip gradients, and go on from an earlier checkpoint"
+
+
+def fake_quantize(x: Tensor, qparams: QParams) -> Tensor:
+    """x' = fl(s · f32(clip(rint(fl(x · inv)) + z) − z)), inv = 1f / s: dequantize(quantize(x)), bit for bit.
+
+    The gradient is 1 where rint(x · inv) + z is in [qmin, qmax], and 0 outside: the straight-through estimator (Bengio et al.
+    2013, arXiv:1308.3432).
+
+    Args:
+        x: any shape and floating dtype; computed in f32.
+
+    Returns:
+        x's shape and dtype.
+    """
+    spec, values = qparams.spec, x.to(torch.float32)
+    if spec.axis is None:
+        rounded = torch.fake_quantize_per_tensor_affine(values, qparams.scale, qparams.zero_point, spec.qmin, spec.qmax)
+    else:
+        rounded = torch.fake_quantize_per_channel_affine(values, qparams.scale, qparams.zero_point, spec.axis, spec.qmin, spec.qmax)
+    return rounded.to(x.dtype)
+
+
+class FakeQuantize(Observer):
+    """x → dequantize(quantize(x)) with the qparams of what the observer inside has seen; x itself before it has seen anything.
+
+    It observes in training mode only, so that an evaluation in between changes nothing. A dynamic spec takes its qparams from
+    each batch. With torch.distributed, the observer sees the batches of all ranks, and every rank gets the same qparams.
+
+    Attributes:
+        observer: says which qparams.
+        forgets: every batch is observed on its own, in evaluation too: for weights, which are what they are now.
+        fake_quant_enabled: False: forward observes, and gives x back.
+        scale, zero_point: buffers: the qparams in use.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, observer: Observer, *, forgets: bool = False) -> None:
+        """The observer's spec is the spec."""
+        super().__init__(observer.spec)
+        self.observer = observer
+        self.forgets = forgets
+        self.fake_quant_enabled = True
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
+        self._unused = dict(observer.named_buffers())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x → x', f32, bf16 or f16 of any shape."""
+        if self.spec.dynamic:
+            return fake_quantize(x, self._qparams_of_batch(x)) if self.fake_quant_enabled else x
+        if self.enabled and (self.training or self.forgets):
+            self.observe(x)
+        return self.rounded(x) if self.fake_quant_enabled and self.batches else x
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """x' with the qparams in use."""
+        return fake_quantize(x, QParams(self.spec, self.scale, self.zero_point))
+
+    def record(self, values: Tensor) -> None:
+        """The observer takes in the batch, of all ranks, and says the qparams.
+
+        Raises:
+            CalibrationError: there are values that are not finite.
+        """
+        self.observer.name = self.name
+        if self.forgets:
+            for name, buffer in self._unused.items():
+                setattr(self.observer, name, buffer)
+        try:
+            self.observer.observe(values if self.forgets else over_all_ranks(self.observer, values))
+        except CalibrationError as error:
+            remedy = f"{error.remedy}; in training, {_DIVERGED}"
+            raise CalibrationError(error.where, expected=error.expected, found=error.found, remedy=remedy) from None
+        found = self.observer.qparams()
+        self.scale, self.zero_point = found.scale, found.zero_point
+
+    def qparams(self) -> QParams:
+        """Those in use. Raises CalibrationError if no batch was seen."""
+        self.check_seen()
+        return QParams(self.spec, self.scale, self.zero_point)
+
+    def check_seen(self) -> None:
+        """Raises CalibrationError if no batch was seen, and nothing is known without one."""
+        if self.batches == 0:
+            raise CalibrationError(
+                self.label,
+                expected="at least one training step",
+                found="a fake-quantize module that never saw data in training mode",
+                remedy="run the prepared model in training mode, prepared.train(), on some batches before convert_fx",
+            )
+
+    def get_extra_state(self) -> Tensor:
+        """What is switched on, u8 [2]: so that a checkpoint holds it."""
+        return torch.tensor([self.enabled, self.fake_quant_enabled], dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of get_extra_state."""
+        self.enabled, self.fake_quant_enabled = map(bool, state.tolist())
+
+    def _qparams_of_batch(self, x: Tensor) -> QParams:
+        low, high = torch.aminmax(x.detach().to(torch.float32))
+        return choose_qparams(low, high, self.spec)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """scale and zero_point take the shape in which they were saved: [channels] once a batch was seen."""
+        for name in ("scale", "zero_point"):
+            saved = state_dict.get(prefix + name)
+            if saved is not None:
+                setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
