@@ -154,7 +154,7 @@ def choose_qparams(low: Tensor, high: Tensor, spec: QuantSpec) -> QParams:
     return QParams(spec, scale, zero_point.to(torch.int32))
 
 
-def _along(values: Tensor, axis: int | None, rank: int) -> Tensor:
+def along(values: Tensor, axis: int | None, rank: int) -> Tensor:
     """Shape [channels] → [1, .., channels, .., 1], so that it broadcasts over a tensor of that rank."""
     if axis is None or values.ndim == 0:
         return values
@@ -178,8 +178,8 @@ def quantize_tensor(x: Tensor, qparams: QParams) -> Tensor:
         the same shape in the spec's integer dtype.
     """
     spec = qparams.spec
-    inverse = _along(1.0 / qparams.scale, spec.axis, x.ndim)
-    zero_point = _along(qparams.zero_point, spec.axis, x.ndim)
+    inverse = along(1.0 / qparams.scale, spec.axis, x.ndim)
+    zero_point = along(qparams.zero_point, spec.axis, x.ndim)
     rounded = torch.round(x.to(torch.float32) * inverse)
     shifted = (rounded + zero_point).nan_to_num(nan=spec.qmin).clamp(spec.qmin, spec.qmax)
     return shifted.to(spec.torch_dtype)
@@ -188,8 +188,8 @@ def quantize_tensor(x: Tensor, qparams: QParams) -> Tensor:
 def dequantize_tensor(q: Tensor, qparams: QParams) -> Tensor:
     """x' = fl(f32(s) · f32(q − z)), f32 of q's shape."""
     axis = qparams.spec.axis
-    zero_point = _along(qparams.zero_point, axis, q.ndim)
-    return (q.to(torch.int32) - zero_point).to(torch.float32) * _along(qparams.scale, axis, q.ndim)
+    zero_point = along(qparams.zero_point, axis, q.ndim)
+    return (q.to(torch.int32) - zero_point).to(torch.float32) * along(qparams.scale, axis, q.ndim)
 
 
 _BIAS_LIMIT = 2.0**30

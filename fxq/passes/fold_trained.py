@@ -55,7 +55,7 @@ def _fold_op(node: Node, trained: TrainedOp) -> None:
     if trained.norm is not None:
         assert folded.bias is not None
         write_call(node, Call(op, {**call.operands, **new_weights(node, call, folded.weight, folded.bias)}))
-    if isinstance(fake_quant, FakeQuantize) and not (fake_quant.forgets and fake_quant.enabled):
+    if isinstance(fake_quant, FakeQuantize) and not fake_quant.follows_weights:
         update_quant(node, weight=fake_quant.qparams())
 
 

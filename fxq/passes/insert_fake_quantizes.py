@@ -34,9 +34,11 @@ def _make(sources: list[Node]) -> Observer:
     return fake_quantizing(make_observer(sources[0]) if fixed is None else _fixed(fixed))
 
 
-def fake_quantizing(observer: Observer, *, forgets: bool = False) -> Observer:
+def fake_quantizing(observer: Observer, *, forgets: bool = False) -> FakeQuantize:
     """The observer in a FakeQuantize; itself where it quantizes already, as those with learned scales do."""
-    return observer if isinstance(observer, FakeQuantize) else FakeQuantize(observer, forgets=forgets)
+    made = observer if isinstance(observer, FakeQuantize) else FakeQuantize(observer)
+    made.forgets = forgets
+    return made
 
 
 def _fixed(qparams: QParams) -> Observer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fxq.errors import CalibrationError
 from fxq.graph.qtypes import QParams, choose_qparams
@@ -88,8 +88,16 @@ class FakeQuantize(Observer):
         except CalibrationError as error:
             remedy = f"{error.remedy}; in training, {_DIVERGED}"
             raise CalibrationError(error.where, expected=error.expected, found=error.found, remedy=remedy) from None
-        found = self.observer.qparams()
+        self.take(self.observer.qparams())
+
+    def take(self, found: QParams) -> None:
+        """Uses these qparams from now on."""
         self.scale, self.zero_point = found.scale, found.zero_point
+
+    @property
+    def follows_weights(self) -> bool:
+        """Whether the qparams are those of the weights of now, whatever they were in the last step."""
+        return self.forgets and self.enabled
 
     def qparams(self) -> QParams:
         """Those in use. Raises CalibrationError if no batch was seen."""
@@ -121,7 +129,7 @@ class FakeQuantize(Observer):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """scale and zero_point take the shape in which they were saved: [channels] once a batch was seen."""
         for name in ("scale", "zero_point"):
-            saved = state_dict.get(prefix + name)
-            if saved is not None:
-                setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
+            saved, now = state_dict.get(prefix + name), getattr(self, name)
+            if saved is not None and saved.shape != now.shape and not isinstance(now, nn.Parameter):
+                setattr(self, name, torch.empty_like(saved, device=now.device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
