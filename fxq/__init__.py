@@ -11,6 +11,7 @@ or step by step, as with torch.ao.quantization.quantize_fx:
 """
 
 from fxq.api import calibrate, convert_fx, convert_to_reference_fx, fuse_fx, prepare_fx, prepare_qat_fx, quantize
+from fxq.compat import from_torch_ao
 from fxq.errors import CalibrationError, CaptureError, ConfigError, DataError, FxqError, StageError
 from fxq.graph.module import FxqModule
 from fxq.graph.parse import parse_graph
@@ -41,6 +42,11 @@ from fxq.qconfig_mapping import (
     PrepareCustomConfig,
     QConfig,
     QConfigMapping,
+    default_debug_qconfig,
+    default_per_channel_qconfig,
+    default_per_channel_symmetric_qnnpack_qconfig,
+    default_qconfig,
+    default_symmetric_qnnpack_qconfig,
     get_default_qat_qconfig,
     get_default_qat_qconfig_mapping,
     get_default_qconfig,
@@ -58,7 +64,9 @@ __all__ = [
     # what to quantize, and how
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping",
     "get_default_qat_qconfig", "get_default_qat_qconfig_mapping", "PROFILES",
-    "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig",
+    "default_qconfig", "default_per_channel_qconfig", "default_debug_qconfig",
+    "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig",
+    "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig", "from_torch_ao",
     "MinMaxObserver", "MovingAverageMinMaxObserver", "PerChannelMinMaxObserver", "MovingAveragePerChannelMinMaxObserver",
     "HistogramObserver", "PerChannelHistogramObserver", "PercentileObserver", "EntropyObserver", "MSEObserver", "PerChannelMSEObserver",
     "RecordingObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",

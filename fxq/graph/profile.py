@@ -17,18 +17,33 @@ class Accepted:
         dtype: storage type.
         symmetric: True: only symmetric; False: symmetric or affine.
         axes: channel axes; None stands for per tensor.
+        qmin, qmax: the integers in use lie between these; None: all of the dtype's.
+        eps: the smallest scale of a spec is at least this; None: any.
     """
 
     dtype: QDType
     symmetric: bool
     axes: tuple[int | None, ...] = (None,)
+    qmin: int | None = None
+    qmax: int | None = None
+    eps: float | None = None
 
     def fits(self, spec: QuantSpec) -> bool:
-        return spec.dtype == self.dtype and spec.axis in self.axes and (spec.symmetric or not self.symmetric) and not spec.dynamic
+        """Whether a kernel takes an operand with this spec."""
+        same_kind = spec.dtype == self.dtype and spec.axis in self.axes and (spec.symmetric or not self.symmetric)
+        return same_kind and not spec.dynamic and self._bounds(spec)
+
+    def _bounds(self, spec: QuantSpec) -> bool:
+        above = (self.qmin is None or spec.qmin >= self.qmin) and (self.eps is None or spec.eps >= self.eps)
+        return above and (self.qmax is None or spec.qmax <= self.qmax)
 
     def __str__(self) -> str:
         where = " or ".join("per tensor" if axis is None else f"per channel {axis}" for axis in self.axes)
-        return f"{self.dtype} {'symmetric ' if self.symmetric else ''}{where}"
+        bounds = {"qmin": self.qmin, "qmax": self.qmax, "eps": self.eps}
+        given = "".join(
+            f", {name} {'at most' if name == 'qmax' else 'at least'} {value:g}" for name, value in bounds.items() if value is not None
+        )
+        return f"{self.dtype} {'symmetric ' if self.symmetric else ''}{where}{given}"
 
 
 @dataclass(frozen=True)

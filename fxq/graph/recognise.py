@@ -22,6 +22,13 @@ def _rows_by_target() -> Mapping[Any, tuple[OpDef, Spelling]]:
     return {spelling.target: (op, spelling) for op in OPS for spelling in op.spellings}
 
 
+def op_of_target(target: Any) -> OpDef | None:
+    """The op that a module class, a function or the name of a tensor method spells; None for what fxq does not know."""
+    rows = _rows_by_target()
+    found = rows.get(target) or rows.get(Library(qualified_name(target)))
+    return None if found is None else found[0]
+
+
 def recognise(node: Node, module: nn.Module | None) -> Call | Reason:
     """Finds the op of a traced node, in whatever spelling, or says why there is none.
 

@@ -249,7 +249,8 @@ def as_custom_config(kind: type[_Config], given: _Config | Mapping[str, Any] | N
     if isinstance(given, Mapping):
         return kind.from_dict(given)
     found = f"{type(given).__module__}.{type(given).__qualname__}"
-    raise ConfigError(where, expected=f"a {kind.__name__} of fxq, a dict, or None", found=found, remedy=f"use fxq.{kind.__name__}()")
+    remedy = f"use fxq.{kind.__name__}(); fxq.from_torch_ao reads torch.ao's"
+    raise ConfigError(where, expected=f"a {kind.__name__} of fxq, a dict, or None", found=found, remedy=remedy)
 
 
 # --- torch.ao's dict layout ------------------------------------------------------------------------------------------------

@@ -190,5 +190,5 @@ def as_mapping(given: Any, where: str = "qconfig_mapping") -> QConfigMapping:
         where,
         expected="a QConfigMapping",
         found=f"{type(given).__module__}.{type(given).__qualname__}",
-        remedy="use fxq.get_default_qconfig_mapping('x86')",
+        remedy="use fxq.get_default_qconfig_mapping('x86'); fxq.from_torch_ao reads torch.ao's",
     )

@@ -61,7 +61,7 @@ class QConfig(BaseModel):
             "QConfig",
             expected="a QConfig of fxq, or None to keep float",
             found=f"{type(value).__module__}.{type(value).__qualname__} {value!r}"[:200],
-            remedy="write QConfig(activation=..., weight=...) with classes of fxq.observers",
+            remedy="write QConfig(activation=..., weight=...) with classes of fxq.observers; fxq.from_torch_ao reads torch.ao's",
         )
 
     @field_validator("activation", "weight", mode="before")

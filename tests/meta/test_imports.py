@@ -22,6 +22,7 @@ LAYERS = (
     ("passes", "qat", "lowering"),
     ("report", "visualize"),
     ("api",),
+    ("compat",),
     ("demo",),
     ("cli",),
     ("", "__main__"),

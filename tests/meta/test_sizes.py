@@ -22,6 +22,7 @@ WIDE_SIGNATURES = (
     ("fxq.passes.trace.OriginTracer.create_node", "torch.fx.Tracer's"),
     ("fxq.api.prepare_fx", "torch.ao's, and options of ours that are given by keyword"),
     ("fxq.api.prepare_qat_fx", "those of prepare_fx"),
+    ("fxq.compat.torch_ao", "torch.ao's"),
     ("fxq.api.quantize", "a user's whole choice, given by keyword"),
 )
 
