@@ -31,7 +31,7 @@ MISSING = (
         "quantize statically, with get_default_qconfig_mapping and calibration",
         (
             "QConfigDynamic", "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "default_dynamic_quant_observer",
-            "float16_dynamic_qconfig", "float16_static_qconfig",
+            "float16_dynamic_qconfig", "float16_static_qconfig", "default_dynamic_qat_qconfig", "default_dynamic_fake_quant",
         ),
     ),
     Missing(
@@ -41,24 +41,8 @@ MISSING = (
             "default_weight_only_qconfig", "default_activation_only_qconfig", "default_quint8_weight_qconfig",
             "float_qparams_weight_only_qconfig", "float_qparams_weight_only_qconfig_4bit",
             "default_float_qparams_observer", "default_float_qparams_observer_4bit",
-        ),
-    ),
-    Missing(
-        "quantization-aware training, which this module does not have",
-        "quantize after training: prepare_fx, calibration, convert_fx",
-        (
-            "prepare_qat_fx", "get_default_qat_qconfig", "get_default_qat_qconfig_mapping",
-            "default_qat_qconfig", "default_qat_qconfig_v2", "default_dynamic_qat_qconfig",
             "default_embedding_qat_qconfig", "default_embedding_qat_qconfig_4bit",
-            "default_symmetric_qnnpack_qat_qconfig", "default_per_channel_symmetric_qnnpack_qat_qconfig",
-            "FakeQuantize", "FakeQuantizeBase", "FixedQParamsFakeQuantize", "FusedMovingAvgObsFakeQuantize",
-            "default_affine_fixed_qparams_fake_quant", "default_symmetric_fixed_qparams_fake_quant",
-            "default_fixed_qparams_range_0to1_fake_quant", "default_fixed_qparams_range_neg1to1_fake_quant",
-            "default_dynamic_fake_quant", "default_embedding_fake_quant", "default_embedding_fake_quant_4bit",
-            "default_fake_quant", "default_histogram_fake_quant", "default_weight_fake_quant", "default_per_channel_weight_fake_quant",
-            "default_fused_act_fake_quant", "default_fused_wt_fake_quant", "default_fused_per_channel_wt_fake_quant",
-            "fused_wt_fake_quant_range_neg_127_to_127", "fused_per_channel_wt_fake_quant_range_neg_127_to_127",
-            "enable_fake_quant", "disable_fake_quant",
+            "default_embedding_fake_quant", "default_embedding_fake_quant_4bit",
         ),
     ),
     Missing(

@@ -106,7 +106,7 @@ def _is_known(target: Any, qconfig: Any) -> bool:
     if op is None or not hasattr(qconfig, "activation"):
         return False
     recipe = recipe_of(qconfig.activation)
-    match recipe.kind.__name__:
+    match recipe.name:
         case "ReuseInputObserver":
             return op.keeps_qparams
         case "FixedQParamsObserver":
@@ -135,7 +135,7 @@ def _with_weight(target: Any, qconfig: Any) -> Any:
     op = op_of_target(target)
     if op is None or "weight" in op.operands or not hasattr(qconfig, "weight"):
         return qconfig
-    if recipe_of(qconfig.weight).kind.__name__ not in ("PlaceholderObserver", "NoopObserver"):
+    if recipe_of(qconfig.weight).name not in ("PlaceholderObserver", "NoopObserver"):
         return qconfig
     return QConfig(in_field("QConfig.activation", import_observer, qconfig.activation), default_weight_observer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,27 +60,30 @@ LEFT_OUT = (
 )
 _LEFT_OUT = frozenset(name for name, _ in LEFT_OUT)
 
-_FAKE_QUANTIZE = "FakeQuantize"
+# torch.ao's modules that observe and round; here a QConfig holds the observer alone
+_FAKE_QUANTIZES = ("FakeQuantize", "FusedMovingAvgObsFakeQuantize", "FixedQParamsFakeQuantize")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """An observer class of torch.ao and its arguments, as with_args got them."""
+    """An observer class of torch.ao and its arguments, as with_args got them.
 
-    kind: type
+    Attributes:
+        name: of the class; with its module in front where it is not torch.ao's.
+        args: by name.
+    """
+
+    name: str
     args: Mapping[str, Any]
 
 
 def recipe_of(given: Any) -> Recipe:
     """`MinMaxObserver`, `MinMaxObserver.with_args(...)` or functools.partial of it → its class and arguments.
 
-    Raises ConfigError for anything else.
+    A fake-quantize module stands for the observer inside. Raises ConfigError for anything else.
     """
-    if isinstance(given, type):
-        return Recipe(given, {})
-    partial = getattr(given, "p", given)  # torch.ao wraps a functools.partial
+    partial = functools.partial(given) if isinstance(given, type) else getattr(given, "p", given)  # torch.ao wraps a partial
     kind = getattr(partial, "func", None)
-    args: Mapping[str, Any] = {**getattr(partial, "keywords", {}), **getattr(given, "callable_args", {})}
     if not isinstance(kind, type) or partial.args:
         raise ConfigError(
             "observer",
@@ -87,7 +91,18 @@ def recipe_of(given: Any) -> Recipe:
             found=repr(given)[:200],
             remedy="write Observer.with_args(dtype=..., qscheme=...), not Observer(...): each tensor gets an observer of its own",
         )
-    return Recipe(kind, args)
+    args = {**partial.keywords, **getattr(given, "callable_args", {})}
+    if not is_torch_aos(kind):
+        return Recipe(f"{kind.__module__}.{kind.__qualname__}", args)
+    return _inside(args) if kind.__name__ in _FAKE_QUANTIZES else Recipe(kind.__name__, args)
+
+
+def _inside(args: Mapping[str, Any]) -> Recipe:
+    """FakeQuantize(observer, **args) → observer(**args)."""
+    if "observer" not in args:
+        return Recipe("MovingAverageMinMaxObserver", args)
+    observer = recipe_of(args["observer"])
+    return Recipe(observer.name, {**observer.args, **{name: value for name, value in args.items() if name != "observer"}})
 
 
 def import_observer(given: Any) -> ObserverFactory:
@@ -110,20 +125,26 @@ def import_observer(given: Any) -> ObserverFactory:
 
 
 def _row(recipe: Recipe) -> ObserverRow:
-    name = recipe.kind.__name__
-    found = next((row for row in OBSERVER_ROWS if row.name == name), None)
-    if found is not None and is_torch_aos(recipe.kind):
-        return found
-    if name.endswith(_FAKE_QUANTIZE):
-        observer = recipe.args.get("observer")
-        instead = f"{observer.__name__}.with_args(...)" if isinstance(observer, type) else "get_default_qconfig()"
-        remedy = f"fake-quantize modules are for training; after training is over use an observer: {instead}"
-    elif name == "ReuseInputObserver":
-        remedy = "leave the rule out: ops that only move values share the qparams of their input without being asked"
-    else:
-        remedy = "use one of these, or write a subclass of fxq.observers.Observer"
-    names = ", ".join(row.name for row in OBSERVER_ROWS)
-    raise ConfigError("observer", expected=f"one of torch.ao's {names}", found=f"{recipe.kind.__module__}.{name}", remedy=remedy)
+    for row in OBSERVER_ROWS:
+        if row.name == recipe.name:
+            return row
+    reuse = "leave the rule out: ops that only move values share the qparams of their input without being asked"
+    raise ConfigError(
+        "observer",
+        expected=f"one of torch.ao's {', '.join(row.name for row in OBSERVER_ROWS)}",
+        found=recipe.name,
+        remedy=reuse if recipe.name == "ReuseInputObserver" else "use one of these, or write a subclass of fxq.observers.Observer",
+    )
+
+
+def _unsigned(factory: ObserverFactory) -> ObserverFactory:
+    """int8 affine → uint8 with all integers 128 higher: the same reals, and what the kernels take as an activation."""
+    spec = factory.spec
+    if spec.dtype != "int8" or spec.symmetric:
+        return factory
+    zero_point = factory.args.get("zero_point")
+    moved = {"zero_point": zero_point + 128} if isinstance(zero_point, int) else {}
+    return factory.with_args(dtype="uint8", quant_min=spec.qmin + 128, quant_max=spec.qmax + 128, **moved)
 
 
 def import_qconfig(given: Any) -> QConfig | None:
@@ -138,6 +159,6 @@ def import_qconfig(given: Any) -> QConfig | None:
             remedy="write QConfig(activation=..., weight=...); QConfigDynamic is dynamic quantization, which is not in this version",
         )
     return QConfig(
-        activation=in_field("QConfig.activation", import_observer, given.activation),
+        activation=_unsigned(in_field("QConfig.activation", import_observer, given.activation)),
         weight=in_field("QConfig.weight", import_observer, given.weight),
     )

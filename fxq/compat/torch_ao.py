@@ -16,11 +16,34 @@ from typing import Any
 from torch import nn
 
 from fxq import api
+from fxq import qconfig_mapping as presets
 from fxq.compat.absent import ABSENT, Absent
 from fxq.compat.backend_config import BackendConfig, BackendPatternConfig, DTypeConfig, DTypeWithConstraints, ObservationType
 from fxq.compat.importer import SharedMapping as QConfigMapping
 from fxq.compat.importer import from_torch_ao, shared_mapping
 from fxq.compat.profiles import import_backend_config
+from fxq.compat.training import (
+    FakeQuantize,
+    FixedQParamsFakeQuantize,
+    FusedMovingAvgObsFakeQuantize,
+    default_affine_fixed_qparams_fake_quant,
+    default_fake_quant,
+    default_fixed_qparams_range_0to1_fake_quant,
+    default_fixed_qparams_range_neg1to1_fake_quant,
+    default_fused_act_fake_quant,
+    default_fused_per_channel_wt_fake_quant,
+    default_fused_wt_fake_quant,
+    default_histogram_fake_quant,
+    default_per_channel_symmetric_qnnpack_qat_qconfig,
+    default_per_channel_weight_fake_quant,
+    default_qat_qconfig,
+    default_qat_qconfig_v2,
+    default_symmetric_fixed_qparams_fake_quant,
+    default_symmetric_qnnpack_qat_qconfig,
+    default_weight_fake_quant,
+    fused_per_channel_wt_fake_quant_range_neg_127_to_127,
+    fused_wt_fake_quant_range_neg_127_to_127,
+)
 from fxq.errors import ConfigError
 from fxq.graph.module import FxqModule
 from fxq.graph.profile import BackendProfile
@@ -47,6 +70,8 @@ from fxq.observers import (
     weight_observer_range_neg_127_to_127,
 )
 from fxq.observers import Observer as ObserverBase
+from fxq.qat import FakeQuantize as FakeQuantizeBase
+from fxq.qat import disable_fake_quant, disable_observer, enable_fake_quant, enable_observer
 from fxq.qconfig_mapping import (
     ConvertCustomConfig,
     FuseCustomConfig,
@@ -57,7 +82,6 @@ from fxq.qconfig_mapping import (
     default_per_channel_symmetric_qnnpack_qconfig,
     default_qconfig,
     default_symmetric_qnnpack_qconfig,
-    get_default_qconfig,
 )
 from fxq.qconfig_mapping.custom_config import StandaloneModule as StandaloneModuleConfigEntry
 
@@ -66,8 +90,10 @@ default_symmetric_fixed_qparams_observer = default_fixed_qparams_range_neg1to1_o
 ObservedGraphModule = FxqModule
 
 __all__ = [
-    "prepare_fx", "convert_fx", "convert_to_reference_fx", "fuse_fx", "ObservedGraphModule",
+    "prepare_fx", "prepare_qat_fx", "convert_fx", "convert_to_reference_fx", "fuse_fx", "ObservedGraphModule",
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "qconfig_equals",
+    "get_default_qat_qconfig", "get_default_qat_qconfig_mapping", "default_qat_qconfig", "default_qat_qconfig_v2",
+    "default_symmetric_qnnpack_qat_qconfig", "default_per_channel_symmetric_qnnpack_qat_qconfig",
     "default_qconfig", "default_per_channel_qconfig", "default_debug_qconfig",
     "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig",
     "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig", "StandaloneModuleConfigEntry",
@@ -80,7 +106,13 @@ __all__ = [
     "weight_observer_range_neg_127_to_127", "per_channel_weight_observer_range_neg_127_to_127",
     "default_fixed_qparams_range_0to1_observer", "default_fixed_qparams_range_neg1to1_observer",
     "default_affine_fixed_qparams_observer", "default_symmetric_fixed_qparams_observer",
-    "disable_observer", "enable_observer",
+    "FakeQuantizeBase", "FakeQuantize", "FusedMovingAvgObsFakeQuantize", "FixedQParamsFakeQuantize",
+    "default_fake_quant", "default_histogram_fake_quant", "default_weight_fake_quant", "default_per_channel_weight_fake_quant",
+    "default_fused_act_fake_quant", "default_fused_wt_fake_quant", "default_fused_per_channel_wt_fake_quant",
+    "fused_wt_fake_quant_range_neg_127_to_127", "fused_per_channel_wt_fake_quant_range_neg_127_to_127",
+    "default_fixed_qparams_range_0to1_fake_quant", "default_fixed_qparams_range_neg1to1_fake_quant",
+    "default_affine_fixed_qparams_fake_quant", "default_symmetric_fixed_qparams_fake_quant",
+    "enable_observer", "disable_observer", "enable_fake_quant", "disable_fake_quant",
 ]  # fmt: skip
 
 
@@ -112,9 +144,21 @@ def prepare_fx(
             "_equalization_config", expected="None", found=type(_equalization_config).__name__, remedy="leave it out: fxq does not equalize"
         )
     mapping = shared_mapping(from_torch_ao(qconfig_mapping))
-    return api.prepare_fx(
-        model, mapping, example_inputs, from_torch_ao(prepare_custom_config), profile=_profile(backend_config) or find_profile("x86")
-    )
+    profile = _profile(backend_config) or find_profile("x86")
+    return api.prepare_fx(model, mapping, example_inputs, from_torch_ao(prepare_custom_config), profile=profile)
+
+
+def prepare_qat_fx(
+    model: nn.Module,
+    qconfig_mapping: QConfigMapping | Mapping[str, Any],
+    example_inputs: Any,
+    prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
+    backend_config: BackendConfig | BackendProfile | None = None,
+) -> FxqModule:
+    """fxq.prepare_qat_fx with torch.ao's parameters; otherwise as prepare_fx."""
+    mapping = shared_mapping(from_torch_ao(qconfig_mapping))
+    profile = _profile(backend_config) or find_profile("x86")
+    return api.prepare_qat_fx(model, mapping, example_inputs, from_torch_ao(prepare_custom_config), profile=profile)
 
 
 def convert_fx(
@@ -188,28 +232,29 @@ def _check_same_backend(prepared: Any, backend_config: Any) -> None:
 # --- qconfig_mapping, qconfig, observer, backend_config ------------------------------------------------------------------------
 
 
+def get_default_qconfig(backend: str = "x86", version: int = 0) -> QConfig:
+    """fxq.get_default_qconfig(backend). `version` is torch.ao's: there is one."""
+    return presets.get_default_qconfig(backend)
+
+
 def get_default_qconfig_mapping(backend: str = "x86", version: int = 0) -> QConfigMapping:
-    """get_default_qconfig(backend) for the whole model. `version` is torch.ao's: there is one."""
-    mapping = QConfigMapping()
-    mapping.set_global(get_default_qconfig(backend))
-    return mapping
+    """get_default_qconfig(backend) for the whole model."""
+    return shared_mapping(presets.get_default_qconfig_mapping(backend))
+
+
+def get_default_qat_qconfig(backend: str = "x86", version: int = 1) -> QConfig:
+    """fxq.get_default_qat_qconfig(backend). `version` is torch.ao's: there is one."""
+    return presets.get_default_qat_qconfig(backend)
+
+
+def get_default_qat_qconfig_mapping(backend: str = "x86", version: int = 1) -> QConfigMapping:
+    """get_default_qat_qconfig(backend) for the whole model."""
+    return shared_mapping(presets.get_default_qat_qconfig_mapping(backend))
 
 
 def qconfig_equals(q1: QConfig | None, q2: QConfig | None) -> bool:
     """q1 == q2: QConfigs are values."""
     return q1 == q2
-
-
-def enable_observer(module: Any) -> None:
-    """For model.apply: an observer observes from now on."""
-    if isinstance(module, ObserverBase):
-        module.enable_observer()
-
-
-def disable_observer(module: Any) -> None:
-    """For model.apply: an observer only passes its input on."""
-    if isinstance(module, ObserverBase):
-        module.disable_observer()
 
 
 def get_native_backend_config() -> BackendProfile:

@@ -18,7 +18,7 @@ from fxq.errors import ConfigError
 from fxq.graph.profile import BackendProfile
 from fxq.graph.qtypes import QuantSpec
 from fxq.lowering.profiles import find_profile
-from fxq.observers import HistogramObserver, MinMaxObserver, default_weight_observer
+from fxq.observers import FixedQParamsObserver, HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, default_weight_observer
 from tests.compat.test_tutorials import LinearConvSigmoid, heavy_in_int8
 
 with warnings.catch_warnings():
@@ -85,6 +85,33 @@ def test_a_plain_partial_is_read_like_with_args() -> None:
     assert qconfig == fxq.QConfig(HistogramObserver, default_weight_observer)
 
 
+NESTED = theirs.FakeQuantize.with_args(observer=theirs.MinMaxObserver.with_args(eps=0.5), quant_max=9)
+
+
+@pytest.mark.parametrize(
+    ("fake_quantize", "kind", "spec"),
+    [
+        (theirs.FakeQuantize, MovingAverageMinMaxObserver, QuantSpec("uint8", 0, 255)),
+        (theirs.default_fused_act_fake_quant, MovingAverageMinMaxObserver, QuantSpec("uint8", 0, 255)),
+        (theirs.default_weight_fake_quant, MovingAverageMinMaxObserver, QuantSpec("int8", -128, 127, symmetric=True)),
+        (theirs.default_fixed_qparams_range_0to1_fake_quant, FixedQParamsObserver, QuantSpec("uint8", 0, 255)),
+        (NESTED, MinMaxObserver, QuantSpec("uint8", 0, 9, eps=0.5)),
+    ],
+)
+def test_a_fake_quantize_module_stands_for_its_observer(fake_quantize: Any, kind: type, spec: QuantSpec) -> None:
+    factory = from_torch_ao(fake_quantize)
+    assert (factory.kind, factory.spec) == (kind, spec)
+
+
+def test_signed_affine_activations_become_unsigned() -> None:
+    """The same reals, 128 integers higher."""
+    qconfig = from_torch_ao(theirs.qconfig.default_symmetric_qnnpack_qconfig)
+    assert qconfig.activation.spec == QuantSpec("uint8", 0, 255, eps=2.0**-12)
+    fixed = theirs.FixedQParamsObserver.with_args(scale=0.5, zero_point=-128, dtype=torch.qint8, quant_min=-128, quant_max=127)
+    activation = from_torch_ao(theirs.QConfig(fixed, theirs.default_weight_observer)).activation
+    assert (activation.spec, activation.args["zero_point"]) == (QuantSpec("uint8", 0, 255), 0)
+
+
 def test_reduce_range_is_left_out_and_a_range_is_kept() -> None:
     assert [name for name, _ in LEFT_OUT] == ["reduce_range", "upsample_rate", "factory_kwargs"]
     assert spec_of(theirs.HistogramObserver.with_args(reduce_range=True, upsample_rate=16)) == QuantSpec("uint8", 0, 255)
@@ -98,8 +125,8 @@ def test_reduce_range_is_left_out_and_a_range_is_kept() -> None:
         (theirs.MinMaxObserver.with_args(bits=4), "bits"),
         (theirs.PlaceholderObserver.with_args(dtype=torch.quint8, is_dynamic=True), "is_dynamic"),
         (theirs.ReuseInputObserver, "share the qparams of their input"),
-        (theirs.FakeQuantize.with_args(observer=theirs.MinMaxObserver), r"MinMaxObserver.with_args\(\.\.\.\)"),
-        (theirs.default_fused_act_fake_quant, "for training"),
+        (theirs.default_dynamic_fake_quant, "is_dynamic"),
+        (theirs.default_embedding_fake_quant, "qscheme"),
         (theirs.MinMaxObserver(), "each tensor gets an observer of its own"),
         (functools.partial(theirs.MinMaxObserver, torch.qint8), "arguments by name"),
         (lambda: theirs.MinMaxObserver(), "observer class"),

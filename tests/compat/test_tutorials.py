@@ -18,7 +18,9 @@ from fxq.compat.torch_ao import (
     BackendPatternConfig,
     DTypeConfig,
     DTypeWithConstraints,
+    FakeQuantize,
     MinMaxObserver,
+    MovingAverageMinMaxObserver,
     ObservationType,
     PrepareCustomConfig,
     QConfig,
@@ -30,9 +32,11 @@ from fxq.compat.torch_ao import (
     default_weight_observer,
     float_qparams_weight_only_qconfig,
     fuse_fx,
+    get_default_qat_qconfig_mapping,
     get_default_qconfig,
     get_default_qconfig_mapping,
     prepare_fx,
+    prepare_qat_fx,
 )
 from fxq.errors import ConfigError
 from fxq.graph.reasons import Why
@@ -142,6 +146,38 @@ def test_dynamic_quantization_says_that_it_is_not_here(qconfig: Any) -> None:
     with pytest.raises(ConfigError, match="not in this version") as caught:
         QConfigMapping().set_object_type(nn.LSTM, qconfig)
     assert qconfig.name in caught.value.found
+
+
+def train_loop(model: nn.Module, train_data: Iterable[tuple[Tensor, Tensor]]) -> None:
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for image, target in train_data:
+        loss = nn.functional.cross_entropy(model(image), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def test_quantization_aware_training(float_model: Block) -> None:
+    qconfig_mapping = get_default_qat_qconfig_mapping("x86")
+    example_inputs = (loader()[0][0],)
+    prepared_model = prepare_qat_fx(float_model.train(), qconfig_mapping, example_inputs)
+    train_loop(prepared_model, loader())
+    prepared_model.apply(quantize_fx.disable_observer)
+    x = loader()[0][0]
+    trained = prepared_model.eval()(x)
+    quantized_model = convert_fx(prepared_model)
+    assert heavy_in_int8(quantized_model) == {"conv1", "fc"}
+    assert (quantized_model(x) - trained).abs().max() < 0.05
+
+
+def test_quantization_aware_training_with_fake_quantize_modules_in_the_qconfig(float_model: Block) -> None:
+    activation = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=127, dtype=torch.quint8)
+    qconfig = QConfig(activation=activation, weight=quantize_fx.default_per_channel_weight_fake_quant)
+    prepared = prepare_qat_fx(float_model.train(), QConfigMapping().set_global(qconfig), (loader()[0][0],))
+    train_loop(prepared, loader())
+    assert heavy_in_int8(convert_fx(prepared.eval())) == {"conv1", "fc"}
+    assert {module.spec.qmax for module in prepared.modules() if isinstance(module, quantize_fx.FakeQuantizeBase)} == {127}
 
 
 # --- the user guide ----------------------------------------------------------------------------------------------------------
