@@ -15,12 +15,14 @@ from torch import nn
 
 from fxq.errors import CalibrationError, ConfigError, FxqError
 from fxq.graph.module import FxqModule
+from fxq.graph.opdef import OpDef
 from fxq.graph.profile import BackendProfile
 from fxq.graph.stages import Stage
 from fxq.lowering.lower import lower
 from fxq.lowering.profiles import find_profile
 from fxq.passes import CONVERT, FUSE, Context, Pass, pipeline, require_stage, run_pipeline, split_inputs, trace
 from fxq.passes.convert import ConvertOptions, convert
+from fxq.passes.own_ops import as_ops
 from fxq.passes.prepare import PrepareOptions, prepare
 from fxq.passes.prepare_qat import prepare_qat
 from fxq.passes.whole import TraceOptions, unwrap
@@ -46,7 +48,7 @@ def fuse_fx(
         fuse_custom_config: attributes that the fused model keeps.
 
     Raises:
-        CaptureError: the model's forward cannot be traced, or does not run on the inputs.
+        CaptureError: the model does not run on the inputs.
         ConfigError: there are no example inputs, or the model lacks an attribute.
     """
     if example_inputs is None or isinstance(example_inputs, FuseCustomConfig):
@@ -69,11 +71,14 @@ def prepare_fx(
     *,
     profile: str | BackendProfile = "x86",
     strict: bool = False,
+    concrete_args: Mapping[str, Any] | None = None,
     rules: Sequence[Rule] = (),
+    ops: Sequence[OpDef] = (),
 ) -> FxqModule:
     """Float model → the same model with observers, ready for calibration: call it on representative batches.
 
-    A module that torch.fx cannot trace stays one float call, and the report says which line is in the way.
+    The forward of a module that torch.fx cannot trace stays Python, the model's own too; what it calls is prepared. The report
+    says which line is in the way, and what was fixed as it is with the example inputs.
 
     Args:
         model: in eval mode; it is copied, not changed.
@@ -82,15 +87,18 @@ def prepare_fx(
         prepare_custom_config: modules to keep whole or to quantize in another way, quantized inputs and results.
         profile: "x86" or "qnnpack", or a BackendProfile of your own.
         strict: a module that cannot be traced is a CaptureError.
-        rules: fusions of your own, tried after those of fxq; see docs/add_an_op.md.
+        concrete_args: parameter of forward → the one value that the model is prepared for, as in torch.fx.symbolic_trace; example
+            inputs and callers may leave it out.
+        rules, ops: fusions and unary ops of your own, besides those of fxq; see docs/add_an_op.md.
 
     Raises:
-        CaptureError: the model's forward cannot be traced, or does not run on the inputs.
-        ConfigError: a rule of the mapping or a name in the custom config matches nothing, or there is no such profile.
+        CaptureError: the model does not run on the inputs.
+        ConfigError: a rule of the mapping or a name in the custom config or concrete_args matches nothing, or there is no such
+            profile.
     """
-    context = Context(find_profile(profile), as_mapping(qconfig_mapping), as_rules(rules))
+    context = Context(find_profile(profile), as_mapping(qconfig_mapping), as_rules(rules), as_ops(ops))
     custom = as_custom_config(PrepareCustomConfig, prepare_custom_config, "prepare_custom_config")
-    return prepare(model, example_inputs, context, PrepareOptions(custom, strict))
+    return prepare(model, example_inputs, context, PrepareOptions(custom, strict, concrete_args=concrete_args or {}))
 
 
 def prepare_qat_fx(
@@ -101,7 +109,9 @@ def prepare_qat_fx(
     *,
     profile: str | BackendProfile = "x86",
     strict: bool = False,
+    concrete_args: Mapping[str, Any] | None = None,
     rules: Sequence[Rule] = (),
+    ops: Sequence[OpDef] = (),
 ) -> FxqModule:
     """Float model → the same model with fake-quantize modules, ready for training; then convert_fx.
 
@@ -111,15 +121,15 @@ def prepare_qat_fx(
     Args:
         model: in training mode; it is copied, not changed: make the optimizer from the parameters of the result.
         qconfig_mapping: `get_default_qat_qconfig_mapping(profile)` is a good one.
-        example_inputs, prepare_custom_config, profile, strict, rules: as for prepare_fx.
+        example_inputs, prepare_custom_config, profile, strict, concrete_args, rules, ops: as for prepare_fx.
 
     Raises:
         ConfigError: the model is in evaluation mode; also as for prepare_fx.
         CaptureError: as for prepare_fx.
     """
-    context = Context(find_profile(profile), as_mapping(qconfig_mapping), as_rules(rules))
+    context = Context(find_profile(profile), as_mapping(qconfig_mapping), as_rules(rules), as_ops(ops))
     custom = as_custom_config(PrepareCustomConfig, prepare_custom_config, "prepare_custom_config")
-    return prepare_qat(model, example_inputs, context, PrepareOptions(custom, strict))
+    return prepare_qat(model, example_inputs, context, PrepareOptions(custom, strict, concrete_args=concrete_args or {}))
 
 
 def convert_to_reference_fx(
@@ -177,6 +187,9 @@ def quantize(
     qconfig_mapping: QConfigMapping | Mapping[str, Any] | None = None,
     progress: bool = True,
     strict: bool = False,
+    concrete_args: Mapping[str, Any] | None = None,
+    rules: Sequence[Rule] = (),
+    ops: Sequence[OpDef] = (),
 ) -> FxqModule:
     """Float model and some batches → int8 model, in one call: prepare_fx, calibration with a progress bar, convert_fx.
 
@@ -187,7 +200,7 @@ def quantize(
         profile: "x86" or "qnnpack".
         qconfig_mapping: the profile's default where it is None.
         progress: show the bar, where standard error is a terminal.
-        strict: as for prepare_fx.
+        strict, concrete_args, rules, ops: as for prepare_fx.
 
     Raises:
         CalibrationError: there is no batch, or one has values that are not finite, or the model does not run on one.
@@ -204,7 +217,9 @@ def quantize(
             remedy="pass a DataLoader or a list of inputs; an iterator that was read before is empty",
         )
     mapping = get_default_qconfig_mapping(chosen.name) if qconfig_mapping is None else qconfig_mapping
-    prepared = prepare_fx(copy.deepcopy(unwrap(model)).eval(), mapping, first, profile=chosen, strict=strict)
+    float_model = copy.deepcopy(unwrap(model)).eval()
+    options: dict[str, Any] = {"strict": strict, "concrete_args": concrete_args, "rules": rules, "ops": ops}
+    prepared = prepare_fx(float_model, mapping, first, profile=chosen, **options)
     total = length_hint(calibration_batches) or None
     calibrate(prepared, chain([first], batches), total=total, progress=progress)
     return convert_fx(prepared)
@@ -229,9 +244,9 @@ def calibrate(prepared: FxqModule, batches: Iterable[Any], *, total: int | None 
 
 
 def _observe(prepared: FxqModule, batch: Any, number: int) -> None:
-    args, kwargs = split_inputs(batch)
+    inputs = split_inputs(batch)
     try:
-        prepared(*args, **kwargs)
+        prepared(*inputs.args, **inputs.kwargs)
     except FxqError:
         raise
     except Exception as error:

@@ -56,9 +56,9 @@ def needs_argument(x):
 def nothing():
     return None
 
-class Branch(nn.Module):
+class Failing(nn.Module):
     def forward(self, x):
-        return x if x.sum() > 0 else -x
+        raise ValueError("no such mode")
 """
 
 
@@ -171,7 +171,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("zoo:needs_argument", "zoo:needs_argument", "missing 1 required positional argument: 'x'\n", "FXQ_DEBUG=1"),
         ("zoo:number", "zoo:number", "int", "name a function"),
         ("zoo:nothing", "zoo:nothing", "NoneType None", "return the model"),
-        ("zoo:Branch", "Branch, the model itself", "control flow", "torch.where"),
+        ("zoo:Failing", "model (the model itself, ", "no such mode", "pass example_inputs"),
     ],
 )
 def test_wrong_model(folder: Path, capsys: pytest.CaptureFixture[str], model: str, where: str, found: str, remedy: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch.fx import Node
 
+from fxq.graph.names import join_path
 from fxq.graph.qtypes import QParams, QuantSpec
 from fxq.graph.reasons import Reason
 
@@ -52,6 +53,10 @@ class Origin:
     def scope(self) -> str:
         """Path of the module that contains the call: the parent of a called module, the module around a function call."""
         return self.module.rpartition(".")[0] if self.module_type == self.object_type else self.module
+
+    def below(self, path: str) -> Origin:
+        """The same call, seen from a model that has this one at `path`."""
+        return replace(self, module=join_path(path, self.module)) if path else self
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Interpreter, Node
 from torch.fx.immutable_collections import immutable_dict, immutable_list
+from torch.utils._pytree import tree_map_only
 
 from fxq.errors import CaptureError
 from fxq.graph.annotation import TensorType, ValueType, note_writing, origin_of, set_type
 from fxq.graph.module import FxqModule
+from fxq.graph.source import line_of_error
 
 
 def infer_types(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -25,8 +27,8 @@ def infer_types(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, A
         CaptureError: a node failed on the example inputs.
     """
     # copies, as the first op may write into its input
-    inputs = [value.clone() if isinstance(value, Tensor) else value for value in _placeholder_values(module, args, kwargs)]
-    with torch.no_grad(), _unchanged_buffers(module), torch.random.fork_rng(devices=[]):
+    inputs = [tree_map_only(Tensor, torch.clone, value) for value in _placeholder_values(module, args, kwargs)]
+    with torch.no_grad(), _unchanged_state(module), torch.random.fork_rng(devices=[]):
         _TypeRecorder(module).run(*inputs)
 
 
@@ -34,8 +36,9 @@ def value_type(value: Any) -> ValueType:
     """Type of a run-time value."""
     if isinstance(value, Tensor):
         return TensorType(tuple(value.shape), value.dtype)
-    if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
-        return tuple(value_type(item) for item in value)
+    if isinstance(value, list | tuple):
+        types = tuple(map(value_type, value))
+        return types if any(each is not None for each in types) else None
     return None
 
 
@@ -76,10 +79,12 @@ def _writable(value: Any) -> Any:
 def _failed(node: Node, error: Exception) -> CaptureError:
     origin = origin_of(node)
     place = f" ({origin.module or 'the model itself'}, {origin.source or 'source not known'})" if origin else ""
+    line = line_of_error(error)
+    found = f"{type(error).__name__}: {str(error).partition(_ADDED_BY_FX)[0]}"
     return CaptureError(
         f"{node.name}{place}",
         expected="every operation of the model runs on example_inputs",
-        found=f"{type(error).__name__}: {str(error).partition(_ADDED_BY_FX)[0]}",
+        found=found if line is None else f"`{line.code}` — {found}, {line.place}",
         remedy="pass example_inputs of the shapes and dtypes that the model is used with",
     )
 
@@ -108,12 +113,21 @@ def _placeholder_values(module: FxqModule, args: tuple[Any, ...], kwargs: Mappin
 
 
 @contextmanager
-def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
-    """Puts all buffers back: batch norms in training mode write to theirs, and torch doesn't count it in `_version`."""
-    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+def _unchanged_state(module: nn.Module) -> Iterator[None]:
+    """Puts all buffers back, and the numbers that modules count in.
+
+    Batch norms in training mode write to their buffers, and torch doesn't count it in `_version`.
+    """
+    owners = list(module.modules())
+    held = [(owner, name, buffer) for owner in owners for name, buffer in owner._buffers.items() if buffer is not None]
+    buffers = [(owner, name, buffer, buffer.clone()) for owner, name, buffer in held]
+    numbers = [(owner, name, value) for owner in owners for name, value in vars(owner).items() if isinstance(value, int | float)]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in before:
+            for owner, name, buffer, value in buffers:
                 buffer.copy_(value)
+                owner._buffers[name] = buffer
+        for owner, name, number in numbers:
+            vars(owner)[name] = number

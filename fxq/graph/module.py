@@ -15,7 +15,9 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import _get_qualified_name
 
 from fxq.graph.annotation import annotations_of, set_annotations
+from fxq.graph.opdef import OpDef
 from fxq.graph.profile import BackendProfile
+from fxq.graph.reasons import Reason
 from fxq.graph.stages import Stage
 
 
@@ -46,6 +48,19 @@ class OriginalWeights(NamedTuple):
 
 
 @dataclass(frozen=True)
+class StaysPython:
+    """A module that an island calls, and that is called as it is.
+
+    Attributes:
+        object_type: qualified name of its class.
+        reason: why no graph takes its place.
+    """
+
+    object_type: str
+    reason: Reason
+
+
+@dataclass(frozen=True)
 class Interface:
     """Which inputs and results of the converted model are QTensors, by index; the others are tensors, as in the float model."""
 
@@ -65,6 +80,9 @@ class FxqModule(GraphModule):
         profile: the backend it is compiled for; None before it was chosen.
         preserved: names of attributes of the user's model that stay, even where no node needs them.
         interface: which inputs and results are quantized.
+        ops: canonical ops of the user's, besides those of fxq.
+        path: of the module in the user's model that the graph is of; "" for the model itself.
+        islands: what is no graph in the islands that this graph calls: path in the user's model → what it is and why.
         original_weights_lookup: path of an int8 layer → its float weights; empty unless convert_fx was asked to keep them.
     """
 
@@ -72,6 +90,9 @@ class FxqModule(GraphModule):
     profile: BackendProfile | None = None
     preserved: tuple[str, ...] = ()
     interface: Interface = Interface()
+    ops: tuple[OpDef, ...] = ()
+    path: str = ""
+    islands: Mapping[str, StaysPython] = MappingProxyType({})
     original_weights_lookup: Mapping[str, OriginalWeights] = MappingProxyType({})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FxqModule:

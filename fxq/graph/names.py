@@ -87,3 +87,8 @@ def _nameless(target: object) -> ConfigError:
         found=f"{type(target).__name__} {target!r}"[:200],
         remedy="pass the class instead of an instance: nn.Linear, not nn.Linear(8, 8); a callable object has no name of its own",
     )
+
+
+def join_path(owner: str, name: str) -> str:
+    """`layer1`, `conv` → `layer1.conv`; "" is the model itself."""
+    return ".".join(filter(None, (owner, name)))

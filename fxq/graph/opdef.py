@@ -98,9 +98,14 @@ class Spelling:
     rank: int = 1
 
 
+def no_objection(node: str, operands: Operands) -> Reason | None:
+    """Every call of the op has an integer form."""
+    return None
+
+
 @dataclass(frozen=True)
 class OpDef:
-    """A canonical op: a row of OPS.
+    """A canonical op: a row of OPS, or one of the user's that a model brings along.
 
     Attributes:
         name: as it appears in graph text.
@@ -122,7 +127,7 @@ class OpDef:
     policy: Policy
     spellings: tuple[Spelling, ...] = field(default=(), repr=False)
     fixed: QParams | None = None
-    objection: Callable[[str, Operands], Reason | None] = lambda node, operands: None
+    objection: Callable[[str, Operands], Reason | None] = no_objection
     weight_axis: int = 0
     is_arithmetic: bool = False
     normalizes: bool = False

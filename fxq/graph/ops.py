@@ -196,9 +196,17 @@ def _ops_by_call() -> Mapping[Any, OpDef]:
     return {op.call: op for op in OPS}
 
 
+def own_ops(node: Node) -> tuple[OpDef, ...]:
+    """The ops that the node's model brings along, besides those of fxq."""
+    found: tuple[OpDef, ...] = getattr(node.graph.owning_module, "ops", ())
+    return found
+
+
 def call_of(node: Node) -> Call | None:
     """A canonical node as a Call; None for any other node."""
-    op = _ops_by_call().get(node.target) if node.op == "call_function" else None
+    if node.op != "call_function":
+        return None
+    op = _ops_by_call().get(node.target) or next((each for each in own_ops(node) if each.call is node.target), None)
     if op is None:
         return None
     return Call(op, {**dict(zip(op.positional, node.args, strict=False)), **node.kwargs})

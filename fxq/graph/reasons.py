@@ -27,6 +27,7 @@ class Why(str, Enum):
     HOOKS = "module hooks"
     NOT_FUSABLE = "not fusable"
     UNTRACEABLE = "not traceable"
+    KEPT_WHOLE = "kept whole"
     CUSTOM = "custom module"
     STANDALONE = "standalone module"
 

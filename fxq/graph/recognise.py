@@ -13,7 +13,7 @@ from torch.fx import Node
 from fxq.graph import spellings as read
 from fxq.graph.names import qualified_name
 from fxq.graph.opdef import Attribute, Call, Library, OpDef, Spelling
-from fxq.graph.ops import OPS
+from fxq.graph.ops import OPS, own_ops
 from fxq.graph.reasons import Reason, Why
 
 
@@ -74,11 +74,16 @@ def recognise_item(node: Node) -> Call | None:
 
 
 def _row_of_call(node: Node) -> tuple[OpDef, Spelling] | None:
-    rows = _rows_by_target()
     if node.target is getattr:
-        return rows.get(Attribute(str(node.args[1])))
-    found = rows.get(node.target)
-    return found if found is not None or node.op != "call_function" else rows.get(Library(qualified_name(node.target)))
+        return _row_of_target(node, Attribute(str(node.args[1])))
+    found = _row_of_target(node, node.target)
+    return found if found is not None or node.op != "call_function" else _row_of_target(node, Library(qualified_name(node.target)))
+
+
+def _row_of_target(node: Node, target: Any) -> tuple[OpDef, Spelling] | None:
+    """The row of fxq's for it, else the one of the node's model."""
+    own = ((op, spelling) for op in own_ops(node) for spelling in op.spellings if spelling.target == target)
+    return _rows_by_target().get(target) or next(own, None)
 
 
 def _read_operands(node: Node, module: nn.Module | None, op: OpDef, spelling: Spelling) -> dict[str, Any]:
@@ -100,9 +105,10 @@ def _row_of_module(node: Node, module: nn.Module) -> tuple[OpDef, Spelling] | Re
             Why.HOOKS, node.name, "its module has forward hooks, which an int8 op would not run; remove them or use parametrizations"
         )
     for base in type(module).__mro__:
-        if base in _rows_by_target():
+        row = _row_of_target(node, base)
+        if row is not None:
             same = all(getattr(type(module), name, None) is getattr(base, name, None) for name in ("forward", "_conv_forward"))
-            return _rows_by_target()[base] if same else None
+            return row if same else None
     return None
 
 

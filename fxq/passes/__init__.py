@@ -2,6 +2,7 @@
 
 from fxq.graph.stages import Stage
 from fxq.passes.annotate import annotate
+from fxq.passes.arguments import split_inputs
 from fxq.passes.cancel_qdq import cancel_qdq
 from fxq.passes.canonicalize import canonicalize
 from fxq.passes.decompose import decompose, decompose_trainable
@@ -16,7 +17,7 @@ from fxq.passes.pipeline import Context, Pass, pipeline, require_stage, run_pipe
 from fxq.passes.quantize_constants import quantize_constants
 from fxq.passes.resolve_qconfigs import resolve_qconfigs
 from fxq.passes.share_qparams import share_qparams
-from fxq.passes.trace import split_inputs, trace
+from fxq.passes.trace import trace
 
 FUSE = pipeline(
     Pass("canonicalize", Stage.TRACED, Stage.TRACED, canonicalize),

@@ -43,7 +43,7 @@ def canonicalize(module: FxqModule, context: Context) -> int:
 
 def _recognise(module: FxqModule, node: Node) -> Call | None:
     whole = whole_reason_of(node)
-    if not node.op.startswith("call_") or (whole is not None and whole.why is not Why.UNTRACEABLE):
+    if not node.op.startswith("call_") or (whole is not None and whole.why in (Why.CUSTOM, Why.STANDALONE)):
         return None
     called = module.get_submodule(str(node.target)) if node.op == "call_module" else None
     call = recognise_item(node) or recognise(node, called)

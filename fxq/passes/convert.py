@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,14 +13,16 @@ from torch.fx import Node
 from fxq.errors import ConfigError
 from fxq.graph.annotation import quant_of, resolution_of
 from fxq.graph.constants import constant_of, put_module
+from fxq.graph.islands import graphs_of
 from fxq.graph.module import FxqModule, OriginalWeights
-from fxq.graph.names import qualified_name
+from fxq.graph.names import join_path, qualified_name
 from fxq.graph.ops import call_of
 from fxq.graph.reasons import Why
-from fxq.observers import Observer
 from fxq.passes.fold_trained import fold_trained
+from fxq.passes.freeze_qparams import observers_of
 from fxq.passes.pipeline import Context, Pipeline, run_pipeline
 from fxq.passes.prepare import calls_by_path, made_module
+from fxq.passes.resolve_qconfigs import require_matches
 from fxq.passes.trace import preserve_attributes
 from fxq.passes.turn_off import turn_off
 from fxq.passes.whole import unknown_name
@@ -54,8 +57,9 @@ def convert(prepared: FxqModule, steps: Pipeline, options: ConvertOptions) -> Fx
         if kind not in present:
             name = qualified_name(kind)
             raise unknown_name(f"set_observed_to_quantized_mapping {kind.__qualname__}", name, map(qualified_name, present))
-    # the observers are only read, and their histograms are most of what there would be to copy
-    observers: dict[int, Any] = {id(each): each for each in prepared.modules() if isinstance(each, Observer)}
+    # our observers are only read, and their histograms are most of what there would be to copy
+    graphs = [each for each in prepared.modules() if isinstance(each, FxqModule)]
+    observers: dict[int, Any] = {id(observer): observer for graph in graphs for observer in observers_of(graph).values()}
     module = copy.deepcopy(prepared, observers)
     preserve_attributes(module, module, options.custom.preserved_attributes)
     return _convert(module, steps, options)
@@ -64,18 +68,27 @@ def convert(prepared: FxqModule, steps: Pipeline, options: ConvertOptions) -> Fx
 def _convert(module: FxqModule, steps: Pipeline, options: ConvertOptions) -> FxqModule:
     assert module.profile is not None
     context = Context(module.profile, options.mapping)
-    fold_trained(module)
     if options.mapping is not None:
-        turn_off(module, context)
-    _convert_custom(module, options.custom)
-    for path, node in calls_by_path(module, Why.STANDALONE).items():
-        _convert_standalone(module, node, path, steps, options)
-    originals = _original_weights(module) if options.keep_original_weights else {}
+        require_matches(module, options.mapping)
+    graphs = graphs_of(module)
+    for graph in graphs:
+        fold_trained(graph)
+        if options.mapping is not None:
+            turn_off(graph, context)
+        _convert_custom(graph, options.custom)
+        for path, node in calls_by_path(graph, Why.STANDALONE).items():
+            _convert_standalone(graph, node, path, steps, options)
+    originals = {graph: _original_weights(graph) for graph in graphs} if options.keep_original_weights else {}
     run_pipeline(module, steps, context)
-    if options.keep_original_weights:
-        int8 = [node for node in module.graph.find_nodes(op="call_module") if node.name in originals]
-        module.original_weights_lookup = {str(node.target): originals[node.name] for node in int8}
+    module.original_weights_lookup = {path: kept for graph in originals for path, kept in _by_int8_layer(graph, originals[graph])}
     return module
+
+
+def _by_int8_layer(graph: FxqModule, originals: Mapping[str, OriginalWeights]) -> Iterator[tuple[str, OriginalWeights]]:
+    """(path of the int8 layer in the model, its float weights), of the layers that did become int8."""
+    for node in graph.graph.find_nodes(op="call_module"):
+        if node.name in originals:
+            yield join_path(graph.path, str(node.target)), originals[node.name]
 
 
 def _convert_custom(module: FxqModule, custom: ConvertCustomConfig) -> None:

@@ -71,14 +71,15 @@ def _fixed(module: FxqModule) -> dict[int, QParams]:
     return {_group(node): qparams for node, qparams in found.items() if qparams is not None}
 
 
-def _observers(module: FxqModule) -> dict[Node, Observer]:
+def observers_of(module: FxqModule) -> dict[Node, Observer]:
+    """The calls of the observers that fxq has put there; those inside custom modules are the user's."""
     calls = [node for node in module.graph.find_nodes(op="call_module") if (quant := quant_of(node)) and quant.rule == OBSERVER_RULE]
     found = {node: module.get_submodule(str(node.target)) for node in calls}
     return {node: observer for node, observer in found.items() if isinstance(observer, Observer)}
 
 
 def _observed(module: FxqModule) -> dict[int, QParams]:
-    by_group = {_group(node): observer for node, observer in _observers(module).items()}
+    by_group = {_group(node): observer for node, observer in observers_of(module).items()}
     return {group: _finite(observer.qparams(), observer.name) for group, observer in by_group.items()}
 
 
@@ -95,7 +96,7 @@ def _finite(qparams: QParams, tensor: str) -> QParams:
 
 def remove_observers(module: FxqModule) -> None:
     """observer(x) → x"""
-    for node in _observers(module):
+    for node in observers_of(module):
         node.replace_all_uses_with(node.all_input_nodes[0])
         module.graph.erase_node(node)
     module.delete_all_unused_submodules()

@@ -23,7 +23,8 @@ def results_of(graph: Graph) -> tuple[Any, ...]:
     tuple (which is a call of its class), or the one result."""
     value = graph.output_node().args[0]
     if _is_made_of_fields(value):
-        return (*value.args, *value.kwargs.values())
+        items: Any = value.args[0] if value.args else None
+        return tuple(items.values()) if _is_made_of_dict(value) else (*value.args, *value.kwargs.values())
     if isinstance(value, dict):
         return tuple(value.values())
     return tuple(value) if isinstance(value, list | tuple) else (value,)
@@ -31,6 +32,11 @@ def results_of(graph: Graph) -> tuple[Any, ...]:
 
 def _is_made_of_fields(value: Any) -> TypeGuard[Node]:
     return isinstance(value, Node) and value.op == "call_function" and isinstance(value.target, type)
+
+
+def _is_made_of_dict(made: Node) -> bool:
+    """OrderedDict({...})"""
+    return len(made.args) == 1 and isinstance(made.args[0], dict)
 
 
 def quantized_inputs(module: FxqModule) -> dict[int, Node]:
@@ -111,6 +117,8 @@ def _leave(module: FxqModule, index: int, dq: Node) -> None:
     set_quant(leaving, NodeQuant(qparams=qparams))
     if returning is output:
         output.args = (_with_result(made, index, leaving),)
+    elif _is_made_of_dict(returning):
+        returning.args = (_with_result(returning.args[0], index, leaving),)
     elif index < len(returning.args):
         returning.args = _with_result(returning.args, index, leaving)
     else:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from fxq.errors import StageError
+from fxq.graph.islands import graphs_of
 from fxq.graph.module import FxqModule
+from fxq.graph.opdef import OpDef
 from fxq.graph.profile import BackendProfile
 from fxq.graph.stages import Stage
 from fxq.graph.text import print_graph
@@ -26,11 +28,13 @@ class Context:
         profile: the backend that is compiled for.
         mapping: the user's choice per node; None where only fusion is asked for.
         rules: fusions of the user's, tried after ours.
+        ops: canonical ops of the user's, besides ours.
     """
 
     profile: BackendProfile
     mapping: QConfigMapping | None = None
     rules: tuple[Rule, ...] = ()
+    ops: tuple[OpDef, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,19 +64,24 @@ def pipeline(*passes: Pass) -> Pipeline:
 
 
 def run_pipeline(module: FxqModule, steps: Pipeline, context: Context) -> FxqModule:
-    """Runs the passes on the module in place, and verifies the graph after each.
+    """Runs the passes on the module and on the graphs in its islands, in place, and verifies each graph after each pass.
 
     Raises:
         StageError: the module is not at the stage where the pipeline starts.
     """
     require_stage(module, steps[0].needs, steps[0].name)
+    for graph in graphs_of(module):
+        _run_passes(graph, steps, context)
+    return module
+
+
+def _run_passes(module: FxqModule, steps: Pipeline, context: Context) -> None:
     for step in steps:
         changes = step.run(module, context)
         module.stage = step.gives
         verify(module, step.gives, step.name)
         _dump(module, step, changes)
     module.recompile()  # once: the passes read the graph, and generating its code takes as long as most of them
-    return module
 
 
 def require_stage(module: FxqModule, stage: Stage, wanted_by: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,10 +12,13 @@ from torch.fx import Node
 from fxq.errors import ConfigError
 from fxq.graph.annotation import quant_of, resolution_of, whole_reason_of
 from fxq.graph.constants import put_module
+from fxq.graph.islands import graphs_of, path_of
 from fxq.graph.module import FxqModule, Interface
 from fxq.graph.reasons import Why
 from fxq.passes import PREPARE
+from fxq.passes.own_ops import profile_with
 from fxq.passes.pipeline import Context, Pipeline, run_pipeline
+from fxq.passes.resolve_qconfigs import require_matches
 from fxq.passes.trace import trace
 from fxq.passes.whole import TraceOptions, Whole, unwrap
 from fxq.qconfig_mapping import QConfigMapping
@@ -30,11 +33,13 @@ class PrepareOptions:
         custom: modules of the user's own, quantized inputs and results.
         strict: a module that cannot be traced is an error.
         steps: PREPARE, or PREPARE_QAT.
+        concrete_args: parameter of forward → the one value that the model is prepared for.
     """
 
     custom: PrepareCustomConfig = field(default_factory=PrepareCustomConfig)
     strict: bool = False
     steps: Pipeline = PREPARE
+    concrete_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare(model: nn.Module, example_inputs: Any, context: Context, options: PrepareOptions) -> FxqModule:
@@ -45,16 +50,21 @@ def prepare(model: nn.Module, example_inputs: Any, context: Context, options: Pr
         ConfigError: the mapping or the custom config is about something that the model does not have.
     """
     custom = options.custom
-    wishes = TraceOptions(tuple(_wishes(custom)), options.strict, custom.preserved_attributes)
+    wishes = TraceOptions(tuple(_wishes(custom)), options.strict, custom.preserved_attributes, options.concrete_args, context.ops)
     prepared = trace(model, example_inputs, wishes)
-    prepared.profile = context.profile
     prepared.interface = Interface(custom.input_quantized_indexes, custom.output_quantized_indexes)
+    if context.mapping is not None:
+        require_matches(prepared, context.mapping)
+    context = replace(context, profile=profile_with(context.profile, context.ops))
+    for graph in graphs_of(prepared):
+        graph.profile, graph.ops = context.profile, context.ops
     run_pipeline(prepared, options.steps, context)
-    for path, node in calls_by_path(prepared, Why.CUSTOM).items():
-        _observe_custom(prepared, path, node, custom)
     standalone = _by_first_path(unwrap(model), custom)
-    for path, node in calls_by_path(prepared, Why.STANDALONE).items():
-        _prepare_standalone(prepared, node, standalone[path], context, options)
+    for graph in graphs_of(prepared):
+        for path, node in calls_by_path(graph, Why.CUSTOM).items():
+            _observe_custom(graph, path, node, custom)
+        for node in calls_by_path(graph, Why.STANDALONE).values():
+            _prepare_standalone(graph, node, standalone[path_of(node, graph)], context, options)
     return prepared
 
 
@@ -72,9 +82,9 @@ def _wishes(custom: PrepareCustomConfig) -> Iterator[Whole]:
     """Names are stronger than classes, and what is quantized in its own way than what stays float."""
     yield from (Whole(path, Why.STANDALONE, "set_standalone_module_name") for path in custom.standalone_module_names)
     yield from (Whole(kind, Why.STANDALONE, "set_standalone_module_class") for kind in custom.standalone_module_classes)
-    yield from (Whole(path, Why.UNTRACEABLE, "set_non_traceable_module_names") for path in custom.non_traceable_module_names)
+    yield from (Whole(path, Why.KEPT_WHOLE, "set_non_traceable_module_names") for path in custom.non_traceable_module_names)
     yield from (Whole(kind, Why.CUSTOM, "set_float_to_observed_mapping") for kind in custom.float_to_observed_mapping)
-    yield from (Whole(kind, Why.UNTRACEABLE, "set_non_traceable_module_classes") for kind in custom.non_traceable_module_classes)
+    yield from (Whole(kind, Why.KEPT_WHOLE, "set_non_traceable_module_classes") for kind in custom.non_traceable_module_classes)
 
 
 def _observe_custom(prepared: FxqModule, path: str, node: Node, custom: PrepareCustomConfig) -> None:
@@ -118,6 +128,6 @@ def _prepare_standalone(prepared: FxqModule, node: Node, entry: StandaloneModule
     assert resolution is not None
     path = str(node.target)
     mapping = entry.qconfig_mapping or QConfigMapping().set_global(resolution.qconfig)
-    own = replace(options, custom=entry.prepare_custom_config or PrepareCustomConfig())
+    own = replace(options, custom=entry.prepare_custom_config or PrepareCustomConfig(), concrete_args={})
     inside = prepare(prepared.get_submodule(path), entry.example_inputs, replace(context, mapping=mapping), own)
     put_module(prepared, path, inside)

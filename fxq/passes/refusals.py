@@ -44,13 +44,13 @@ class Refusals:
     def _not_canonical(self, node: Node) -> Reason:
         if node.op in ("placeholder", "get_attr"):
             return Reason(Why.NO_ELEMENTS, node.name, "is an input" if node.op == "placeholder" else "is a constant of the model")
-        if tensor_type(node) is None and not any(tensor_type(operand) for operand in node.all_input_nodes):
+        whole = whole_reason_of(node)
+        if whole is None and tensor_type(node) is None and not any(tensor_type(operand) for operand in node.all_input_nodes):
             return Reason(Why.NO_ELEMENTS, node.name, "computes no tensor")
         if node.target is operator.getitem and tensor_type(node.all_input_nodes[0]) is None:
             return Reason(Why.NO_ELEMENTS, node.name, "picks one of several values")
         if node in self.mutated:
             return self._is_mutated(node, node)
-        whole = whole_reason_of(node)
         if whole is not None:
             resolution = resolution_of(node)
             unasked = whole.why is Why.CUSTOM and (resolution is None or resolution.qconfig is None)

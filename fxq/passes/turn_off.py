@@ -7,7 +7,8 @@ from functools import cache
 from torch.fx import Node
 
 from fxq.errors import ConfigError
-from fxq.graph.annotation import Origin, Resolution, origins_of, quant_of, resolution_of, set_resolution, update_quant, whole_reason_of
+from fxq.graph.annotation import Origin, Resolution, quant_of, resolution_of, set_resolution, update_quant, whole_reason_of
+from fxq.graph.islands import origins_in_model
 from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
 from fxq.graph.ops import ops_by_name
@@ -27,13 +28,12 @@ def turn_off(module: FxqModule, context: Context) -> int:
     off all. Returns the number of nodes that are turned off.
 
     Raises:
-        ConfigError: a rule asks for another QConfig than prepare_fx was given, or matches nothing.
+        ConfigError: a rule asks for another QConfig than prepare_fx was given.
         CalibrationError: an observer never saw data.
     """
     mapping = context.mapping
     assert mapping is not None
-    mapping.require_matches([origin for node in module.graph.nodes for origin in origins_of(node)])
-    off = {node: resolution for node in module.graph.nodes if (resolution := _turning_off(node, mapping)) is not None}
+    off = {node: resolution for node in module.graph.nodes if (resolution := _turning_off(module, node, mapping)) is not None}
     known = _qparams_by_value(module)
     remove_observers(module)
     for node, resolution in off.items():
@@ -47,9 +47,9 @@ def turn_off(module: FxqModule, context: Context) -> int:
     return len(off)
 
 
-def _turning_off(node: Node, mapping: QConfigMapping) -> Resolution | None:
+def _turning_off(module: FxqModule, node: Node, mapping: QConfigMapping) -> Resolution | None:
     """The rule that keeps the node float; None where it stays as it was prepared."""
-    origins, prepared = origins_of(node), resolution_of(node)
+    origins, prepared = origins_in_model(node, module), resolution_of(node)
     if not origins or prepared is None:
         return None
     wanted = mapping.resolve(origins[0])

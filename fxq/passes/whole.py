@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from fxq.errors import ConfigError
 from fxq.graph.names import qualified_name
+from fxq.graph.opdef import OpDef
 from fxq.graph.reasons import Reason, Why
 from fxq.qconfig_mapping.presence import nearest
 
@@ -40,11 +41,15 @@ class TraceOptions:
         whole: modules that stay one call.
         strict: a module that cannot be traced is an error; else it stays one call, with the reason.
         preserved: attributes of the model that the traced one has, too.
+        concrete_args: parameter of forward → the one value that it is traced for.
+        ops: the user's own, whose spellings are not traced into.
     """
 
     whole: tuple[Whole, ...] = ()
     strict: bool = False
     preserved: tuple[str, ...] = ()
+    concrete_args: Mapping[str, Any] = field(default_factory=dict)
+    ops: tuple[OpDef, ...] = ()
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -62,8 +67,8 @@ def unwrap_children(model: nn.Module) -> None:
             unwrap_children(unwrap(child))
 
 
-def find_whole(model: nn.Module, wishes: Iterable[Whole]) -> dict[nn.Module, Reason]:
-    """Module → why it stays one call; the node of the Reason is the module's path. The first of several wishes wins.
+def find_whole(model: nn.Module, wishes: Iterable[Whole]) -> dict[str, Reason]:
+    """Path → why the module there stays one call; the node of the Reason is the path. The first of several wishes wins.
 
     Raises:
         ConfigError: a wish is about nothing in the model.
@@ -76,7 +81,7 @@ def find_whole(model: nn.Module, wishes: Iterable[Whole]) -> dict[nn.Module, Rea
             raise _no_such_module(wish, modules)
         for path, module in matching.items():
             found.setdefault(module, Reason(wish.why, path, f"is kept whole by {wish.setter}"))
-    return found
+    return {path: found[module] for path, module in modules.items() if module in found}
 
 
 def _no_such_module(wish: Whole, modules: dict[str, nn.Module]) -> ConfigError:

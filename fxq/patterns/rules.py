@@ -56,21 +56,32 @@ def rewrite(module: FxqModule, rules: Sequence[Rule]) -> list[Applied]:
     """Applies the rules in one sweep in order of execution; at each node the first rule that fits, until none does.
 
     Linear in the graph: a node is tried only with rules whose pattern ends in its op, and a pattern has a fixed size.
+
+    Raises:
+        ConfigError: a rule matches what it has made, again and again.
     """
-    applied = [made for node in list(module.graph.nodes) if not node._erased for made in _rewrite_at(node, rules)]
+    nodes = list(module.graph.nodes)
+    applied = [made for node in nodes if not node._erased for made in _rewrite_at(node, rules, len(nodes))]
     if applied:
         remove_unread(module)
     return applied
 
 
-def _rewrite_at(node: Node, rules: Sequence[Rule]) -> Iterator[Applied]:
-    while True:
+def _rewrite_at(node: Node, rules: Sequence[Rule], most: int) -> Iterator[Applied]:
+    """Args: most: the nodes of the graph, of which every rewrite takes at least one away from its pattern."""
+    for _ in range(most + 1):
         allowed = _first_allowed(node, rules)
         if allowed is None:
             return
         rule, found = allowed
         node = rule.rewrite(found)
         yield Applied(rule.name, node)
+    raise ConfigError(
+        f"rule {rule.name!r}",
+        expected="a rewrite that leads away from the pattern",
+        found=f"{node.name}, which it makes and matches again, {most + 1} times in a row",
+        remedy="add a guard that is against what the rewrite makes, or let it make something else",
+    )
 
 
 def _first_allowed(node: Node, rules: Sequence[Rule]) -> tuple[Rule, Match] | None:

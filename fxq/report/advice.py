@@ -24,7 +24,8 @@ ADVICE: Mapping[Why, str] = {
     Why.TRAINING: "call model.eval() before fxq.prepare_fx",
     Why.HOOKS: "remove the hooks before fxq.prepare_fx",
     Why.NOT_FUSABLE: "these stand where no rule can fuse them",
-    Why.UNTRACEABLE: "torch.fx can't read these: rewrite the line, or leave them float",
+    Why.UNTRACEABLE: "torch.fx can't read these: they stay Python, and only what they call is compiled; rewrite the line, or leave it",
+    Why.KEPT_WHOLE: "your custom config keeps these as they are",
     Why.CUSTOM: "these quantize inside themselves, as your custom config says",
     Why.STANDALONE: "these are compiled on their own: report(model.get_submodule(path)) says how",
 }

@@ -14,6 +14,7 @@ from fxq.graph.opdef import Policy
 from fxq.graph.ops import call_of
 from fxq.graph.qdq import is_dequantize, is_quantize
 from fxq.graph.verify import OBSERVER_RULE
+from fxq.runtime.assumptions import ADDED_BY_TRACE
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.interface import QTensorEntry, QTensorExit
 
@@ -62,6 +63,8 @@ def _makes_no_tensor(node: Node) -> bool:
     call = call_of(node)
     if call is not None:
         return call.op.policy is Policy.METADATA
+    if node.target in ADDED_BY_TRACE:
+        return True
     if node.target is operator.getitem:
         return tensor_type(node.all_input_nodes[0]) is None
     return type_of(node) is None and node.op != "call_module"

@@ -13,6 +13,7 @@ from torch.fx import Node
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from fxq.graph.annotation import TensorType, tensor_type
+from fxq.graph.islands import outside_of_graphs
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of
@@ -62,7 +63,7 @@ def _of_module(node: Node, module: nn.Module) -> int | None:
         return _of_attention_module(module, _tensors_read(node))
     if isinstance(module, FxqModule):
         return None  # a standalone module: a report of its own counts what is inside
-    has_matrices = any(parameter.ndim > 1 for parameter in module.parameters())
+    has_matrices = any(parameter.ndim > 1 for owner in outside_of_graphs(module) for parameter in owner.parameters(recurse=False))
     return None if has_matrices and not isinstance(module, _NO_PRODUCTS) else 0
 
 

@@ -51,6 +51,10 @@ def render_summary(stage: Stage, rows: tuple[Row, ...], totals: Totals) -> Itera
     if totals.reasons:
         yield Text()
         yield _section("What stays float, and why", _reasons(rows, totals))
+    assumed = [Text(text) for text in dict.fromkeys(row.assumed for row in rows if row.assumed)]
+    if assumed:
+        yield Text()
+        yield _section("Fixed as with the example inputs, and checked at run time", Padding(Group(*assumed), (0, 0, 0, 2)))
     refused = _refusals(rows)
     if refused.row_count:
         yield Text()
@@ -106,7 +110,7 @@ def _layer(row: Row) -> str:
     """The path of a module, the node's name for a function, behind the module that it is called in."""
     if row.what == f"{row.type} {row.module}":
         return row.module
-    return f"{row.module}: {row.name}" if row.module else row.name
+    return f"{row.module}: {row.name.rpartition('.')[2]}" if row.module else row.name
 
 
 def _type_of(call: str) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 from torch.fx import Node
 
-from fxq.graph.annotation import TensorType, origin_of, origins_of, quant_of, refusals_of, tensor_type
-from fxq.graph.module import FxqModule
+from fxq.graph.annotation import TensorType, quant_of, refusals_of, tensor_type
+from fxq.graph.islands import graphs_of, origins_in_model
+from fxq.graph.module import FxqModule, StaysPython
+from fxq.graph.names import join_path
 from fxq.graph.qdq import qparams_of
 from fxq.graph.qtypes import QParams
 from fxq.graph.reasons import Reason
@@ -16,6 +20,7 @@ from fxq.report.kinds import Kind, kind_of
 from fxq.report.macs import count_macs
 from fxq.report.weights import Stored, stored_by
 from fxq.report.wording import describe, describe_origin, short_type
+from fxq.runtime.assumptions import assume
 
 
 class Refusal(BaseModel):
@@ -54,6 +59,7 @@ class Row(BaseModel):
         reason: why it stays float; None for int8, and for what is neither.
         refusals: fusions that were refused here.
         source: "file.py:12" of the call, or "".
+        assumed: what the graph takes for granted there and checks at run time: "True at net.py:12, `if x.shape[0] > 1:`"; or "".
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,6 +84,7 @@ class Row(BaseModel):
     reason: Reason | None
     refusals: tuple[Refusal, ...]
     source: str
+    assumed: str = ""
 
     @property
     def is_heavy(self) -> bool:
@@ -85,33 +92,62 @@ class Row(BaseModel):
         return self.macs != 0
 
 
+@dataclass(frozen=True)
+class _Costs:
+    """What a node costs: MACs, those of the whole model, and the tensors that no node before it has."""
+
+    macs: int | None
+    total: int
+    stored: tuple[Stored, ...]
+
+
 def make_rows(module: FxqModule) -> tuple[Row, ...]:
-    """A row for every node of the graph, in order."""
-    macs = {node: count_macs(node) for node in module.graph.nodes}
+    """A row for every node of the graph, in order, then for what the islands in it call."""
+    graphs = graphs_of(module)
+    macs = {node: count_macs(node) for graph in graphs for node in graph.graph.nodes}
     total = sum(count or 0 for count in macs.values())
-    stored = _first_readers(module)
-    return tuple(_row(node, macs[node], total, stored[node]) for node in module.graph.nodes)
+    stored = _first_readers(macs)
+    rows = [_row(node, module, _Costs(macs[node], total, stored[node])) for node in module.graph.nodes]
+    rows += _rows_of_islands(module)
+    for graph in graphs[1:]:
+        inside = [node for node in graph.graph.nodes if node.op not in ("placeholder", "output")]
+        rows += [_row(node, graph, _Costs(macs[node], total, stored[node])) for node in inside]
+        rows += _rows_of_islands(graph)
+    return _named_apart(rows)
 
 
-def _first_readers(module: FxqModule) -> Mapping[Node, tuple[Stored, ...]]:
+def _first_readers(nodes: Iterable[Node]) -> Mapping[Node, tuple[Stored, ...]]:
     """The tensors of every node, each at the first node that has it."""
     seen: set[int] = set()
     found: dict[Node, tuple[Stored, ...]] = {}
-    for node in module.graph.nodes:
+    for node in nodes:
         found[node] = tuple(tensor for tensor in stored_by(node) if tensor.key not in seen)
         seen.update(tensor.key for tensor in found[node])
     return found
 
 
-def _row(node: Node, macs: int | None, total: int, stored: tuple[Stored, ...]) -> Row:
-    kind, origin, quant, value, qparams = kind_of(node), origin_of(node), quant_of(node), tensor_type(node), qparams_known(node)
+def _named_apart(rows: list[Row]) -> tuple[Row, ...]:
+    """Graphs that an island calls may have nodes of one name: the second is name_1."""
+    count: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        number = count[row.name]
+        count[row.name] += 1
+        found.append(row.model_copy(update={"name": f"{row.name}_{number}"}) if number else row)
+    return tuple(found)
+
+
+def _row(node: Node, graph: FxqModule, costs: _Costs) -> Row:
+    kind, quant, value, qparams = kind_of(node), quant_of(node), tensor_type(node), qparams_known(node)
+    origins = origins_in_model(node, graph)
+    origin = next(iter(origins), None)
     return Row(
-        name=node.name,
-        what=describe(node),
+        name=join_path(graph.path, node.name),
+        what=describe(node) if origin is None else describe_origin(origin),
         type=kind.value if origin is None else short_type(origin.object_type),
         module="" if origin is None else origin.module,
         kind=kind,
-        fused=tuple(map(describe_origin, origins_of(node)[1:])),
+        fused=tuple(map(describe_origin, origins[1:])),
         rule="" if quant is None else quant.rule,
         shape=None if value is None else value.shape,
         dtype=None if value is None else dtype_name(value),
@@ -119,13 +155,45 @@ def _row(node: Node, macs: int | None, total: int, stored: tuple[Stored, ...]) -
         weight_spec=None if quant is None else _text(quant.inputs.get("weight")),
         scale=None if qparams is None or qparams.scale.ndim else float(qparams.scale),
         zero_point=None if qparams is None or qparams.scale.ndim else int(qparams.zero_point),
-        macs=macs,
-        macs_share=macs / total if macs else 0.0,
-        weight_bytes=sum(tensor.bytes for tensor in stored),
-        weight_bytes_float32=sum(tensor.bytes_float32 for tensor in stored),
+        macs=costs.macs,
+        macs_share=costs.macs / costs.total if costs.macs else 0.0,
+        weight_bytes=sum(tensor.bytes for tensor in costs.stored),
+        weight_bytes_float32=sum(tensor.bytes_float32 for tensor in costs.stored),
         reason=quant.reason if quant is not None and kind is Kind.FLOAT else None,
         refusals=tuple(Refusal(rule=rule, reason=reason) for rule, reason in refusals_of(node)),
         source="" if origin is None else origin.source,
+        assumed=f"{node.args[1]!r} at {node.args[2]}" if node.target is assume else "",
+    )
+
+
+def _rows_of_islands(graph: FxqModule) -> list[Row]:
+    """What islands call and no graph has; what it holds is counted with the island."""
+    return [_row_of_island(path, kept) for path, kept in graph.islands.items()]
+
+
+def _row_of_island(path: str, kept: StaysPython) -> Row:
+    kind = short_type(kept.object_type)
+    return Row(
+        name=path,
+        what=f"{kind} {path}",
+        type=kind,
+        module=path,
+        kind=Kind.FLOAT,
+        fused=(),
+        rule="",
+        shape=None,
+        dtype=None,
+        spec=None,
+        weight_spec=None,
+        scale=None,
+        zero_point=None,
+        macs=0,
+        macs_share=0.0,
+        weight_bytes=0,
+        weight_bytes_float32=0,
+        reason=kept.reason,
+        refusals=(),
+        source="",
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from fxq.graph.constants import constant_of
+from fxq.graph.islands import outside_of_graphs
 from fxq.graph.qdq import is_dequantize
 from fxq.report.kinds import Kind, called_module, kind_of
 from fxq.runtime.integer.module import IntegerOp
@@ -43,7 +44,10 @@ def stored_by(node: Node) -> tuple[Stored, ...]:
 
 
 def _of_module(module: nn.Module) -> Iterator[Stored]:
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+    owned = [item for owner in outside_of_graphs(module) for item in (*owner._parameters.items(), *owner._buffers.items())]
+    for name, tensor in owned:
+        if tensor is None:
+            continue
         if not isinstance(module, IntegerOp):
             yield _as_it_was(tensor)
         else:

@@ -19,7 +19,7 @@ MODULE_LINES = 400
 WIDE_SIGNATURES = (
     ("fxq.graph.functional", "an op takes torch's parameters for it, and its epilogue"),
     ("fxq.passes.attention.Attention.forward", "torch.nn.MultiheadAttention's"),
-    ("fxq.passes.trace.OriginTracer.create_node", "torch.fx.Tracer's"),
+    ("fxq.passes.tracer.OriginTracer.create_node", "torch.fx.Tracer's"),
     ("fxq.api.prepare_fx", "torch.ao's, and options of ours that are given by keyword"),
     ("fxq.api.prepare_qat_fx", "those of prepare_fx"),
     ("fxq.compat.torch_ao", "torch.ao's"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import fxq
 
@@ -24,3 +26,50 @@ def test_a_prepared_model_can_be_calibrated_on_and_converted_again() -> None:
     fxq.calibrate(prepared, batches[1:])
     again = fxq.convert_fx(prepared)
     assert torch.equal(first(batches[1]), y) and not torch.equal(again(batches[1]), y)
+
+
+class Cube(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x**3
+
+
+class ObservedCube(Cube):
+    def __init__(self) -> None:
+        super().__init__()
+        self.observer = fxq.MinMaxObserver()
+
+    @classmethod
+    def from_float(cls, module: Cube) -> ObservedCube:
+        return cls()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.observer(x))
+
+
+class Int8Cube(nn.Module):
+    """Takes the observer over, and changes it."""
+
+    @classmethod
+    def from_observed(cls, module: ObservedCube) -> Int8Cube:
+        made = cls()
+        made.observer = module.observer
+        made.observer.name = "taken"
+        with torch.no_grad():
+            made.observer.observe(torch.full((1,), 1e6))
+        return made
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x**3
+
+
+def test_a_custom_class_gets_observers_of_its_own() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), Cube()).eval()
+    x = torch.randn(2, 3, 4, 4)
+    config = fxq.PrepareCustomConfig().set_float_to_observed_mapping(Cube, ObservedCube)
+    prepared = fxq.prepare_fx(model, fxq.get_default_qconfig_mapping("x86"), x, config)
+    fxq.calibrate(prepared, [x], progress=False)
+    before = pickle.dumps(prepared)
+    for _ in range(2):
+        int8 = fxq.convert_fx(prepared, fxq.ConvertCustomConfig().set_observed_to_quantized_mapping(ObservedCube, Int8Cube))
+        assert int8.get_submodule("1").observer.qparams().scale > 1000
+        assert pickle.dumps(prepared) == before

@@ -11,7 +11,7 @@ from fxq.graph.annotation import resolution_of
 from fxq.graph.module import FxqModule
 from fxq.graph.text import print_graph
 from fxq.passes import Context
-from fxq.passes.resolve_qconfigs import resolve_qconfigs
+from fxq.passes.resolve_qconfigs import require_matches, resolve_qconfigs
 from fxq.passes.trace import trace
 from fxq.qconfig_mapping import QConfigMapping
 from tests.passes.cases import EVERYTHING, PER_CHANNEL, X86, ramp, residual, up_to
@@ -41,7 +41,7 @@ def test_every_call_is_asked_about_before_fusion() -> None:
 def test_a_rule_that_matches_nothing_is_an_error() -> None:
     mapping = QConfigMapping().set_global(PER_CHANNEL).set_module_name("stem.cnov", None)
     with pytest.raises(ConfigError, match=r"1 rule matches nothing[^$]*stem\.conv"):
-        up_to("resolve_qconfigs", trace(residual(), X), mapping)
+        require_matches(trace(residual(), X), mapping)
 
 
 def test_no_mapping_says_nothing() -> None:

@@ -21,7 +21,8 @@ from fxq.graph.annotation import whole_reason_of
 from fxq.graph.module import FxqModule
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.text import print_graph
-from fxq.passes.trace import OriginTracer, trace
+from fxq.passes.trace import trace
+from fxq.passes.tracer import OriginTracer
 from fxq.passes.whole import TraceOptions, Whole
 from tests.passes.cases import Residual, decisions, text, up_to
 
@@ -115,9 +116,11 @@ def test_strict_makes_it_an_error() -> None:
         trace(net(), X, TraceOptions(strict=True))
 
 
-def test_the_models_own_forward_cannot_be_an_island() -> None:
+def test_the_models_own_forward_can_be_an_island() -> None:
+    found = reasons(trace(Gate(), X))
+    assert list(found) == ["model"] and "if y.sum() > 0:" in found["model"].detail
     with pytest.raises(CaptureError, match="the model itself"):
-        trace(Gate(), X)
+        trace(Gate(), X, TraceOptions(strict=True))
 
 
 class Caller(nn.Module):
@@ -134,6 +137,8 @@ class Caller(nn.Module):
 
 def test_a_call_with_what_no_graph_can_hold_is_the_callers_failure() -> None:
     with pytest.raises(CaptureError, match=r"Caller, the model itself, [\s\S]*self.relu\(object\(\)\)"):
+        trace(Caller(), X, TraceOptions(strict=True))
+    with pytest.raises(CaptureError, match=r"model \(the model itself, [\s\S]*self.relu\(object\(\)\)"):
         trace(Caller(), X)
 
 
@@ -198,7 +203,7 @@ def called_whole(*wishes: Whole) -> list[str]:
     return [str(node.target) for node in module.graph.nodes if whole_reason_of(node) is not None]
 
 
-def wish(target: str | type, why: Why = Why.UNTRACEABLE) -> Whole:
+def wish(target: str | type, why: Why = Why.KEPT_WHOLE) -> Whole:
     return Whole(target, why, "set_something")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from torch.fx import Node
 
+from fxq.errors import ConfigError
 from fxq.graph.annotation import refusals_of
 from fxq.graph.module import FxqModule
 from fxq.graph.ops import ops_by_name
@@ -55,6 +57,15 @@ def graph(*names: str) -> str:
 
 def swept(module: FxqModule, *rules: Rule) -> list[tuple[str, str]]:
     return [(applied.rule, applied.node.name) for applied in rewrite(module, rules)]
+
+
+def test_a_rule_that_matches_what_it_makes_is_an_error_with_its_name() -> None:
+    same = Rule("tanh_tanh", op("tanh")(X), when=(), rewrite=become("tanh"))
+    with pytest.raises(ConfigError, match=r"rule 'tanh_tanh'[\s\S]*n1, which it makes and matches again"):
+        swept(parse_graph(graph("tanh")), same)
+    there, back = (Rule(a, op(a)(X), when=(), rewrite=become(b)) for a, b in (("tanh", "sigmoid"), ("sigmoid", "tanh")))
+    with pytest.raises(ConfigError, match=r"rule '(tanh|sigmoid)'"):
+        swept(parse_graph(graph("tanh")), there, back)
 
 
 def test_result_names_rule_and_node() -> None:

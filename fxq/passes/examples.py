@@ -1,0 +1,89 @@
+"""What is known of the values in a graph while it is being traced: what follows from the shapes of the example inputs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx import Node
+from torch.fx.node import map_arg
+from torch.utils._pytree import tree_map_only
+
+
+class _Unknown(Exception):
+    """A value depends on data, or on code that is not to be run."""
+
+
+class ExampleValues:
+    """Node → its value for the example inputs, where tensors have shape, dtype and device, but no elements.
+
+    Nothing is computed before the first value is asked for; then every node up to that one is, in order, once.
+
+    Args:
+        root: the module that is traced.
+    """
+
+    def __init__(self, root: nn.Module) -> None:
+        self._root = root
+        self._given: dict[Node, Any] = {}
+        self._known: dict[Node, Any] = {}
+        self._pending: list[Node] = []
+        self._mode: FakeTensorMode | None = None
+        self.is_computing = False  # what is called now is no part of the trace
+
+    def give(self, node: Node, value: Any) -> None:
+        """The value of a placeholder."""
+        self._given[node] = value
+
+    def follow(self, node: Node) -> None:
+        """A node that was added to the graph."""
+        self._pending.append(node)
+
+    def knows(self, node: Node) -> bool:
+        """Whether the value follows from shapes."""
+        self._catch_up()
+        return node in self._known
+
+    def value(self, node: Node) -> Any:
+        """Of a node that `knows` is true of."""
+        return self._known[node]
+
+    def _catch_up(self) -> None:
+        pending, self._pending = self._pending, []
+        self._mode = self._mode or FakeTensorMode(allow_non_fake_inputs=True)
+        self.is_computing = True
+        try:
+            with torch.no_grad(), self._mode:
+                for node in pending:
+                    self._compute(node)
+        finally:
+            self.is_computing = False
+
+    def _compute(self, node: Node) -> None:
+        with suppress(Exception):  # then it is not known; whoever asks for it gets an error that says so
+            self._known[node] = self._run(node)
+
+    def _run(self, node: Node) -> Any:
+        assert self._mode is not None
+        if node.op == "placeholder":
+            return tree_map_only(Tensor, self._mode.from_tensor, self._given[node])
+        args, kwargs = map_arg(node.args, self._known.__getitem__), map_arg(node.kwargs, self._known.__getitem__)
+        if node.op == "get_attr":
+            owner, _, name = str(node.target).rpartition(".")
+            return getattr(self._root.get_submodule(owner), name)
+        if node.op == "call_module":
+            return self._called(node)(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
+
+    def _called(self, node: Node) -> nn.Module:
+        """A module of torch's: one of the user's may keep what it is called with."""
+        module = self._root.get_submodule(str(node.target))
+        if not type(module).__module__.startswith("torch."):
+            raise _Unknown
+        return module

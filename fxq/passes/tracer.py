@@ -1,0 +1,294 @@
+"""The torch.fx tracer: origins on nodes, modules that stay whole, and numbers for Python from the example inputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from inspect import Parameter
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node, Proxy, Tracer
+from torch.fx.proxy import TraceError
+
+from fxq.errors import CaptureError
+from fxq.graph.annotation import Origin, set_origins, set_whole_reason
+from fxq.graph.names import join_path, qualified_name
+from fxq.graph.reasons import Reason, Why
+from fxq.graph.source import line_of_error, user_frame, user_line
+from fxq.passes.arguments import Argument, called_with, keys_of, rebuilt
+from fxq.passes.examples import ExampleValues
+from fxq.passes.proxies import ShapeProxy
+from fxq.passes.state import ChangedState, State
+from fxq.runtime.assumptions import ADDED_BY_TRACE, assume, items_of
+
+_REMEDIES = (
+    "write it without Python control flow on tensor values (torch.where, module attributes instead of tensor tests), "
+    "or wrap the function with torch.fx.wrap, or quantize the traceable submodules one by one"
+)
+# what Python may branch on, count with or compare: values without elements
+_PLAIN = (bool, int, float, str, type(None), torch.Size, torch.dtype, torch.device)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a trace is told.
+
+    Attributes:
+        arguments: of the root's forward.
+        whole: modules that are not traced into, and why.
+        strict: what cannot be traced is an error; else it is noted in `failed`, and the trace goes on to find others.
+        path: of the root in the user's model.
+        counts: calls of an object type in a module, over all traces of one model.
+        targets: modules and functions of the user's that are ops, and are not traced into.
+    """
+
+    arguments: tuple[Argument, ...]
+    whole: Mapping[nn.Module, Reason]
+    strict: bool
+    path: str
+    counts: Counter[tuple[str, str]]
+    targets: tuple[Any, ...] = ()
+
+
+class OriginTracer(Tracer):
+    """Notes for every node which module, object type and source line it comes from, and why modules stay whole.
+
+    Where Python needs the value of a size, it gets the one of the example inputs, and the graph checks at run time that it is
+    the same. What depends on the elements of tensors is a TraceError.
+
+    Attributes:
+        failed: path of a module that could not be traced → why.
+        counts: calls of an object type in a module, after those of the plan.
+    """
+
+    def __init__(self, root: nn.Module, plan: Plan) -> None:
+        functions = tuple(target for target in plan.targets if isinstance(target, FunctionType))
+        super().__init__(autowrap_functions=functions, param_shapes_constant=False)
+        self.root = root
+        self.path: list[str] = [""]
+        self.failed: dict[str, Reason] = {}
+        self.counts = plan.counts.copy()
+        self._plan = plan
+        self._whole = dict(plan.whole)
+        self._examples = ExampleValues(root)
+        self._assumed: dict[Node, Node] = {}
+        self._tentative: dict[Node, object] = {}
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._examples.is_computing:
+            return forward(*args, **kwargs)
+        depth, height, path = len(self.path), len(self.module_stack), self.path_of_module(m)
+        self.path.append(path)
+        state = None if self.is_leaf_module(m, path) else State(m)
+        try:
+            result = super().call_module(m, forward, args, kwargs)
+            if state is not None:
+                state.require_unchanged()
+        except Exception as error:
+            if self._plan.strict or state is None:
+                raise  # the path stays, to name the submodule
+            self.failed[path] = self._whole[m] = locate(self, error).reason
+            while len(self.module_stack) > height:
+                self.module_stack.popitem()  # torch.fx leaves there what has failed
+            result = self.create_proxy("call_module", path, args, kwargs)
+        del self.path[depth:]
+        return result
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self._examples.is_computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return m in self._whole or type(m) in self._plan.targets or super().is_leaf_module(m, module_qualified_name)
+
+    # --- inputs and results ---------------------------------------------------------------------------------------------------
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        """A function without parameters that calls forward with a stand-in for every argument, and none left to pass."""
+        given = called_with(self._plan.arguments, self._stand_in)
+
+        def call() -> Any:
+            state = State(self.root)
+            result = root_fn(self.root, *given.args, **given.kwargs)
+            state.require_unchanged()
+            return result
+
+        return call, []
+
+    def _stand_in(self, argument: Argument) -> Any:
+        default = () if argument.default is Parameter.empty else (argument.default,)
+        proxy = self.create_proxy("placeholder", argument.name, default, {})
+        if argument.is_checked:
+            self._assume(proxy.node, argument.example, f"argument {argument.name!r}")
+        if argument.is_fixed:
+            return argument.example
+        if argument.example is not Parameter.empty:
+            self._examples.give(proxy.node, argument.example)
+            return self._unpacked(proxy, argument.example)
+        return proxy
+
+    def _unpacked(self, proxy: Any, example: Any) -> Any:
+        """A list, tuple or dict of stand-ins for a stand-in for all of it."""
+        keys = keys_of(example)
+        if keys is None:
+            return proxy
+        values = list(example.values() if isinstance(example, dict) else example)
+        items: Any = self.create_proxy("call_function", items_of, (proxy, keys), {})
+        return rebuilt(example, [self._unpacked(items[place], value) for place, value in enumerate(values)])
+
+    def create_arg(self, a: Any) -> Any:
+        """Results in containers of the user's own keep their class: it is called with their items."""
+        if isinstance(a, dict) and type(a) is not dict:
+            if is_dataclass(a):
+                given = {each.name: self.create_arg(getattr(a, each.name)) for each in fields(a)}
+                return self.create_node("call_function", type(a), (), given)
+            return self.create_node("call_function", type(a), (super().create_arg(dict(a)),), {})
+        return super().create_arg(a)
+
+    # --- nodes ---------------------------------------------------------------------------------------------------------------
+
+    def proxy(self, node: Node) -> Proxy:
+        return ShapeProxy(node, self)
+
+    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None) -> Node:
+        node = super().create_node(kind, target, args, kwargs, name, type_expr)
+        self._examples.follow(node)
+        self._keep_dynamic(node)
+        if kind.startswith("call_") and target not in ADDED_BY_TRACE:
+            set_origins(node, (self._origin(kind, target),))
+        reason = self._whole.get(self.root.get_submodule(target)) if kind == "call_module" else None
+        if reason is not None:
+            set_whole_reason(node, replace(reason, node=node.name))
+        return node
+
+    def _origin(self, kind: str, target: Any) -> Origin:
+        path = self.path[-1]
+        called = type(self.root.get_submodule(path))
+        module_type = qualified_name(getattr(called, "stands_for", called))
+        object_type = module_type if kind == "call_module" else qualified_name(target)
+        scope = join_path(self._plan.path, path.rpartition(".")[0] if kind == "call_module" else path)
+        index = self.counts[scope, object_type]
+        self.counts[scope, object_type] += 1
+        return Origin(path, object_type, index, _source(), module_type)
+
+    # --- values that Python asks for ---------------------------------------------------------------------------------------
+
+    def to_bool(self, obj: Proxy) -> bool:
+        return bool(self._plain(obj.node))
+
+    def number(self, obj: Proxy) -> Any:
+        """What range() and int() get. A call that takes stand-ins may ask first: then the value stays dynamic."""
+        is_new = obj.node not in self._assumed
+        value = self._plain(obj.node)
+        if is_new:
+            self._tentative[obj.node] = _instruction()
+        return value
+
+    def length(self, obj: Proxy) -> int:
+        """len(obj); TypeError where it is not known to have one."""
+        value = self._known(obj.node)
+        node = self.create_node("call_function", len, (obj.node,), {})
+        self._assume(node, len(value), _source_and_code())
+        return len(value)
+
+    def iter(self, obj: Proxy) -> Iterator[Any]:
+        """Items by index, keys of a dict."""
+        value = self._known(obj.node)
+        if not isinstance(value, dict):
+            return iter([obj[place] for place in range(self.length(obj))])  # type: ignore[index]
+        self.length(obj)
+        return iter(list(value))
+
+    def _known(self, node: Node) -> Any:
+        if self._examples.knows(node):
+            return self._examples.value(node)
+        raise TraceError("its value does not follow from the shapes of the inputs")
+
+    def _plain(self, node: Node) -> Any:
+        value = self._known(node)
+        if not isinstance(value, _PLAIN):
+            what = "the elements of a tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise TraceError(f"it depends on {what}, which a trace does not have")
+        self._assume(node, value, _source_and_code())
+        return value
+
+    def _assume(self, node: Node, value: Any, where: str) -> None:
+        if node not in self._assumed:
+            expected = tuple(value) if isinstance(value, torch.Size) else value
+            self._assumed[node] = self.create_node("call_function", assume, (node, expected, where), {})
+
+    def _keep_dynamic(self, node: Node) -> None:
+        """torch.zeros((n, 3)) asks n for its number, and then calls with the stand-in after all."""
+        for operand in node.all_input_nodes if self._tentative else ():
+            if self._tentative.get(operand) == _instruction():
+                del self._tentative[operand]
+                self.graph.erase_node(self._assumed.pop(operand))
+
+
+def _source() -> str:
+    """file:line, or "" where no code of the user's is being run."""
+    line = user_line()
+    return "" if line is None else line.place
+
+
+def _source_and_code() -> str:
+    line = user_line()
+    return "forward" if line is None else f"{line.place}, `{line.code}`"
+
+
+def _instruction() -> object:
+    """Tells apart the calls of one line."""
+    frame = user_frame()
+    return None if frame is None else (id(frame), frame.f_lasti)
+
+
+class Untraceable(CaptureError):
+    """The forward of a module cannot be traced.
+
+    Attributes:
+        reason: the same in one sentence.
+    """
+
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where a trace ended.
+
+    Attributes:
+        path: of the innermost module that was being traced.
+        place: ", file.py:12", or "" where no line of the user's took part.
+        found: the line and the error.
+    """
+
+    path: str
+    place: str
+    found: str
+
+    def error(self, model: nn.Module) -> Untraceable:
+        """The same as an error of the trace of `model`."""
+        submodule = f"submodule {self.path!r}" if self.path else "the model itself"
+        where = f"{type(model).__name__}, {submodule}{self.place}"
+        error = Untraceable(where, expected="code that torch.fx can trace", found=self.found, remedy=_REMEDIES)
+        error.reason = self.reason
+        return error
+
+    @property
+    def reason(self) -> Reason:
+        return Reason(Why.UNTRACEABLE, self.path, f"cannot be traced: {self.found}{self.place}")
+
+
+def locate(tracer: OriginTracer, error: Exception) -> Failure:
+    """A module that is called whole fails for what it is called with: that is its caller's failure."""
+    traced = (path for path in reversed(tracer.path) if not (path and tracer.is_leaf_module(tracer.root.get_submodule(path), path)))
+    path = next(traced)
+    if isinstance(error, ChangedState):
+        return Failure(path, error.place, error.found)
+    line = line_of_error(error)
+    if line is None:
+        return Failure(path, "", f"{type(error).__name__}: {error}")
+    return Failure(path, f", {line.place}", f"`{line.code}` — {type(error).__name__}: {error}")

@@ -1,0 +1,395 @@
+"""What Python asks of sizes while forward is traced: the answers of the example inputs, checked at run time."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxq
+from fxq.errors import CaptureError, DataError
+from fxq.graph.annotation import whole_reason_of
+from fxq.graph.text import print_graph
+from fxq.passes.arguments import split_inputs
+from fxq.passes.trace import trace
+from fxq.passes.whole import TraceOptions
+from tests.passes.cases import text
+
+X = torch.randn(2, 3, 4, 4)
+
+
+def of_function(function: Callable[..., Any]) -> nn.Module:
+    """A model whose forward is the function; its first parameter is self."""
+    return type("Model", (nn.Module,), {"forward": function})()
+
+
+def condition(self: nn.Module, x: Tensor) -> Tensor:
+    return x + 1 if x.shape[1] > 1 else x - 1
+
+
+def loop(self: nn.Module, x: Tensor) -> Tensor:
+    total = x[:, 0]
+    for channel in range(1, x.size(1)):
+        total = total + x[:, channel]
+    return total
+
+
+def integer(self: nn.Module, x: Tensor) -> Tensor:
+    return x[:, : int(x.shape[1] // 2) + 1]
+
+
+def assertion(self: nn.Module, x: Tensor) -> Tensor:
+    assert x.dim() == 4, "expected an image"
+    return x.flatten(1)
+
+
+def torch_assertion(self: nn.Module, x: Tensor) -> Tensor:
+    torch._assert(x.dim() == 4, "expected an image")
+    return x.flatten(1)
+
+
+def scripting(self: nn.Module, x: Tensor) -> Tensor:
+    return x if torch.jit.is_scripting() else x.relu()
+
+
+def length(self: nn.Module, x: Tensor) -> Tensor:
+    return x / len(x.shape)
+
+
+def iteration(self: nn.Module, x: Tensor) -> Tensor:
+    total = x.new_zeros(x.shape[0])
+    for channel in x.unbind(1):
+        total = total + channel.sum((1, 2))
+    return total
+
+
+def of_dtype(self: nn.Module, x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float16, torch.bfloat16) else x * 2
+
+
+def sizes_in_a_list(self: nn.Module, x: Tensor) -> Tensor:
+    return x.reshape(*x.shape[:2], -1)
+
+
+def unpacked(self: nn.Module, x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return x.view(n, c * h, w)
+
+
+def made_with_sizes(self: nn.Module, x: Tensor) -> Tensor:
+    return x + torch.zeros((x.shape[0], 1, 1, 1)) + torch.arange(x.size(3))
+
+
+FORWARDS = (condition, loop, integer, assertion, torch_assertion, scripting, length, iteration, of_dtype)
+DYNAMIC = (sizes_in_a_list, unpacked, made_with_sizes)
+
+
+@pytest.mark.parametrize("forward", [*FORWARDS, *DYNAMIC], ids=lambda forward: forward.__name__)
+def test_sizes_that_python_needs_are_those_of_the_example(forward: Callable[..., Any]) -> None:
+    model = of_function(forward)
+    traced = trace(model, X, TraceOptions(strict=True))
+    for x in (X, torch.randn(5, 3, 4, 4)):  # no example is about the batch
+        assert torch.equal(traced(x), model(x))
+    assert torch.equal(pickle.loads(pickle.dumps(traced))(X), model(X)) and torch.equal(copy.deepcopy(traced)(X), model(X))
+
+
+@pytest.mark.parametrize("forward", DYNAMIC, ids=lambda forward: forward.__name__)
+def test_sizes_that_only_tensor_ops_need_stay_free(forward: Callable[..., Any]) -> None:
+    model = of_function(forward)
+    traced = trace(model, X, TraceOptions(strict=True))
+    x = torch.randn(7, 2, 3, 5)
+    assert torch.equal(traced(x), model(x))
+
+
+def test_the_graph_checks_what_it_takes_for_granted() -> None:
+    traced = trace(of_function(condition), X)
+    first = condition.__code__.co_firstlineno
+    place = f"{__file__}:{first + 1}, `return x + 1 if x.shape[1] > 1 else x - 1`"
+    assert print_graph(traced) == text(f"""
+        x: f32[2, 3, 4, 4] = input
+        getattr_1 = call getattr(x, 'shape')
+        getitem = call _operator.getitem(getattr_1, 1)
+        gt = call _operator.gt(getitem, 1)
+        assume = call fxq.runtime.assumptions.assume(gt, True, {place!r})
+        add: f32[2, 3, 4, 4] = call _operator.add(x, 1)
+        output add
+    """)
+    with pytest.raises(
+        DataError, match=r"`return x \+ 1 if x.shape\[1\] > 1[^$]*expected: True, as with the example inputs\n  found:    False"
+    ):
+        traced(torch.randn(2, 1, 4, 4))
+
+
+def test_int8_models_check_it_too_and_the_report_says_it() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.conv(x)
+            return y.view(y.shape[0], -1) if x.shape[2] == 4 else y
+
+    int8 = fxq.quantize(Model().eval(), [X], progress=False)
+    assert int8(torch.randn(6, 3, 4, 4)).shape == (6, 48)
+    with pytest.raises(DataError, match="expected: True"):
+        int8(torch.randn(6, 3, 5, 4))
+    found = fxq.report(int8)
+    assert [row.assumed.partition(" at ")[0] for row in found.rows if row.assumed] == ["True"]
+    assert "Fixed as with the example inputs" in str(found) and "if x.shape[2] == 4 else y`" in str(found)
+
+
+def test_what_depends_on_elements_is_no_size() -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return x if int(x.sum()) > 0 else -x
+
+    with pytest.raises(CaptureError, match="depends on the elements of a tensor"):
+        trace(of_function(forward), X, TraceOptions(strict=True))
+
+
+def test_a_model_that_asks_for_nothing_computes_nothing_while_it_is_traced() -> None:
+    class Costly(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            calls.append(x)
+            return x
+
+    calls: list[Any] = []
+    trace(nn.Sequential(Costly()), X)
+    assert len(calls) == 1  # with a stand-in
+
+
+# --- inputs and results ----------------------------------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    left: Tensor
+    right: Tensor
+
+
+@dataclass
+class Parts:
+    first: Tensor
+    second: Tensor
+
+
+@dataclass
+class ModelOutput(OrderedDict):  # type: ignore[type-arg]
+    """A dict whose items are fields, too."""
+
+    loss: Any = None
+    logits: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("loss", "logits"):
+            if getattr(self, name) is not None:
+                self[name] = getattr(self, name)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda a, b: Pair(a, b),
+        lambda a, b: Parts(a, second=b),
+        lambda a, b: OrderedDict(a=a, b=b),
+        lambda a, b: {"a": a, "b": [b, (a, b)]},
+        lambda a, b: ModelOutput(logits=b),
+        lambda a, b: [a, None, 3, b],
+    ],
+    ids=["named tuple", "dataclass", "ordered dict", "nested", "model output", "list"],
+)
+def test_results_keep_their_class(make: Callable[[Any, Any], Any]) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            return make(self.conv(x), x)
+
+    model = Model().eval()
+    with torch.no_grad():
+        expected, found = model(X), fxq.quantize(model, [X], progress=False)(X)
+    assert type(found) is type(expected)
+    leaves, exact = (torch.utils._pytree.tree_leaves(_plain(value)) for value in (found, expected))
+    assert len(leaves) == len(exact)
+    for leaf, value in zip(leaves, exact, strict=True):
+        assert torch.allclose(leaf, value, atol=0.05) if isinstance(value, Tensor) else leaf == value
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, dict) else list(vars(value).values()) if isinstance(value, Parts) else value
+
+
+@pytest.mark.parametrize("make", [lambda a, b: OrderedDict(a=a, b=b), lambda a, b: Pair(a, b)], ids=["ordered dict", "named tuple"])
+@pytest.mark.parametrize("index_of_result", [0, 1])
+def test_quantized_results_in_containers_of_a_class(index_of_result: int, make: Callable[[Any, Any], Any]) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            results = (self.conv(x), x)
+            return make(*results) if index_of_result == 0 else make(*reversed(results))
+
+    config = fxq.PrepareCustomConfig().set_output_quantized_indexes([index_of_result])
+    prepared = fxq.prepare_fx(Model().eval(), fxq.get_default_qconfig_mapping("x86"), X, config)
+    fxq.calibrate(prepared, [X], progress=False)
+    found = fxq.convert_fx(prepared)(X)
+    values = list(found.values() if isinstance(found, dict) else found)
+    assert type(found) is type(make(X, X))
+    assert [isinstance(value, fxq.QTensor) for value in values] == [index_of_result == 0, index_of_result == 1]
+
+
+def by_keyword(self: nn.Module, x: Tensor, *, scale: Tensor, shift: float = 1.0) -> Tensor:
+    return x * scale + shift
+
+
+def of_several(self: nn.Module, *xs: Tensor) -> Tensor:
+    return torch.cat(xs, 1)
+
+
+def of_names(self: nn.Module, x: Tensor, **rest: Tensor) -> Tensor:
+    return x + rest["bias"] if "bias" in rest else x
+
+
+def of_lists(self: nn.Module, xs: list[Tensor], named: dict[str, Any]) -> Tensor:
+    total = named["start"]
+    for i, x in enumerate(xs):
+        total = total + x * (i + 1)
+    return total * len(xs) + named["more"][0]
+
+
+@pytest.mark.parametrize(
+    ("forward", "inputs"),
+    [
+        (by_keyword, {"x": X, "scale": torch.tensor(2.0)}),
+        (by_keyword, {"x": X, "scale": torch.tensor(2.0), "shift": 3.0}),
+        (of_several, (X, X + 1, X)),
+        (of_names, {"x": X, "bias": torch.ones(4)}),
+        (of_names, {"x": X}),
+        (of_lists, ([X, X + 1], {"start": X, "more": (X,)})),
+    ],
+    ids=["keyword-only", "all keywords", "*args", "**kwargs", "no **kwargs", "containers"],
+)
+def test_inputs_of_every_form(forward: Callable[..., Any], inputs: Any) -> None:
+    model, given = of_function(forward), split_inputs(inputs)
+    traced = trace(model, inputs, TraceOptions(strict=True))
+    for each in (traced, pickle.loads(pickle.dumps(traced))):
+        assert torch.equal(each(*given.args, **given.kwargs), model(*given.args, **given.kwargs))
+
+
+def test_a_list_of_another_length_is_an_error() -> None:
+    traced = trace(of_function(of_lists), ([X, X + 1], {"start": X, "more": (X,)}))
+    with pytest.raises(DataError, match=r"a list or tuple of 2, as with the example inputs\n  found:    a list of 3"):
+        traced([X, X, X], {"start": X, "more": (X,)})
+    with pytest.raises(DataError, match=r"a dict with the keys \['start', 'more'\]"):
+        traced([X, X], {"start": X})
+
+
+def switched(self: nn.Module, x: Tensor, twice: Any, times: int = 2) -> Tensor:
+    for _ in range(times):
+        x = x * 2 if twice else x + 1
+    return x
+
+
+def test_concrete_args_are_values_fixed_at_tracing() -> None:
+    model = of_function(switched)
+    traced = trace(model, X, TraceOptions(concrete_args={"twice": True, "times": 3}))
+    assert torch.equal(traced(X), model(X, True, 3)) and torch.equal(traced(X, True, times=3), model(X, True, 3))
+    with pytest.raises(DataError, match=r"argument 'times'\n  expected: 3"):
+        traced(X, times=2)
+    with pytest.raises(fxq.ConfigError, match=r"concrete_args 'time'[\s\S]*write one of 'times'"):
+        trace(model, X, TraceOptions(concrete_args={"time": 3}))
+
+
+def test_quantize_takes_concrete_args() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor, flip: Tensor | None = None, mode: str = "same") -> Tensor:
+            y: Tensor = self.conv(x)
+            return -y if mode == "minus" else y
+
+    model = Model().eval()
+    int8 = fxq.quantize(model, [X], progress=False, concrete_args={"mode": "minus"}, strict=True)
+    assert (int8(X) - model(X, mode="minus")).abs().max() < 0.05
+
+
+# --- what forward changes ----------------------------------------------------------------------------------------------------
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps += 1
+        y: Tensor = self.conv(x)
+        return y + self.steps
+
+
+class Averaging(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.mean: Tensor
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * x.mean()
+        y: Tensor = self.conv(x)
+        return y - self.mean
+
+
+class AveragingInPlace(Averaging):
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean.mul_(0.9).add_(0.1 * x.mean())
+        y: Tensor = self.conv(x)
+        return y - self.mean
+
+
+class CountingInPython(Counting):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        y: Tensor = self.conv(x)
+        return y + self.calls
+
+
+@pytest.mark.parametrize("kind", [Counting, Averaging, AveragingInPlace, CountingInPython])
+@pytest.mark.parametrize("nested", [False, True], ids=["model", "submodule"])
+def test_state_that_forward_changes_goes_on_changing(kind: type[nn.Module], nested: bool) -> None:
+    torch.manual_seed(0)
+    model = (nn.Sequential(kind(), nn.ReLU()) if nested else kind()).eval()
+    exact = copy.deepcopy(model)
+    prepared = fxq.prepare_fx(model, fxq.get_default_qconfig_mapping("x86"), X)
+    with torch.no_grad():
+        for x in (X, X + 1, X):
+            assert torch.allclose(prepared(x), exact(x), atol=1e-5)  # tracing has not counted
+        int8 = fxq.convert_fx(prepared)
+        for x in (X, X + 1):
+            assert (int8(x) - exact(x)).abs().max() < 0.1
+    assert fxq.report(int8).totals.heavy_int8 == 1
+
+
+def test_the_reason_says_what_is_changed_and_where() -> None:
+    traced = trace(Counting(), X)
+    (reason,) = (reason for node in traced.graph.nodes if (reason := whole_reason_of(node)) is not None)
+    line = Counting.forward.__code__.co_firstlineno + 1
+    changed = "cannot be traced: `self.steps += 1` — forward changes 'steps', which the graph of a trace would not do again"
+    assert reason.detail == f"{changed}, {__file__}:{line}"
