@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fxq.errors import ConfigError
 from fxq.graph.qtypes import QParams, QuantSpec, along
 from fxq.observers import MinMaxObserver, MSEObserver, PerChannelMSEObserver
-from fxq.qat.fake_quantize import FakeQuantize, fake_quantize
+from fxq.qat.fake_quantize import FakeQuantize, rounded
 from fxq.qconfig_mapping import QConfig, get_default_qconfig
 
 _BITS = range(2, 9)
@@ -49,9 +49,9 @@ class LearnedFakeQuantize(FakeQuantize):
         """x → x'."""
         if self.enabled and self.training and (self.batches == 0 or not self.fake_quant_enabled):
             self.observe(x)
-        return self.rounded(x) if self.fake_quant_enabled and self.batches else x
+        return self.rounded_by(x) if self.fake_quant_enabled and self.batches else x
 
-    def rounded(self, x: Tensor) -> Tensor:
+    def rounded_by(self, x: Tensor) -> Tensor:
         """x' with the qparams in use; gradients go to x, scale and zero point."""
         # one example's elements, or one channel's weights: what the paper scales the gradient by
         count = x.numel() / (len(x) if self.spec.axis is None and not self.forgets else self.scale.numel())
@@ -101,7 +101,7 @@ class _LearnedRounding(torch.autograd.Function):
         qparams = _used(scale, zero_point, grid.spec)
         ctx.save_for_backward(x, qparams.scale, qparams.zero_point)
         ctx.grid = grid
-        return fake_quantize(x, qparams)
+        return rounded(x, qparams)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -16,8 +16,8 @@ from fxq.graph.ops import ops_by_name
 from fxq.patterns.fusions import scale_channels
 from fxq.qat.distributed import is_distributed, synced_batch_norm
 
-# Below this |γ / σ| a channel's folded weights are too small to be rounded on a grid of their own, and dividing by it would lose
-# them: in training they are left as they are. What they add to the output is below what 8 bits show.
+# The least |γ / σ| that sets a grid for weights in training: a channel below it adds less to the output than 8 bits show, and dividing by
+# 0 would lose it for good.
 _SMALLEST_GAIN = 2.0**-12
 
 NORM_TENSORS = ("running_mean", "running_var", "weight", "bias", "num_batches_tracked")
@@ -185,13 +185,11 @@ class TrainedOp(nn.Module):
         return apply_act(normed if residual is None else normed + residual, self.attributes.get("act"))
 
     def _on_grid(self, weight: Tensor, gain: Tensor) -> Tensor:
-        """fq(w · g) / g, and w where g is nearly 0."""
+        """fq(w · g) / g, with |g| large enough to divide by."""
         if self.weight_fake_quant is None:
             return weight
-        is_small = gain.abs() < _SMALLEST_GAIN
-        rounded = self.weight_fake_quant(self._scaled(weight, gain))
-        inverse = torch.where(is_small, 0.0, 1.0 / torch.where(is_small, 1.0, gain))
-        return self._scaled(rounded, inverse) + self._scaled(weight, is_small.to(weight.dtype))
+        safe = torch.where(gain.abs() < _SMALLEST_GAIN, _SMALLEST_GAIN, gain)
+        return self._scaled(self.weight_fake_quant(self._scaled(weight, safe)), 1.0 / safe)
 
     def _scaled(self, weight: Tensor, gain: Tensor) -> Tensor:
         return scale_channels(weight, gain, Call(ops_by_name()[self.op_name], self.attributes))

@@ -20,7 +20,7 @@ def _ties(scale: float) -> Tensor:
 @pytest.mark.parametrize("zero_point", [0, 1, 128, 255])
 def test_is_dequantize_of_quantize(scale: float, zero_point: int) -> None:
     qparams = QParams.per_tensor(scale, zero_point)
-    special = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0])
+    special = torch.tensor([float("inf"), -float("inf"), 0.0, -0.0])
     x = torch.cat([_ties(scale), torch.randn(10_000) * 100 * scale, special])
     assert torch.equal(fake_quantize(x, qparams), dequantize_tensor(quantize_tensor(x, qparams), qparams))
 
@@ -38,6 +38,23 @@ def test_gradient_is_1_inside_and_0_outside() -> None:
     x = torch.tensor([-10.6, -10.4, 0.0, 3.3, 245.4, 245.6], requires_grad=True)
     fake_quantize(x, QParams.per_tensor(1.0, 10)).sum().backward()
     assert x.grad is not None and x.grad.tolist() == [0, 1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("scale", [2.0**-23, 0.0123, 1 / 3, 7.0])
+@pytest.mark.parametrize("zero_point", [0, 1, 128, 255])
+def test_gradient_ends_at_the_very_value_where_the_range_does(scale: float, zero_point: int) -> None:
+    qparams = QParams.per_tensor(scale, zero_point)
+    edges = torch.tensor([(bound - zero_point) * scale for bound in (-0.5, 255.5)])
+    near = (edges.view(torch.int32)[:, None] + torch.arange(-6, 7, dtype=torch.int32)).view(torch.float32).flatten()
+    x = torch.cat([near, _ties(scale)]).requires_grad_(True)
+    fake_quantize(x, qparams).sum().backward()
+    integers = torch.round(x.detach() * (1.0 / qparams.scale)) + zero_point
+    assert x.grad is not None
+    assert torch.equal(x.grad, ((integers >= 0) & (integers <= 255)).to(torch.float32))
+
+
+def test_nan_stays_nan() -> None:
+    assert bool(fake_quantize(torch.tensor([float("nan")]), QParams.per_tensor(0.1, 3)).isnan())
 
 
 def test_keeps_bf16_and_observes_in_f32() -> None:

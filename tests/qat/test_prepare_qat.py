@@ -114,6 +114,7 @@ def test_without_rounding_it_is_float_training() -> None:
 def test_gain_of_0_is_finite_and_trains() -> None:
     model = small()
     nn.init.zeros_(model[1].weight)  # type: ignore[arg-type]
+    nn.init.constant_(model[1].bias, 0.5)  # type: ignore[arg-type]  # where relu6 has a gradient
     qat = prepared(model)
     losses = fit(qat, batches(5))
     gamma = dict(qat.named_parameters())["1.weight"]
