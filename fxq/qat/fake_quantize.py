@@ -62,7 +62,8 @@ def passed_on(gradient: Tensor, x: Tensor, qparams: QParams) -> Tensor:
         inside: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, *_first_outside(low, high, inverse))
         return inside
     steps = torch.round(x.to(torch.float32) * inverse)
-    return gradient * ((steps >= low) & (steps <= high))
+    passed: Tensor = gradient * ((steps >= low) & (steps <= high))
+    return passed
 
 
 def _bounds(qparams: QParams, rank: int) -> tuple[Any, Any]:

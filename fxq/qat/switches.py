@@ -42,3 +42,12 @@ def update_bn_stats(module: nn.Module) -> None:
     """Batch norms use the statistics of the batch in training, and follow them: model.apply(update_bn_stats)."""
     if isinstance(module, TrainedNorm):
         module.frozen = False
+
+
+def synchronize_bn_stats(module: nn.Module) -> None:
+    """Batch norms use the statistics of the batches of all ranks, on CPUs too: model.apply(synchronize_bn_stats).
+
+    Those that were a torch.nn.SyncBatchNorm when the model was prepared do so anyway.
+    """
+    if isinstance(module, TrainedNorm):
+        module.synchronized = True
