@@ -257,7 +257,7 @@ def test_non_traceable_modules_are_left_out(config: Any) -> None:
     prepared(x)
     converted = convert_fx(prepared)
     assert heavy_in_int8(converted) == {"first", "last"}
-    assert fxq.report(converted).row("non_traceable_submodule").reason.why is Why.UNTRACEABLE
+    assert fxq.report(converted).row("non_traceable_submodule").reason.why is Why.KEPT_WHOLE
 
 
 def test_custom_modules() -> None:
