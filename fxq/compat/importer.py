@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from fxq.compat.backend_config import BackendConfig
 from fxq.compat.foreign import each_in_field, fields_of, in_field, is_torch_aos
 from fxq.compat.observers import import_observer, import_qconfig, recipe_of
 from fxq.compat.profiles import import_backend_config
@@ -43,14 +44,14 @@ def shared_mapping(given: Any) -> SharedMapping:
 def from_torch_ao(given: Any) -> Any:
     """A QConfigMapping, QConfig, observer, BackendConfig or custom config of torch.ao, or a dict or list of such → fxq's.
 
-    What is not torch.ao's is returned as it is, so that recipes may be mixed. A BackendConfig becomes a BackendProfile, for
-    `profile=`. docs/coming-from-torch-ao.md says what changes its meaning.
+    What is not torch.ao's is returned as it is, so that recipes may be mixed. A BackendConfig, also one of fxq.compat, becomes
+    a BackendProfile, for `profile=`. docs/coming-from-torch-ao.md says what changes its meaning.
 
     Raises:
         ConfigError: names the field that has no equivalent, and what to do instead.
     """
     kind = given if isinstance(given, type) else type(given)
-    if is_torch_aos(kind):
+    if is_torch_aos(kind) or isinstance(given, BackendConfig):
         return _reader(kind, given)(given)
     if isinstance(given, Mapping):
         return {key: from_torch_ao(value) for key, value in given.items()}
@@ -60,15 +61,15 @@ def from_torch_ao(given: Any) -> Any:
 
 
 def _reader(kind: type, given: Any) -> Callable[[Any], Any]:
-    readers = import_observer if isinstance(given, type) else _READERS.get(kind.__name__)
-    if readers is None:
+    reader = import_observer if isinstance(given, type) else _READERS.get(kind.__name__)
+    if reader is None:
         raise ConfigError(
             f"torch.ao's {kind.__name__}",
             expected=f"one of {', '.join(name for name in _READERS if not name.startswith('_'))}, or an observer",
             found=repr(given)[:200],
             remedy="docs/coming-from-torch-ao.md says what it is here",
         )
-    return readers
+    return reader
 
 
 # --- QConfigMapping ----------------------------------------------------------------------------------------------------------

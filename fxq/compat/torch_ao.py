@@ -21,7 +21,6 @@ from fxq.compat.absent import ABSENT, Absent
 from fxq.compat.backend_config import BackendConfig, BackendPatternConfig, DTypeConfig, DTypeWithConstraints, ObservationType
 from fxq.compat.importer import SharedMapping as QConfigMapping
 from fxq.compat.importer import from_torch_ao, shared_mapping
-from fxq.compat.profiles import import_backend_config
 from fxq.compat.training import (
     FakeQuantize,
     FixedQParamsFakeQuantize,
@@ -206,10 +205,9 @@ def fuse_fx(
 
 
 def _profile(backend_config: Any) -> BackendProfile | None:
-    if backend_config is None or isinstance(backend_config, BackendProfile):
-        return backend_config
-    if hasattr(backend_config, "configs") and hasattr(backend_config, "name"):
-        return import_backend_config(backend_config)
+    profile = from_torch_ao(backend_config)
+    if profile is None or isinstance(profile, BackendProfile):
+        return profile
     raise ConfigError(
         "backend_config",
         expected="a BackendConfig, a BackendProfile or None",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -18,8 +20,16 @@ from fxq.errors import ConfigError
 from fxq.graph.profile import BackendProfile
 from fxq.graph.qtypes import QuantSpec
 from fxq.lowering.profiles import find_profile
-from fxq.observers import FixedQParamsObserver, HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, default_weight_observer
+from fxq.observers import (
+    FixedQParamsObserver,
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    ObserverFactory,
+    default_weight_observer,
+)
 from tests.compat.test_tutorials import LinearConvSigmoid, heavy_in_int8
+from tests.meta.source import REPOSITORY
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -53,6 +63,13 @@ class CustomQuantized(nn.Linear):
 def spec_of(given: Any) -> QuantSpec:
     spec: QuantSpec = from_torch_ao(given).spec
     return spec
+
+
+def test_torch_ao_is_not_imported() -> None:
+    program = "import sys, torch, torch.fx; before = set(sys.modules); import fxq, fxq.compat.torch_ao; print(*set(sys.modules) - before)"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert "fxq.compat.torch_ao" in ran.stdout.split()
+    assert [name for name in ran.stdout.split() if name.startswith("torch.ao.quantization")] == []
 
 
 # --- observers and QConfigs --------------------------------------------------------------------------------------------------
@@ -384,37 +401,81 @@ def test_what_is_no_backend_config_is_an_error() -> None:
 
 # --- ranges ------------------------------------------------------------------------------------------------------------------
 
-OBSERVED = [
-    theirs.default_observer,
-    theirs.default_weight_observer,
-    theirs.default_per_channel_weight_observer,
-    theirs.weight_observer_range_neg_127_to_127,
-    theirs.per_channel_weight_observer_range_neg_127_to_127,
+OBSERVED = (
     theirs.MovingAverageMinMaxObserver.with_args(averaging_constant=0.1),
     theirs.MovingAveragePerChannelMinMaxObserver.with_args(ch_axis=1),
     theirs.PerChannelMinMaxObserver,
     theirs.MinMaxObserver.with_args(quant_min=0, quant_max=127),
-    theirs.default_fixed_qparams_range_0to1_observer,
-    theirs.default_fixed_qparams_range_neg1to1_observer,
-]
+    theirs.MinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_tensor_symmetric),
+    theirs.default_weight_fake_quant,
+)
+
+# names that carry an observer, by torch.ao's name; those without qparams of their own are left out
+FACTORIES = tuple(
+    name
+    for name in compat.__all__
+    if isinstance(getattr(compat, name), ObserverFactory) and name not in ("default_placeholder_observer", "default_debug_observer")
+)
+QCONFIGS = tuple(name for name in compat.__all__ if isinstance(getattr(compat, name), fxq.QConfig) and name != "default_debug_qconfig")
 
 
-@pytest.mark.parametrize("observer", OBSERVED, ids=[f"{index}-{each!r}"[:60] for index, each in enumerate(OBSERVED)])
-def test_an_imported_observer_covers_the_range_of_torch_aos(observer: Any) -> None:
-    """The same [scale·(qmin − z), scale·(qmax − z)], to one step: −128 and reduced ranges have other scales for it."""
-    torch.manual_seed(0)
-    batches = [torch.randn(6, 5) * 3 + 1 for _ in range(4)]
+def check_ranges(peer: Any, mine: Any, batches: list[torch.Tensor]) -> None:
+    """Both represent the same interval [scale·(qmin − z), scale·(qmax − z)], to one step of the coarser one.
+
+    Steps differ where torch.ao has seven bits or −128..127.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        peer, mine = observer(), from_torch_ao(observer)()
         for batch in batches:
             peer(batch), mine(batch)
         scale, zero_point = peer.calculate_qparams()
     found = mine.qparams()
+    # the range of reduced dtypes is in the observer inside
+    observer = getattr(peer, "activation_post_process", peer)
     step = torch.maximum(scale, found.scale)
-    for theirs_end, ours_end in ((peer.quant_min, found.spec.qmin), (peer.quant_max, found.spec.qmax)):
+    for theirs_end, ours_end in ((observer.quant_min, found.spec.qmin), (observer.quant_max, found.spec.qmax)):
         difference = (scale * (theirs_end - zero_point) - found.scale * (ours_end - found.zero_point)).abs()
         assert bool((difference <= step * 1.001).all())
+
+
+def uniform(count: int) -> list[torch.Tensor]:
+    """Values that a histogram has no reason to clip."""
+    torch.manual_seed(0)
+    return [torch.rand(6, 400) * 5 - 1 for _ in range(count)]
+
+
+@pytest.mark.parametrize("observer", OBSERVED, ids=[f"{index}-{each!r}"[:60] for index, each in enumerate(OBSERVED)])
+def test_an_imported_observer_covers_the_range_of_torch_aos(observer: Any) -> None:
+    check_ranges(observer(), from_torch_ao(observer)(), uniform(4))
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_default_observer_covers_the_range_of_torch_aos(name: str) -> None:
+    check_ranges(getattr(theirs, name)(), getattr(compat, name)(), uniform(1))
+
+
+@pytest.mark.parametrize("name", QCONFIGS)
+def test_a_default_qconfig_covers_the_ranges_of_torch_aos(name: str) -> None:
+    peer, mine = getattr(theirs.qconfig, name), getattr(compat, name)
+    check_ranges(peer.activation(), mine.activation(), uniform(1))
+    check_ranges(peer.weight(), mine.weight(), uniform(1))
+
+
+@pytest.mark.parametrize("engine", ["x86", "fbgemm", "onednn", "qnnpack"])
+@pytest.mark.parametrize("getter", ["get_default_qconfig", "get_default_qat_qconfig"])
+def test_a_preset_covers_the_ranges_of_torch_aos(getter: str, engine: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer = getattr(theirs, getter)(engine)
+    mine = getattr(compat, getter)(engine, 1)
+    check_ranges(peer.activation(), mine.activation(), uniform(1))
+    check_ranges(peer.weight(), mine.weight(), uniform(1))
+
+
+def test_another_range_is_found() -> None:
+    assert "default_observer" in FACTORIES and "default_qat_qconfig" in QCONFIGS
+    with pytest.raises(AssertionError):
+        check_ranges(theirs.MinMaxObserver(), compat.default_fixed_qparams_range_0to1_observer(), uniform(1))
 
 
 def test_min_max_observers_of_the_same_range_have_the_same_qparams() -> None:

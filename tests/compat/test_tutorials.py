@@ -180,6 +180,21 @@ def test_quantization_aware_training_with_fake_quantize_modules_in_the_qconfig(f
     assert {module.spec.qmax for module in prepared.modules() if isinstance(module, quantize_fx.FakeQuantizeBase)} == {127}
 
 
+# --- the page on quantization in PyTorch's documentation -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["x86", "qnnpack"])
+def test_the_page_on_quantization(engine: str, float_model: Block) -> None:
+    """Static quantization, then training: the mapping of an engine with the default backend."""
+    input_fp32 = loader()[0][0]
+    static = quantize_fx.prepare_fx(copy.deepcopy(float_model), get_default_qconfig_mapping(engine), (input_fp32,))
+    calibrate(static, loader())
+    trained = quantize_fx.prepare_qat_fx(copy.deepcopy(float_model).train(), get_default_qat_qconfig_mapping(engine), (input_fp32,))
+    train_loop(trained, loader())
+    for prepared in (static, trained):
+        assert heavy_in_int8(quantize_fx.convert_fx(prepared)) == {"conv1", "fc"}
+
+
 # --- the user guide ----------------------------------------------------------------------------------------------------------
 
 
