@@ -26,7 +26,7 @@ def _run(block: Block, namespace: dict[str, Any]) -> None:
             assert main(arguments) == 0, line
 
 
-@pytest.mark.parametrize("page", [DOCS / "quickstart.md", README], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [DOCS / "quickstart.md", DOCS / "qat.md", README], ids=lambda page: page.name)
 def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -40,5 +40,7 @@ def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_languages_are_those_that_are_run() -> None:
-    blocks = [block for page in (DOCS / "quickstart.md", README) for block in read_blocks(page.read_text(encoding="utf-8"))]
+    blocks = [
+        block for page in (DOCS / "quickstart.md", DOCS / "qat.md", README) for block in read_blocks(page.read_text(encoding="utf-8"))
+    ]
     assert {block.language for block in blocks} <= {"python", "sh", "text"}
