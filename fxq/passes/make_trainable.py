@@ -9,6 +9,7 @@ from torch.fx import Node
 from fxq.graph.annotation import AttachedNorm, norm_of, origin_of, quant_of, resolution_of, set_norm
 from fxq.graph.constants import free_path, merge_reads, module_of, put_module, read_constant, remove_unread, tensor_at
 from fxq.graph.module import FxqModule
+from fxq.graph.names import join_path
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of
 from fxq.observers import Observer
@@ -67,7 +68,7 @@ def _train_op(node: Node, call: Call) -> None:
     trained, norm = TrainedOp(call.op.name, attributes, tuple(operands)), norm_of(node)
     tensors = list(operands.values())
     if norm is not None:
-        trained.norm = _trained_norm(norm)
+        trained.norm = _trained_norm(node, norm)
         tensors += _read_norm(node, norm)
         set_norm(node, None)
     _call(node, trained, tensors)
@@ -94,11 +95,12 @@ def _weight_fake_quant(node: Node, call: Call) -> Observer | None:
 
 def _train_norm(node: Node, call: Call) -> None:
     norm = describe_norm(node)
-    _call(node, _trained_norm(norm), [call.operands["input"], *_read_norm(node, norm)])
+    _call(node, _trained_norm(node, norm), [call.operands["input"], *_read_norm(node, norm)])
 
 
-def _trained_norm(norm: AttachedNorm) -> TrainedNorm:
-    made = TrainedNorm(norm.path, tuple(name for name in NORM_TENSORS if name in norm.tensors), norm.momentum, norm.eps)
+def _trained_norm(node: Node, norm: AttachedNorm) -> TrainedNorm:
+    path = join_path(module_of(node).path, norm.path)
+    made = TrainedNorm(path, tuple(name for name in NORM_TENSORS if name in norm.tensors), norm.momentum, norm.eps)
     made.synchronized = isinstance(norm.owner, nn.SyncBatchNorm)
     return made
 

@@ -77,7 +77,7 @@ def trace(model: nn.Module, example_inputs: Any, options: TraceOptions = _DEFAUL
     inputs = split_inputs(example_inputs)
     model = unwrap(model)
     targets = tuple(spelling.target for op in options.ops for spelling in op.spellings)
-    job = _Job(find_whole(_copied(model), options.whole), options.strict, targets)
+    job = _Job(find_whole(_copied(model), options.whole) if options.whole else {}, options.strict, targets)
     try:
         module = _capture(model, inputs, "", job, options.concrete_args)
     except Untraceable as error:
