@@ -18,8 +18,11 @@ def is_torch_aos(kind: type) -> bool:
 
 
 def fields_of(given: object, known: Sequence[str], where: str) -> dict[str, Any]:
-    """The attributes of an object, by name. Raises ConfigError for one that is set and not known: it would be lost in silence."""
-    fields = dict(vars(given))
+    """The attributes of an object, by name; None for one that it lacks.
+
+    Raises ConfigError for one that is set and not known: it would be lost in silence.
+    """
+    fields = {**dict.fromkeys(known), **vars(given)}
     unknown = [name for name, value in fields.items() if name not in known and value]
     if unknown:
         raise ConfigError(

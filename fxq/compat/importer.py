@@ -88,10 +88,12 @@ def import_mapping(given: Any) -> QConfigMapping:
     mapping = SharedMapping()
     if fields["global_qconfig"] is not None:
         mapping.set_global(in_field(f"{where}.global_qconfig", import_qconfig, fields["global_qconfig"]))
-    rows = {target: _with_weight(target, qconfig) for target, qconfig in fields[_OBJECT_TYPES].items() if not _is_known(target, qconfig)}
+    rows = {
+        target: _with_weight(target, qconfig) for target, qconfig in (fields[_OBJECT_TYPES] or {}).items() if not _is_known(target, qconfig)
+    }
     for target, qconfig in each_in_field(f"{where}.{_OBJECT_TYPES}", import_qconfig, rows).items():
         mapping.set_object_type(target, qconfig)
-    regexes, names, orders = (each_in_field(f"{where}.{family}", import_qconfig, fields[family]) for family in _FAMILIES)
+    regexes, names, orders = (each_in_field(f"{where}.{family}", import_qconfig, fields[family] or {}) for family in _FAMILIES)
     for regex, qconfig in regexes.items():
         mapping.set_module_name_regex(regex, qconfig)
     for name, qconfig in names.items():
@@ -157,15 +159,15 @@ def import_prepare_config(given: Any) -> PrepareCustomConfig:
     known = ("standalone_module_names", "standalone_module_classes", "float_to_observed_mapping", *_LISTS)
     fields = fields_of(given, known, "PrepareCustomConfig")
     config = PrepareCustomConfig()
-    for name, entry in fields["standalone_module_names"].items():
+    for name, entry in (fields["standalone_module_names"] or {}).items():
         config.set_standalone_module_name(name, *_standalone(entry))
-    for kind, entry in fields["standalone_module_classes"].items():
+    for kind, entry in (fields["standalone_module_classes"] or {}).items():
         config.set_standalone_module_class(kind, *_standalone(entry))
-    for quant_type, classes in fields["float_to_observed_mapping"].items():
+    for quant_type, classes in (fields["float_to_observed_mapping"] or {}).items():
         for float_class, observed_class in classes.items():
             config.set_float_to_observed_mapping(float_class, observed_class, quant_type)
     for name in _LISTS:
-        getattr(config, f"set_{name}")(fields[name])
+        getattr(config, f"set_{name}")(fields[name] or [])
     return config
 
 
@@ -182,8 +184,8 @@ def _standalone(entry: Any) -> tuple[Any, ...]:
 def import_convert_config(given: Any) -> ConvertCustomConfig:
     """torch.ao's ConvertCustomConfig → fxq's."""
     fields = fields_of(given, ("observed_to_quantized_mapping", "preserved_attributes"), "ConvertCustomConfig")
-    config = ConvertCustomConfig().set_preserved_attributes(fields["preserved_attributes"])
-    for quant_type, classes in fields["observed_to_quantized_mapping"].items():
+    config = ConvertCustomConfig().set_preserved_attributes(fields["preserved_attributes"] or [])
+    for quant_type, classes in (fields["observed_to_quantized_mapping"] or {}).items():
         for observed_class, quantized_class in classes.items():
             config.set_observed_to_quantized_mapping(observed_class, quantized_class, quant_type)
     return config
