@@ -18,6 +18,7 @@ from fxq.graph.module import FxqModule
 from fxq.graph.opdef import OpDef
 from fxq.graph.profile import BackendProfile
 from fxq.graph.stages import Stage
+from fxq.lowering.executable import choose_executor
 from fxq.lowering.lower import lower
 from fxq.lowering.profiles import find_profile
 from fxq.passes import CONVERT, FUSE, Context, Pass, pipeline, require_stage, run_pipeline, split_inputs, trace
@@ -152,8 +153,9 @@ def convert_fx(
     *,
     qconfig_mapping: QConfigMapping | Mapping[str, Any] | None = None,
     keep_original_weights: bool = False,
+    runtime: str = "auto",
 ) -> FxqModule:
-    """Calibrated or trained model → int8 model on the integer runtime.
+    """Calibrated or trained model → int8 model.
 
     Args:
         prepared: from prepare_fx, calibrated, or from prepare_qat_fx, trained; it is copied, not changed.
@@ -162,16 +164,23 @@ def convert_fx(
             layer that no rule speaks of is converted as it was prepared.
         keep_original_weights: the float weights stay in `original_weights_lookup`: path of the int8 layer → (weight, bias),
             with batch norms folded in. They are in no state_dict.
+        runtime: "jit": regions of int8 ops are compiled for this CPU and the shapes of the inputs, when they are first called;
+            "integer": torch's integer ops, one by one; "auto": compiled where LLVM has a target. All have the same results.
 
     Raises:
         CalibrationError: an observer saw no data.
         ConfigError: the mapping asks for something else than prepare_fx was given, or matches nothing; a custom module has
-            no quantized class.
+            no quantized class; there is no such runtime.
         StageError: the model does not come from prepare_fx.
     """
     require_stage(prepared, Stage.OBSERVED, "convert_fx")
     options = _convert_options(convert_custom_config, qconfig_mapping, keep_original_weights)
-    return convert(prepared, (*CONVERT, *LOWER), options)
+    executor = choose_executor(runtime)
+    converted = convert(prepared, (*CONVERT, *LOWER), options)
+    for module in converted.modules():
+        if isinstance(module, FxqModule):
+            module.run_with(executor)
+    return converted
 
 
 def _convert_options(custom: Any, mapping: Any, keep_original_weights: bool = False) -> ConvertOptions:
@@ -190,6 +199,7 @@ def quantize(
     concrete_args: Mapping[str, Any] | None = None,
     rules: Sequence[Rule] = (),
     ops: Sequence[OpDef] = (),
+    runtime: str = "auto",
 ) -> FxqModule:
     """Float model and some batches → int8 model, in one call: prepare_fx, calibration with a progress bar, convert_fx.
 
@@ -201,6 +211,7 @@ def quantize(
         qconfig_mapping: the profile's default where it is None.
         progress: show the bar, where standard error is a terminal.
         strict, concrete_args, rules, ops: as for prepare_fx.
+        runtime: as for convert_fx.
 
     Raises:
         CalibrationError: there is no batch, or one has values that are not finite, or the model does not run on one.
@@ -222,7 +233,7 @@ def quantize(
     prepared = prepare_fx(float_model, mapping, first, profile=chosen, **options)
     total = length_hint(calibration_batches) or None
     calibrate(prepared, chain([first], batches), total=total, progress=progress)
-    return convert_fx(prepared)
+    return convert_fx(prepared, runtime=runtime)
 
 
 def calibrate(prepared: FxqModule, batches: Iterable[Any], *, total: int | None = None, progress: bool = True) -> None:

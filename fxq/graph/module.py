@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
@@ -68,6 +68,13 @@ class Interface:
     quantized_outputs: tuple[int, ...] = ()
 
 
+class Executor(Protocol):
+    """Makes what a model runs in place of its graph: compiled code with the same results."""
+
+    def build(self, module: FxqModule) -> Callable[..., Any]:
+        """A function with the signature of the model's forward."""
+
+
 class FxqModule(GraphModule):
     """A GraphModule that keeps node annotations, stage and submodules through copy, pickle and torch.save.
 
@@ -84,6 +91,7 @@ class FxqModule(GraphModule):
         path: of the module in the user's model that the graph is of; "" for the model itself.
         islands: what is no graph in the islands that this graph calls: path in the user's model → what it is and why.
         original_weights_lookup: path of an int8 layer → its float weights; empty unless convert_fx was asked to keep them.
+        executor: what makes the compiled form that runs in place of the graph; None where the graph itself runs.
     """
 
     stage: Stage = Stage.TRACED
@@ -94,6 +102,43 @@ class FxqModule(GraphModule):
     path: str = ""
     islands: Mapping[str, StaysPython] = MappingProxyType({})
     original_weights_lookup: Mapping[str, OriginalWeights] = MappingProxyType({})
+    executor: Executor | None = None
+
+    def run_with(self, executor: Executor | None) -> None:
+        """From the next call on, forward is what the executor builds; the graph itself with None."""
+        self.executor = executor
+        self._forget_executable()
+
+    def run_lowered(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the graph as it is written, node by node, whatever the executor."""
+        return type(self).forward(self, *args, **kwargs)
+
+    def recompile(self) -> Any:
+        """Makes forward anew from the graph."""
+        code = super().recompile()
+        self._forget_executable()
+        return code
+
+    def _forget_executable(self) -> None:
+        """What was built from graph and weights is built again at the next call."""
+        if self.executor is None:
+            self.__dict__.pop("forward", None)
+        else:
+            self.__dict__["forward"] = self._first_run
+
+    def _first_run(self, *args: Any, **kwargs: Any) -> Any:
+        assert self.executor is not None
+        self.__dict__["forward"] = run = self.executor.build(self)
+        return run(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._forget_executable()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FxqModule:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._forget_executable()
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FxqModule:
         duplicate = _rebuild(copy.deepcopy(self._state(), memo), self._records())
@@ -114,7 +159,7 @@ class FxqModule(GraphModule):
         return "FxqModule"
 
     def _state(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_graph"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_graph", "forward")}
 
     def _records(self) -> list[_NodeRecord]:
         return [_record(node) for node in self.graph.nodes]

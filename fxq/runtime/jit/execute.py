@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,14 @@ from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.planner import Unplannable
 from fxq.runtime.jit.program import Pointer, Program, aligned_bytes
-from fxq.runtime.region import Region
+from fxq.runtime.jit.steps import row_of
+from fxq.runtime.region import Region, Step
 
 # programs of one region that are kept; the one that was not used for longest goes first
 _KEPT_PROGRAMS = 8
+
+
+_DTYPES = (torch.float32, torch.uint8, torch.int8)
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,21 @@ class CompiledProgram:
         return outputs
 
 
+def accepts(step: Step) -> bool:
+    """Whether a step can be part of a program; its shapes may still refuse."""
+    return row_of(step) is not None
+
+
+@cache
+def unavailable() -> str | None:
+    """Why nothing can be compiled on this machine; None where it can."""
+    try:
+        solo_driver()
+    except (RuntimeError, OSError) as error:
+        return f"LLVM has no target for it: {error}"
+    return None
+
+
 class CompiledRegion:
     """region.run(inputs), by machine code where its shapes can be planned, by the integer ops where not.
 
@@ -165,6 +185,7 @@ class CompiledRegion:
         with torch.no_grad():
             values = self.region.trace(inputs)
         try:
+            _check_dtypes(self.region, inputs)
             program = plan(self.region, values, self.isa)
         except Unplannable as refusal:
             self.refused[key] = str(refusal)
@@ -180,6 +201,12 @@ def _check(region: str, number: int, x: Tensor) -> None:
             found=f"one on {x.device}",
             remedy="move the input with .cpu(): int8 models of fxq run on the CPU",
         )
+
+
+def _check_dtypes(region: Region, inputs: Sequence[Tensor]) -> None:
+    for number, x in enumerate(inputs):
+        if x.dtype not in _DTYPES:
+            raise Unplannable(f"input {number} of {region.name} is {x.dtype}")
 
 
 def _aligned(data: NDArray[np.uint8]) -> NDArray[np.uint8]:

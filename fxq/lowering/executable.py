@@ -1,0 +1,115 @@
+"""What a converted model runs: its lowered graph, with a call of compiled code in the place of each region."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import networkx as nx
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+
+from fxq.errors import ConfigError
+from fxq.graph.module import FxqModule
+from fxq.lowering.regions import GraphRegion, Partition, find_regions
+from fxq.runtime.jit import CompiledRegion, accepts, unavailable
+
+Runtime = Literal["auto", "jit", "integer"]
+
+
+@dataclass(frozen=True)
+class JitExecutor:
+    """Builds executables of compiled regions; see fxq.graph.module.Executor."""
+
+    def build(self, module: FxqModule) -> Callable[..., Any]:
+        """A function of the model's inputs, with the bits of the lowered graph."""
+        partition = find_regions(module.graph, accepts)
+        return _split(module, partition).forward if partition.regions else module.run_lowered
+
+
+def choose_executor(runtime: str) -> JitExecutor | None:
+    """The executor of that runtime; None for the integer ops. FXQ_RUNTIME goes before the argument "auto".
+
+    Raises:
+        ConfigError: there is no such runtime, or "jit" cannot run on this machine.
+    """
+    wanted = os.environ.get("FXQ_RUNTIME", runtime) if runtime == "auto" else runtime
+    if wanted not in get_args(Runtime):
+        where = "FXQ_RUNTIME" if wanted != runtime else "runtime"
+        raise ConfigError(where, expected="auto, jit or integer", found=repr(wanted), remedy="name one of the three")
+    reason = unavailable()
+    if wanted == "jit" and reason is not None:
+        raise ConfigError("runtime", expected="a machine that LLVM can compile for", found=reason, remedy='use runtime="auto" or "integer"')
+    return None if wanted == "integer" or reason is not None else JitExecutor()
+
+
+class RegionCall(nn.Module):
+    """Calls one region; holds no parameters, they are in the ops at the user's paths."""
+
+    def __init__(self, compiled: CompiledRegion) -> None:
+        super().__init__()
+        self.compiled = compiled
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The region's outputs."""
+        return self.compiled(inputs)
+
+
+def regions_of(module: FxqModule) -> list[CompiledRegion]:
+    """The compiled regions of a converted model that has been called; empty where it runs on the integer ops."""
+    executable = getattr(module.__dict__.get("forward"), "__self__", None)
+    if not isinstance(executable, GraphModule) or executable is module:
+        return []
+    return [call.compiled for call in executable.modules() if isinstance(call, RegionCall)]
+
+
+def _split(module: FxqModule, partition: Partition) -> GraphModule:
+    """A graph of float islands, integer ops that have no kernel, and region calls, which shares the model's modules."""
+    graph, values = Graph(), dict[Node, Node]()
+    root: dict[str, Any] = {}
+    for unit in _in_order(module.graph, partition):
+        if isinstance(unit, GraphRegion):
+            _call_region(graph, unit, values, root)
+            continue
+        values[unit] = graph.node_copy(unit, values.__getitem__)
+        if unit.op in ("call_module", "get_attr"):
+            root[str(unit.target)] = _attribute(module, str(unit.target))
+    graph.set_codegen(module.graph._codegen)
+    return GraphModule(root, graph, "Executable")
+
+
+def _call_region(graph: Graph, region: GraphRegion, values: dict[Node, Node], root: dict[str, Any]) -> None:
+    name = region.region.name
+    root[name] = RegionCall(CompiledRegion(region.region))
+    results = graph.create_node("call_module", name, tuple(values[node] for node in region.inputs), name=name)
+    for number, node in enumerate(region.outputs):
+        values[node] = graph.call_function(_item, (results, number))
+
+
+def _item(results: Sequence[Tensor], number: int) -> Tensor:
+    """One of the results of a region."""
+    return results[number]
+
+
+def _in_order(graph: Graph, partition: Partition) -> list[Node | GraphRegion]:
+    """Regions and the nodes outside of them, each behind all that it reads."""
+    units: nx.DiGraph = nx.DiGraph()
+    makers: dict[Node, Node | GraphRegion] = {node: node for node in partition.outside}
+    makers.update((node, region) for region in partition.regions for node in region.nodes)
+    first: dict[Node | GraphRegion, int] = {}
+    for number, node in enumerate(graph.nodes):
+        if node in makers:
+            first.setdefault(makers[node], number)
+    for unit in first:
+        units.add_node(unit)
+        reads = unit.inputs if isinstance(unit, GraphRegion) else unit.all_input_nodes
+        units.add_edges_from((makers[operand], unit) for operand in reads)
+    return list(nx.lexicographical_topological_sort(units, key=first.__getitem__))
+
+
+def _attribute(module: nn.Module, path: str) -> Any:
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module
