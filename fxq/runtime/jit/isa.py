@@ -22,7 +22,7 @@ from fxq.runtime.jit.ir import F32, I8, I16, I32, I64, Emitter, Type, Value, spl
 TAPS = 4  # bytes that meet in one lane of a dot product
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Isa:
     """Plain LLVM vectors, for any CPU that LLVM knows; the other rows replace what their instructions do better.
 
@@ -39,6 +39,9 @@ class Isa:
     cpu: str = "generic"
     vector_bytes: int = 16
     registers: int = 16
+
+    def __repr__(self) -> str:
+        return self.name
 
     @property
     def lanes(self) -> int:
@@ -133,7 +136,7 @@ class Isa:
         return concatenate(e, [e.b.trunc(clip_lanes(e, vector, 0, 255), vec(I8, self.lanes)) for vector in row])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _X86(Isa):
     """What x86 has at every width: saturating packs, and conversions that round to nearest even.
 
@@ -190,7 +193,7 @@ class _X86(Isa):
         return [e.b.bitcast(e.shuffle(parts, lanes), vec(I8, self.vector_bytes // rows)) for lanes in per_row]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Avx2(_X86):
     """vpmaddwd on bytes widened to 16 bits: exact, where vpmaddubsw would saturate. Even and odd taps make a vector each."""
 
@@ -221,7 +224,7 @@ class _Avx2(_X86):
         return acc
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Avx512Vnni(_X86):
     """vpdpbusd on 64 bytes."""
 

@@ -10,7 +10,7 @@ import torch
 from fxq.graph import movement
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernels.copy import plan_copy
-from fxq.runtime.jit.planner import Home, Planner, Site
+from fxq.runtime.jit.planner import Home, Planner, Site, Unplannable
 from fxq.runtime.jit.program import Program
 from fxq.runtime.jit.steps import concatenation, frame_of, row_of
 from fxq.runtime.jit.views import View, channels_last, row_major
@@ -30,6 +30,7 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa) -> Program:
         Unplannable: a step has no kernel for these shapes.
     """
     planner = Planner(region, values, isa)
+    _check_shapes(planner)
     _assign_homes(planner)
     _demand_borders(planner)
     for value in range(region.inputs):
@@ -40,6 +41,14 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa) -> Program:
             assert row is not None, f"{step.name} is in a region, but has no row in STEPS"
             row.plan(Site(planner, number))
     return planner.program([_leave(planner, number, value) for number, value in enumerate(region.outputs)])
+
+
+def _check_shapes(planner: Planner) -> None:
+    """Kernels take a batch of something."""
+    for value in filter(planner.is_tensor, planner.values):
+        shape = planner.kind(value).shape
+        if len(shape) < 2 or 0 in shape:
+            raise Unplannable(f"a value of shape {shape} is no batch")
 
 
 def _assign_homes(planner: Planner) -> None:
@@ -80,7 +89,7 @@ def _demand_borders(planner: Planner) -> None:
 
 
 def _demand(planner: Planner, step: Step, value: int, operand: int) -> None:
-    frame = frame_of(step, signed=planner.kind(operand).signed)
+    frame = frame_of(step, planner.kind(operand))
     if step.function in _SAME_PIXELS and planner.kind(operand).shape[2:] == planner.kind(value).shape[2:]:
         frame = planner.frames.get(value)
     if frame is not None:

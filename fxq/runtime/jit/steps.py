@@ -19,7 +19,7 @@ from fxq.runtime.jit.kernels.elementwise import plan_binary, plan_table
 from fxq.runtime.jit.kernels.pool import plan_max_pool, plan_mean_pool
 from fxq.runtime.jit.kernels.quantize import FloatTensor, plan_dequantize, plan_quantize
 from fxq.runtime.jit.layers import Operands
-from fxq.runtime.jit.planner import Frame, Site, Unplannable
+from fxq.runtime.jit.planner import Frame, Kind, Site, Unplannable
 from fxq.runtime.jit.views import View, channels_last, row_major
 from fxq.runtime.region import Step
 
@@ -48,8 +48,6 @@ def _plan_conv(site: Site) -> None:
     op: Any = site.step.function
     x, y = site.image(0), site.planner.place(site.value)
     order = channels_last(len(x.shape))
-    if len(x.shape) != op.geometry.rank + 2:
-        raise Unplannable(f"{site.step.name} is given {x.shape}, one image and no batch")
     residual = site.image(1) if len(site.step.args) > 1 else None
     operands = Operands(x.layout(order), y.layout(order), residual.layout(order) if residual else None, site.signed)
     planned = plan_conv(op, operands, site.planner.isa)
@@ -293,9 +291,11 @@ def row_of(step: Step) -> StepRow | None:
     return row if row is not None and row.accepts(step) else None
 
 
-def frame_of(step: Step, *, signed: bool) -> Frame | None:
+def frame_of(step: Step, operand: Kind) -> Frame | None:
     """The border that a step reads around its first operand."""
     if not isinstance(step.function, Conv):
         return None
     border = conv_border(step.function)
-    return Frame(border, step.function.input_zero_point + 128 * signed) if any(map(any, border)) else None
+    if len(operand.shape) != len(border) + 2:
+        raise Unplannable(f"{step.name} is given {operand.shape}, one image and no batch")
+    return Frame(border, step.function.input_zero_point + 128 * operand.signed) if any(map(any, border)) else None

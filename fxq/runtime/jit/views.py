@@ -80,7 +80,7 @@ class View:
         """What a function that only moves elements gives, where that is a view; None where it would copy."""
         source = torch.empty_strided(self.shape, self.strides, dtype=torch.uint8, device="meta")
         result = function(source)
-        if result is not source and not result._is_view():
+        if result.untyped_storage()._cdata != source.untyped_storage()._cdata:
             return None
         offset = self.offset + result.storage_offset() * self.element
         return replace(self, offset=offset, shape=tuple(result.shape), strides=tuple(result.stride()))

@@ -33,6 +33,13 @@ def test_three_by_three(isa: Isa, stride: int, height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("isa", EVERY_ISA)
+def test_one_run_that_is_longer_than_a_pixel(isa: Isa) -> None:
+    """Its taps are adjacent bytes, yet rows of the input and of the result are not the same."""
+    check(one_step(conv((6, 4, 3), geometry(1))), [random_bytes((8, 4, 9))], isa)
+    check(one_step(conv((6, 4, 1, 3), geometry())), [random_bytes((2, 4, 9, 9))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("residual", [False, True])
 def test_outputs(isa: Isa, output: str, residual: bool) -> None:

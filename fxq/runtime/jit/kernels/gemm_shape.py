@@ -34,6 +34,11 @@ class Window:
     stride: tuple[int, ...]
 
     @property
+    def steps_taken(self) -> int:
+        """How many runs there are beside the first."""
+        return prod(count for count, _ in self.steps) - 1
+
+    @property
     def sum_steps(self) -> int:
         """How many times four bytes are multiplied."""
         return prod(count for count, _ in self.steps) * self.run_steps
@@ -98,9 +103,9 @@ class GemmShape(Kernel):
     @cached_property
     def is_matrix(self) -> bool:
         """Whether pixels are rows of dense matrices, so that tiles may run over the ends of rows and images."""
-        single = all(count == 1 for count, _ in self.window.steps)
         layouts = [self.x, self.y, *([self.residual] if self.residual else [])]
-        return single and self.window.origin == 0 and self.window.stride == self.x.strides and all(layout.is_dense for layout in layouts)
+        one_to_one = self.x.size == self.y.size and self.window.stride == self.x.strides and self.window.origin == 0
+        return one_to_one and not self.window.steps_taken and all(layout.is_dense for layout in layouts)
 
     @cached_property
     def tile_pixels(self) -> int:
