@@ -9,7 +9,7 @@ from typing import Any
 from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
-from fxq.graph.annotation import tensor_type, type_of
+from fxq.graph.annotation import tensor_type
 from fxq.graph.constants import module_of
 from fxq.graph.topology import classes
 from fxq.runtime.integer.outputs import STORAGE
@@ -54,37 +54,39 @@ def find_regions(graph: Graph, accepts: Accepts) -> Partition:
     Args:
         accepts: whether a step can be part of a program.
     """
-    accepted = {node: _is_accepted(node, accepts) for node in graph.nodes}
+    accepted: dict[Node, bool] = {}
     levels: dict[Node, int] = {}
     for node in graph.nodes:
-        levels[node] = max((levels[p] + (accepted[p] != accepted[node]) for p in node.all_input_nodes), default=0)
+        operands = node.all_input_nodes
+        accepted[node] = _is_accepted(node, accepts) and all(_is_tensor(p) or accepted[p] for p in operands)
+        levels[node] = max((levels[p] + (accepted[p] != accepted[node]) for p in operands), default=0)
     inside = [node for node in graph.nodes if accepted[node]]
     edges = ((p, node) for node in inside for p in node.all_input_nodes if accepted[p] and levels[p] == levels[node])
     order = {node: number for number, node in enumerate(graph.nodes)}
-    found = [sorted((node for node in group if not is_size(node)), key=order.__getitem__) for group in classes(inside, edges)]
+    found = [sorted(filter(_is_tensor, group), key=order.__getitem__) for group in classes(inside, edges)]
     worthwhile = [nodes for nodes in found if any(node.op == "call_module" for node in nodes)]
-    outside = _outside(graph, {node for nodes in worthwhile for node in nodes})
+    sizes = {node for node in inside if not _is_tensor(node)}
+    outside = _outside(graph, {node for nodes in worthwhile for node in nodes}, sizes)
     return Partition(tuple(_region(f"region_{number}", nodes, outside) for number, nodes in enumerate(worthwhile)), outside)
 
 
-def _outside(graph: Graph, inside: set[Node]) -> frozenset[Node]:
-    """Nodes that are in no region; sizes only where somebody outside reads them."""
+def _outside(graph: Graph, inside: set[Node], sizes: set[Node]) -> frozenset[Node]:
+    """Nodes that are in no region; of the sizes that regions can compute only those that somebody outside reads."""
     outside: set[Node] = set()
     for node in reversed(graph.nodes):
-        if node not in inside and (not is_size(node) or not outside.isdisjoint(node.users)):
+        if node not in inside and (node not in sizes or not outside.isdisjoint(node.users)):
             outside.add(node)
     return frozenset(outside)
 
 
-def is_size(node: Node) -> bool:
-    """Whether the node computes a size, or something else that is no tensor."""
-    return node.op == "call_function" and type_of(node) is None
+def _is_tensor(node: Node) -> bool:
+    return tensor_type(node) is not None
 
 
 def _is_accepted(node: Node, accepts: Accepts) -> bool:
     if node.op not in ("call_module", "call_function") or not accepts(_step(node, node.args, node.kwargs)):
         return False
-    return is_size(node) or node.op == "call_module" or _touches_bytes(node)
+    return node.op == "call_module" or not _is_tensor(node) or _touches_bytes(node)
 
 
 def _touches_bytes(node: Node) -> bool:
@@ -102,7 +104,7 @@ def _region(name: str, nodes: list[Node], outside: frozenset[Node]) -> GraphRegi
     """The nodes as steps, and before each one the sizes that it reads."""
     steps = list(dict.fromkeys(step for node in nodes for step in (*_sizes_behind(node), node)))
     members, own = set(nodes), set(steps)
-    inputs = tuple(dict.fromkeys(p for step in steps for p in step.all_input_nodes if p not in members and not is_size(p)))
+    inputs = tuple(dict.fromkeys(p for step in steps for p in step.all_input_nodes if p not in members and _is_tensor(p)))
     outputs = tuple(node for node in nodes if any(reader in outside or reader not in own for reader in node.users))
     numbers = {node: number for number, node in enumerate([*inputs, *steps])}
     data = Region(name, len(inputs), tuple(_numbered(step, numbers) for step in steps), tuple(numbers[node] for node in outputs))
@@ -113,7 +115,7 @@ def _sizes_behind(node: Node) -> list[Node]:
     """Sizes that the node reads, those that they are computed from first."""
     found: dict[Node, None] = {}
     for operand in node.all_input_nodes:
-        if is_size(operand):
+        if not _is_tensor(operand):
             found.update(dict.fromkeys([*_sizes_behind(operand), operand]))
     return list(found)
 
