@@ -110,7 +110,7 @@ def _take_places(module: FxqModule) -> None:
     calls = module.graph.find_nodes(op="call_module")
     lowered = [node for node in calls if str(node.target).startswith(f"{_LOWERED}.")]
     taken = {str(reader.target).rpartition(".")[0] for reader in module.graph.find_nodes(op="get_attr")}
-    taken |= {str(node.target) for node in calls if node not in lowered}
+    taken |= {str(node.target) for node in set(calls).difference(lowered)}
     taken |= {owner for path in (*taken, *map(_path_in_user_model, lowered)) for owner in _owners(path)}
     for node in sorted(lowered, key=_is_function_call):
         op, path = module.get_submodule(str(node.target)), _path_in_user_model(node)

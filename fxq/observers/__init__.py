@@ -18,7 +18,7 @@ from fxq.observers.defaults import (
 from fxq.observers.entropy import EntropyObserver
 from fxq.observers.factory import ObserverFactory
 from fxq.observers.fixed import FixedQParamsObserver, NoopObserver, PlaceholderObserver
-from fxq.observers.histogram import HistogramObserver, PerChannelHistogramObserver
+from fxq.observers.histogram import HistogramObserver, PerChannelHistogramObserver, search_together
 from fxq.observers.minmax import MinMaxObserver, PerChannelMinMaxObserver
 from fxq.observers.moving_average import MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver
 from fxq.observers.mse import MSEObserver, PerChannelMSEObserver
@@ -55,5 +55,6 @@ __all__ = [
     "default_weight_observer",
     "per_channel_weight_observer_range_neg_127_to_127",
     "read_factory",
+    "search_together",
     "weight_observer_range_neg_127_to_127",
 ]

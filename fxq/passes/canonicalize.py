@@ -31,9 +31,9 @@ def canonicalize(module: FxqModule, context: Context) -> int:
     _fix_parametrized(module, calls)
     for node in _functionalize(module, calls):
         del calls[node]
-    for node in calls:
-        call = _recognise(module, node)  # again: functionalize has changed what it reads
-        assert call is not None
+    if any(call.in_place for call in calls.values()):  # functionalize has changed what nodes read
+        calls = {node: call for node in calls if (call := _recognise(module, node)) is not None}
+    for node, call in calls.items():
         write_call(node, Call(call.op, {name: _operand(module, node, value) for name, value in call.operands.items()}))
     _remove_what_was_picked_apart(module)
     merge_reads(module)

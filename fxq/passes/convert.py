@@ -20,6 +20,7 @@ from fxq.graph.ops import call_of
 from fxq.graph.reasons import Why
 from fxq.passes.fold_trained import fold_trained
 from fxq.passes.freeze_qparams import observers_of
+from fxq.passes.garbage import without_cycle_collection
 from fxq.passes.pipeline import Context, Pipeline, run_pipeline
 from fxq.passes.prepare import calls_by_path, made_module
 from fxq.passes.resolve_qconfigs import require_matches
@@ -45,6 +46,7 @@ class ConvertOptions:
     keep_original_weights: bool = False
 
 
+@without_cycle_collection()
 def convert(prepared: FxqModule, steps: Pipeline, options: ConvertOptions) -> FxqModule:
     """A copy of the prepared model, converted by the steps.
 

@@ -15,7 +15,7 @@ from fxq.graph.ops import call_of, write_call
 from fxq.graph.qdq import insert_qdq, integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, enlarge_scales
 from fxq.graph.verify import OBSERVER_RULE
-from fxq.observers import Observer, ObserverFactory
+from fxq.observers import Observer, ObserverFactory, search_together
 from fxq.passes.annotate import weight_factory
 from fxq.passes.insert_observers import reads_quantized
 from fxq.passes.pipeline import Context
@@ -80,7 +80,8 @@ def observers_of(module: FxqModule) -> dict[Node, Observer]:
 
 def _observed(module: FxqModule) -> dict[int, QParams]:
     by_group = {_group(node): observer for node, observer in observers_of(module).items()}
-    return {group: _finite(observer.qparams(), observer.name) for group, observer in by_group.items()}
+    found = search_together(list(by_group.values()))
+    return {group: _finite(qparams, observer.name) for (group, observer), qparams in zip(by_group.items(), found, strict=True)}
 
 
 def _finite(qparams: QParams, tensor: str) -> QParams:

@@ -16,6 +16,7 @@ from fxq.graph.islands import graphs_of, path_of
 from fxq.graph.module import FxqModule, Interface
 from fxq.graph.reasons import Why
 from fxq.passes import PREPARE
+from fxq.passes.garbage import without_cycle_collection
 from fxq.passes.own_ops import profile_with
 from fxq.passes.pipeline import Context, Pipeline, run_pipeline
 from fxq.passes.resolve_qconfigs import require_matches
@@ -42,6 +43,7 @@ class PrepareOptions:
     concrete_args: Mapping[str, Any] = field(default_factory=dict)
 
 
+@without_cycle_collection()
 def prepare(model: nn.Module, example_inputs: Any, context: Context, options: PrepareOptions) -> FxqModule:
     """A copy of the model with observers. Custom modules become observed ones, standalone modules are prepared themselves.
 

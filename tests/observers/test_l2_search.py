@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fxq.graph.qtypes import ACTIVATION, WEIGHT_PER_TENSOR, QParams, QuantSpec, choose_qparams, dequantize_tensor, quantize_tensor
-from fxq.observers import HistogramObserver
+from fxq.observers import EntropyObserver, HistogramObserver, MinMaxObserver, search_together
 from fxq.observers.l2_search import Histogram, Mass, approximate_errors, search_qparams, squared_errors
 
 COUNT = 30_000
@@ -97,6 +97,34 @@ def test_never_worse_than_the_full_range(name: str) -> None:
     assert error(x, found(x, ACTIVATION)) <= 1.001 * error(x, full)
 
 
+@pytest.mark.parametrize("spec", SPECS)
+def test_searching_together_gives_the_bits_of_searching_alone(spec: QuantSpec) -> None:
+    generator = torch.Generator().manual_seed(3)
+    sizes = (1, 3, 20, 40, 64, 64, 65, 200, 3000)
+    batches = [torch.randn(size, generator=generator) * 2.0**-size for size in sizes]
+    together = [HistogramObserver(spec) for _ in range(2 * len(sizes) + 1)]
+    for observer, batch in zip(together, [*batches, *(batch.relu() for batch in batches), torch.zeros(5)], strict=True):
+        observer(batch)
+    for observer, qparams in zip(together, search_together(together), strict=True):
+        alone = observer.qparams()
+        assert (alone.scale.item(), alone.zero_point.item()) == (qparams.scale.item(), qparams.zero_point.item())
+
+
+def test_searching_together_leaves_other_observers_their_own_qparams() -> None:
+    observers = [
+        HistogramObserver(),
+        EntropyObserver(),
+        MinMaxObserver(),
+        HistogramObserver(QuantSpec("uint8", 0, 15)),
+        HistogramObserver(),
+    ]
+    for size, observer in enumerate(observers):
+        observer(torch.randn(300 + size, generator=torch.Generator().manual_seed(size)))
+    for observer, qparams in zip(observers, search_together(observers), strict=True):
+        assert qparams.spec == observer.spec
+        assert qparams.scale.item() == observer.qparams().scale.item()
+
+
 def test_squared_errors_against_dense_sampling() -> None:
     # three bins of 1, 5 and 2 elements, some narrower and some wider than a step, some outside the range
     edge = torch.tensor([-3.0, -2.0, -1.0, 0.0], dtype=torch.float64)
@@ -104,7 +132,7 @@ def test_squared_errors_against_dense_sampling() -> None:
     spec = QuantSpec("uint8", 0, 7, axis=0)
     candidates = choose_qparams(torch.tensor([-3.0, -1.5, -20.0]), torch.tensor([0.0, 0.4, 9.0]), spec)
     points = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
-    for row, total in enumerate(squared_errors(mass, candidates).tolist()):
+    for row, total in enumerate(squared_errors(mass.knots, candidates).tolist()):
         qparams = QParams(ACTIVATION, candidates.scale[row], candidates.zero_point[row])
         scale, zero_point = float(qparams.scale), int(qparams.zero_point)
         expected = 0.0
@@ -121,7 +149,7 @@ def test_approximate_errors_are_near_the_exact_ones() -> None:
     mass = Mass(edge, torch.exp(-((edge[:-1] / 250) ** 2) / 2), torch.tensor(0), first=-1017)
     tops = torch.tensor([1000.0, 800.0, 500.0, 200.0])
     candidates = choose_qparams(-0.7 * tops, tops, QuantSpec("uint8", 0, 63, axis=0))
-    exact = squared_errors(mass, candidates)
+    exact = squared_errors(mass.knots, candidates)
     assert bool(((approximate_errors(mass, candidates) - exact).abs() < 0.002 * exact).all())
 
 
