@@ -88,11 +88,8 @@ def import_mapping(given: Any) -> QConfigMapping:
     mapping = SharedMapping()
     if fields["global_qconfig"] is not None:
         mapping.set_global(in_field(f"{where}.global_qconfig", import_qconfig, fields["global_qconfig"]))
-    rows = {
-        target: _with_weight(target, qconfig) for target, qconfig in (fields[_OBJECT_TYPES] or {}).items() if not _is_known(target, qconfig)
-    }
-    for target, qconfig in each_in_field(f"{where}.{_OBJECT_TYPES}", import_qconfig, rows).items():
-        mapping.set_object_type(target, qconfig)
+    for target, qconfig in (fields[_OBJECT_TYPES] or {}).items():
+        in_field(f"{where}.{_OBJECT_TYPES}[{getattr(target, '__name__', target)!r}]", _set_object_type, mapping, target, qconfig)
     regexes, names, orders = (each_in_field(f"{where}.{family}", import_qconfig, fields[family] or {}) for family in _FAMILIES)
     for regex, qconfig in regexes.items():
         mapping.set_module_name_regex(regex, qconfig)
@@ -103,11 +100,16 @@ def import_mapping(given: Any) -> QConfigMapping:
     return mapping
 
 
-def _is_known(target: Any, qconfig: Any) -> bool:
+def _set_object_type(mapping: QConfigMapping, target: Any, qconfig: Any) -> None:
+    op = op_of_target(target) if hasattr(qconfig, "activation") and not isinstance(qconfig, QConfig) else None
+    if op is None:
+        mapping.set_object_type(target, import_qconfig(qconfig))
+    elif not _is_known(op, qconfig):
+        mapping.set_object_type(target, import_qconfig(_with_weight(op, qconfig)))
+
+
+def _is_known(op: OpDef, qconfig: Any) -> bool:
     """Whether a rule says no more than the row of the op: its fixed qparams, or that it shares those of its input."""
-    op = op_of_target(target)
-    if op is None or not hasattr(qconfig, "activation"):
-        return False
     recipe = recipe_of(qconfig.activation)
     match recipe.name:
         case "ReuseInputObserver":
@@ -126,19 +128,16 @@ def _is_fixed(op: OpDef, args: Mapping[str, Any]) -> bool:
     if asked == known:
         return True
     raise ConfigError(
-        f"QConfigMapping.{_OBJECT_TYPES}, {op.name}",
+        "QConfig.activation",
         expected=f"scale {known[0]} and zero_point {known[1]}, which {op.name} has in fxq",
         found=f"scale {asked[0]} and zero_point {asked[1]}",
         remedy="leave the rule out",
     )
 
 
-def _with_weight(target: Any, qconfig: Any) -> Any:
+def _with_weight(op: OpDef, qconfig: Any) -> Any:
     """torch.ao's presets give ops without weights a weight observer that measures nothing. Here it is never asked."""
-    op = op_of_target(target)
-    if op is None or "weight" in op.operands or not hasattr(qconfig, "weight"):
-        return qconfig
-    if recipe_of(qconfig.weight).name not in ("PlaceholderObserver", "NoopObserver"):
+    if "weight" in op.operands or recipe_of(qconfig.weight).name not in ("PlaceholderObserver", "NoopObserver"):
         return qconfig
     return QConfig(in_field("QConfig.activation", import_observer, qconfig.activation), default_weight_observer)
 

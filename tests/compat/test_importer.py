@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import warnings
@@ -139,8 +140,23 @@ def test_a_field_that_is_missing_is_empty() -> None:
 def test_a_fixed_range_other_than_the_ops_is_an_error() -> None:
     observer = theirs.FixedQParamsObserver.with_args(scale=1 / 128, zero_point=0)
     mapping = theirs.QConfigMapping().set_object_type(nn.Sigmoid, theirs.QConfig(observer, theirs.default_weight_observer))
-    with pytest.raises(ConfigError, match=r"scale 0.00390625 and zero_point 0"):
+    with pytest.raises(ConfigError, match=r"scale 0\.00390625 and zero_point 0") as caught:
         from_torch_ao(mapping)
+    assert caught.value.where == "QConfigMapping.object_type_qconfigs['Sigmoid']: QConfig.activation"
+
+
+@pytest.mark.parametrize("target", [nn.Sigmoid, nn.Linear, "view", CustomFloat])
+def test_an_error_names_the_object_type(target: Any) -> None:
+    bad = theirs.QConfig(functools.partial(nn.Identity), theirs.default_weight_observer)
+    with pytest.raises(ConfigError) as caught:
+        from_torch_ao(theirs.QConfigMapping().set_object_type(target, bad))
+    name = target if isinstance(target, str) else target.__name__
+    assert caught.value.where == f"QConfigMapping.object_type_qconfigs[{name!r}]: QConfig.activation: observer"
+
+
+def test_a_mapping_of_torch_ao_may_hold_qconfigs_of_fxq() -> None:
+    given = theirs.QConfigMapping().set_global(fxq.default_qconfig).set_object_type(nn.Sigmoid, fxq.default_qconfig)
+    assert from_torch_ao(given) == fxq.QConfigMapping().set_global(fxq.default_qconfig).set_object_type(nn.Sigmoid, fxq.default_qconfig)
 
 
 def test_absent_object_types_are_fine_and_absent_names_are_not() -> None:
