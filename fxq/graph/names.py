@@ -32,6 +32,12 @@ _RENAMED: dict[object, str] = {
     torch.mm: "torch.mm",
     torch.hspmm: "torch.hspmm",
     torch.sspaddmm: "torch.sspaddmm",
+    # a trace puts others in the places of these (fxq/passes/factories.py)
+    torch.zeros: "torch.zeros",
+    torch.ones: "torch.ones",
+    torch.empty: "torch.empty",
+    torch.rand: "torch.rand",
+    torch.randn: "torch.randn",
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node, Proxy, Tracer
+from torch.fx import Graph, Node, Proxy, Tracer
 from torch.fx.proxy import TraceError
 
 from fxq.errors import CaptureError
@@ -21,6 +21,7 @@ from fxq.graph.reasons import Reason, Why
 from fxq.graph.source import line_of_error, user_frame, user_line
 from fxq.passes.arguments import Argument, called_with, keys_of, rebuilt
 from fxq.passes.examples import ExampleValues
+from fxq.passes.factories import recorded_factories
 from fxq.passes.proxies import ShapeProxy
 from fxq.passes.state import ChangedState, State
 from fxq.runtime.assumptions import ADDED_BY_TRACE, assume, items_of
@@ -77,6 +78,10 @@ class OriginTracer(Tracer):
         self._examples = ExampleValues(root)
         self._assumed: dict[Node, Node] = {}
         self._tentative: dict[Node, object] = {}
+
+    def trace(self, root: Any, concrete_args: Any = None) -> Graph:
+        with recorded_factories(self):
+            return super().trace(root, concrete_args)
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._examples.is_computing:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import fxq
 from fxq.errors import CaptureError, DataError
-from fxq.graph.annotation import whole_reason_of
+from fxq.graph.annotation import origins_of, whole_reason_of
 from fxq.graph.text import print_graph
 from fxq.passes.arguments import split_inputs
 from fxq.passes.trace import trace
@@ -88,7 +88,13 @@ def made_with_sizes(self: nn.Module, x: Tensor) -> Tensor:
 
 
 FORWARDS = (condition, loop, integer, assertion, torch_assertion, scripting, length, iteration, of_dtype)
-DYNAMIC = (sizes_in_a_list, unpacked, made_with_sizes)
+
+
+def made_with_several_sizes(self: nn.Module, x: Tensor) -> Tensor:
+    return x + torch.zeros(x.shape[0], 1, x.size(2), 1) + torch.ones(x.size(0), 1, 1, 1, dtype=x.dtype)
+
+
+DYNAMIC = (sizes_in_a_list, unpacked, made_with_sizes, made_with_several_sizes)
 
 
 @pytest.mark.parametrize("forward", [*FORWARDS, *DYNAMIC], ids=lambda forward: forward.__name__)
@@ -144,6 +150,15 @@ def test_int8_models_check_it_too_and_the_report_says_it() -> None:
     found = fxq.report(int8)
     assert [row.assumed.partition(" at ")[0] for row in found.rows if row.assumed] == ["True"]
     assert "Fixed as with the example inputs" in str(found) and "if x.shape[2] == 4 else y`" in str(found)
+
+
+def test_torch_is_left_as_it_was() -> None:
+    before = torch.zeros
+    traced = trace(of_function(made_with_several_sizes), X)
+    assert {"torch.zeros", "torch.ones"} <= {origin.object_type for node in traced.graph.nodes for origin in origins_of(node)}
+    with pytest.raises(CaptureError):
+        trace(of_function(lambda self, x: x.nonsense()), X)
+    assert torch.zeros is before
 
 
 def test_what_depends_on_elements_is_no_size() -> None:
