@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from fxq.demo.digits import Digits, Split
 from fxq.demo.evaluate import accuracy
+from fxq.qat import QATSchedule
 
 _SHIFT = 1  # pixels
 
@@ -78,6 +79,19 @@ def train(build: Callable[[], nn.Module], digits: Digits, recipe: Recipe | None 
             progress.update(task, advance=1, loss=loss)
     model.eval()
     return Trained(model, tuple(losses), accuracy(model, digits.test))
+
+
+def fine_tune(prepared: nn.Module, data: Split, recipe: Recipe, schedule: QATSchedule) -> None:
+    """Trains a model of prepare_qat_fx on, in place, and leaves it in eval mode; the schedule counts epochs.
+
+    torch's global random state is the same afterwards as before.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        schedule.apply(prepared.train(), 0)
+        for number, _ in enumerate(_epochs(prepared, data, recipe), start=1):
+            schedule.apply(prepared, number)
+    prepared.eval()
 
 
 def _progress(console: Console | None) -> Progress:
