@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 ALIGNMENT = 64
 
 
@@ -55,3 +58,10 @@ def _tightest_gap(taken: Sequence[tuple[int, int]], nbytes: int) -> int:
             gaps.append((start - end, end))
         end = max(end, stop)
     return min(gaps)[1] if gaps else end
+
+
+def aligned_bytes(nbytes: int) -> NDArray[np.uint8]:
+    """Zeroed memory that starts at a multiple of ALIGNMENT."""
+    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]

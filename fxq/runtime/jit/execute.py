@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fxq.errors import DataError
+from fxq.runtime.jit.arena import aligned_bytes
 from fxq.runtime.jit.compile import compile_kernels
-from fxq.runtime.jit.driver import COLUMNS, solo_driver
+from fxq.runtime.jit.driver import CALL_WORDS, driver
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.planner import Unplannable
-from fxq.runtime.jit.program import Pointer, Program, aligned_bytes
+from fxq.runtime.jit.pool import BLOCKS, worker_pool
+from fxq.runtime.jit.program import Call, Pointer, Program
 from fxq.runtime.jit.steps import row_of
 from fxq.runtime.region import Region, Step
 
 # programs of one region that are kept; the one that was not used for longest goes first
 _KEPT_PROGRAMS = 8
 
+
+# per microsecond, of one thread; stages of fewer microseconds are not shared out; work that is worth a chunk of its own
+_MACS, _BYTES, _ALONE, _CHUNK = 150_000, 8_000, 3.0, 8.0
 
 _DTYPES = (torch.float32, torch.uint8, torch.int8)
 
@@ -54,7 +60,9 @@ class Execution:
         self._arena = aligned_bytes(program.arena_bytes)
         self._constants = constants  # the table points into them
         self._words = np.zeros(sum(len(call.pointers) + 1 for call in program.calls), np.int64)
-        self.table = np.zeros((len(program.calls), COLUMNS), np.int64)
+        self._calls = np.zeros((len(program.calls), CALL_WORDS), np.int64)
+        self._stage_tables: list[NDArray[np.int64]] = []
+        self._blocks: dict[int, NDArray[np.int64]] = {}
         self._inputs: list[_External] = []
         self._outputs: list[_External] = []
         self._fill(functions)
@@ -62,7 +70,7 @@ class Execution:
     def _fill(self, functions: Sequence[int]) -> None:
         word = 0
         for row, (call, function) in enumerate(zip(self.program.calls, functions, strict=True)):
-            self.table[row] = (function, self._words.ctypes.data + 8 * word, call.units)
+            self._calls[row] = (function, self._words.ctypes.data + 8 * word, call.units)
             for pointer in call.pointers:
                 self._words[word] = self._address(pointer, word)
                 word += 1
@@ -86,7 +94,40 @@ class Execution:
             self._words[external.word] = inputs[external.number].data_ptr() + external.offset
         for external in self._outputs:
             self._words[external.word] = outputs[external.number].data_ptr() + external.offset
-        solo_driver()(self.table.ctypes.data, len(self.table))
+        threads = torch.get_num_threads()
+        if threads == 1 or not worker_pool().run(self._block(threads), threads):
+            driver().run_alone(self._calls.ctypes.data, len(self._calls))
+
+    def _block(self, threads: int) -> NDArray[np.int64]:
+        """The control block for that many threads. Its stages are cut for them, which those of other numbers are not."""
+        if threads not in self._blocks:
+            stages = np.array(_stage_table(self.program, threads), np.int64)
+            self._stage_tables.append(stages)
+            block = BLOCKS.take(len(stages), threads)
+            block[:4] = (threads, len(stages), stages.ctypes.data, self._calls.ctypes.data)
+            self._blocks[threads] = block
+        return self._blocks[threads]
+
+    def __del__(self) -> None:
+        for block in self._blocks.values():
+            BLOCKS.give_back(block)
+
+
+def _stage_table(program: Program, threads: int) -> list[tuple[int, int, int]]:
+    """Per stage: first call, number of calls, chunks of each thread."""
+    rows, first = [], 0
+    for stage in program.stages:
+        share = sum(map(_microseconds, stage)) / threads
+        most = min(8, max(call.units for call in stage) // threads)
+        rows.append((first, len(stage), 0 if share * threads < _ALONE else max(1, min(most, int(share / _CHUNK)))))
+        first += len(stage)
+    return rows
+
+
+def _microseconds(call: Call) -> float:
+    """A guess of what a call takes on one thread: its products, or the bytes that it writes."""
+    written = prod(call.result.shape) * call.result.element
+    return max(call.macs / _MACS, written / _BYTES)
 
 
 class CompiledProgram:
@@ -132,7 +173,7 @@ def accepts(step: Step) -> bool:
 def unavailable() -> str | None:
     """Why nothing can be compiled on this machine; None where it can."""
     try:
-        solo_driver()
+        driver()
     except (RuntimeError, OSError) as error:
         return f"LLVM has no target for it: {error}"
     return None

@@ -10,7 +10,6 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from fxq.runtime.jit.arena import ALIGNMENT
 from fxq.runtime.jit.kernel import Planned, Span
 from fxq.runtime.jit.views import Buffer, View
 
@@ -160,10 +159,3 @@ class Program:
 
 def _size(nbytes: int) -> str:
     return f"{nbytes / 1e6:.2f} MB" if nbytes >= 1e6 else f"{nbytes / 1e3:.1f} KB"
-
-
-def aligned_bytes(nbytes: int) -> NDArray[np.uint8]:
-    """Zeroed memory that starts at a multiple of ALIGNMENT."""
-    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]

@@ -1,0 +1,84 @@
+"""The threads that programs are shared out among: one set for the process, as many as torch uses."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fxq.runtime.jit.arena import aligned_bytes
+from fxq.runtime.jit.driver import POOL_WORDS, SEMAPHORE, driver, queue_bytes
+
+
+class WorkerPool:
+    """Runs one program at a time on several threads; who finds it busy runs alone.
+
+    Threads start when they are first asked for, sleep when nothing runs, and end with the process. A forked child starts its own.
+    """
+
+    def __init__(self) -> None:
+        self._memory = aligned_bytes(8 * POOL_WORDS)
+        self._busy = threading.Lock()
+        self._workers = 0
+        ctypes.CDLL(None).sem_init(ctypes.c_void_p(self._memory.ctypes.data + 8 * SEMAPHORE), 0, 0)
+
+    def run(self, block: NDArray[np.int64], threads: int) -> bool:
+        """Whether the program of the control block was run; not where the pool was busy."""
+        if not self._busy.acquire(blocking=False):
+            return False
+        try:
+            self._start(threads - 1)
+            driver().run_shared(self._memory.ctypes.data, block.ctypes.data)
+        finally:
+            self._busy.release()
+        return True
+
+    def _start(self, workers: int) -> None:
+        while self._workers < workers:
+            self._workers += 1
+            arguments = (self._memory.ctypes.data, self._workers)
+            threading.Thread(target=driver().work, args=arguments, daemon=True, name=f"fxq worker {self._workers}").start()
+
+
+class ControlBlocks:
+    """Memory of control blocks. It is never given back to the system: a thread that wakes up late may still look at it."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[NDArray[np.int64]]] = {}
+
+    def take(self, stages: int, threads: int) -> NDArray[np.int64]:
+        """A block for that many stages and threads."""
+        size = queue_bytes(stages, threads)
+        free = self._free.setdefault(size, [])
+        return free.pop() if free else aligned_bytes(size).view(np.int64)
+
+    def give_back(self, block: NDArray[np.int64]) -> None:
+        """For the next program of that size; runs are numbered, so that what is left in it means nothing."""
+        self._free.setdefault(block.nbytes, []).append(block)
+
+
+_pool: WorkerPool | None = None
+_starting = threading.Lock()
+BLOCKS = ControlBlocks()
+
+
+def worker_pool() -> WorkerPool:
+    """The pool of this process."""
+    global _pool
+    if _pool is None:
+        with _starting:
+            if _pool is None:
+                _pool = WorkerPool()
+    return _pool
+
+
+def _forget_pool() -> None:
+    """A child has none of its parent's threads."""
+    global _pool, _starting
+    _pool, _starting = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_pool)
