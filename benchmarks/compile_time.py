@@ -113,12 +113,19 @@ def _passes(module: fxq.FxqModule, steps: Pipeline, context: Context) -> Iterato
 # --- by size ----------------------------------------------------------------------------------------------------------------
 
 
+# of a link's branch: the sum of ten thousand links stays finite
+_GAIN = 2.0**-10
+
+
 class Link(nn.Module):
     """relu(bn(conv(x))), or with + x: three nodes, or four."""
 
     def __init__(self, residual: bool) -> None:
         super().__init__()
         self.conv, self.bn, self.relu, self.residual = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), residual
+        if residual:
+            nn.init.constant_(self.bn.weight, _GAIN)
+            nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn(self.conv(x))
@@ -155,7 +162,7 @@ def main() -> None:
     """Prints the tables; --json FILE writes them as well."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="*", default=["resnet50", "mobilenet_v2"])
-    parser.add_argument("--nodes", nargs="*", type=int, default=[1000, 2000, 4000, 8000])
+    parser.add_argument("--nodes", nargs="*", type=int, default=[5000, 10_000, 20_000, 40_000])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", metavar="FILE")
     given = parser.parse_args()
