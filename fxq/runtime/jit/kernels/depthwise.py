@@ -89,9 +89,9 @@ class Depthwise(Kernel):
 
     @property
     def _widths(self) -> tuple[int, ...]:
-        """Vectors to a block: what is carried and the weights stay in registers; wider ones than 1 are in the order of the packs."""
-        columns = self.taps.row_groups * (self.taps.carried + self.taps.kernel[1])
-        fitting = [vectors for vectors in (4, 2) if vectors * (columns + 1) <= self.isa.registers]
+        """Vectors to a block, most first: what is carried has to stay in registers. Wider ones than 1 are in the order of the packs."""
+        columns = self.taps.row_groups * self.taps.carried
+        fitting = [vectors for vectors in (4, 2) if vectors * columns <= self.isa.registers]
         return (*(fitting if self.isa.interleaves and not self.form.floats else []), 1)
 
     def units(self, images: int) -> int:
@@ -185,7 +185,8 @@ class _Block:
         y_offset = e.add(e.mul(image, k.y.image), e.mul(row, k.y.strides[0]))
         y_channel = e.mul(self.channel, 4 if k.form.floats else 1)
         x, y = e.at(self.work.pointers[0], x_offset), e.at(self.work.pointers[2], e.add(y_offset, y_channel))
-        together = max(1, 4 // self.panel.vectors)
+        # two outputs at least: each parameter is loaded once for both, and loads are what limits wide blocks
+        together = max(2, 4 // self.panel.vectors)
         width = k.y.size[1]
         carried = [vector for column in range(taps.carried) for vector in self._column(x, column)]
 
