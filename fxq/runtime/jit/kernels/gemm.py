@@ -169,13 +169,19 @@ class Tiles:
         e, k = self.e, self.k
         rows = e.mul(self.work.images, k.y.pixels)
         most = k.tile_pixels
-        small = e.b.icmp_signed("<", rows, I64(most))
-        with e.b.if_else(small) as (one_by_one, tiled):
-            with one_by_one:
+
+        def tiled() -> None:
+            last = e.add(rows, -most)
+            e.loop(begin, end, lambda unit, _: body(self._matrix_block(e.minimum(e.mul(unit, most), last), most)))
+
+        if k.y.pixels >= most:
+            tiled()
+            return
+        with e.b.if_else(e.b.icmp_signed("<", rows, I64(most))) as (few, enough):
+            with few:
                 e.loop(0, rows, lambda row, _: body(self._matrix_block(row, 1)))
-            with tiled:
-                last = e.add(rows, -most)
-                e.loop(begin, end, lambda unit, _: body(self._matrix_block(e.minimum(e.mul(unit, most), last), most)))
+            with enough:
+                tiled()
 
     def _matrix_block(self, row: Value | int, count: int) -> _Block:
         e, k = self.e, self.k

@@ -113,7 +113,7 @@ class GemmShape(Kernel):
         if self.isa.vector_bytes < 64:
             return 4
         room = (self.isa.registers - 1 - self.vectors) // self.vectors
-        return 4 if self.window.sum_steps <= SHORT_SUM else min(14, room)
+        return min(7 if self.window.sum_steps <= SHORT_SUM else 14, room)
 
     @cached_property
     def tile(self) -> Pixels:
