@@ -113,7 +113,12 @@ class GemmShape(Kernel):
         if self.isa.vector_bytes < 64:
             return 4
         room = (self.isa.registers - 1 - self.vectors) // self.vectors
-        return min(7 if self.window.sum_steps <= SHORT_SUM else 14, room)
+        most = min(7 if self.window.sum_steps <= SHORT_SUM else 14, room)
+        return self._least_waste(most) if self.is_matrix and self.y.pixels >= most else most
+
+    def _least_waste(self, most: int) -> int:
+        """The tile, from half of `most` on, whose whole number computes the fewest pixels of an image twice; the largest of equals."""
+        return min(range(most, most // 2 - 1, -1), key=lambda pixels: -(-self.y.pixels // pixels) * pixels)
 
     @cached_property
     def tile(self) -> Pixels:
