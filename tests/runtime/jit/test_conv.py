@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fxq.runtime.integer.conv import ConvGeometry
+from fxq.runtime.integer.outputs import IntegerOutput
 from fxq.runtime.jit.isa import Isa, find_isa
 from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, conv, linear, one_step, random_bytes
 
@@ -126,6 +127,31 @@ def test_signed_inputs(isa: Isa) -> None:
     op = conv((37, 8, 3, 3), geometry(padding=1), "signed", residual=True)
     op.input_zero_point = -20
     check(one_step(op, 2), [random_bytes((1, 8, 6, 9), signed=True), random_bytes((1, 37, 6, 9), 5, signed=True)], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("input_zero_point", [0, 128, 255])
+@pytest.mark.parametrize("output_zero_point", [0, 128, 255])
+@pytest.mark.parametrize("groups", [1, 48])
+def test_extreme_data(isa: Isa, input_zero_point: int, output_zero_point: int, groups: int) -> None:
+    """Largest bytes meet largest weights of one sign: products that saturate midway, or rows of the border that differ, would show."""
+    op = conv((48, 48 // groups, 3, 3), geometry(padding=1, groups=groups))
+    op.weight.copy_(torch.where(torch.arange(48) % 2 == 0, -127, 127).view(48, 1, 1, 1).expand_as(op.weight))
+    # so small that not all results are at a bound; a power of two leaves the multipliers their 22 bits
+    op.multiplier.mul_(1 / 16 if groups == 1 else 1 / 8)
+    op.input_zero_point, op.output = input_zero_point, IntegerOutput("uint8", output_zero_point, 0, 255)
+    op.derive()
+    for byte in (0, 255):
+        check(one_step(op), [torch.full((1, 48, 5, 8), byte, dtype=torch.uint8)], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("images", [1, 2, 3])
+@pytest.mark.parametrize("size", [(7, 7), (5, 5), (3, 5), (11, 9)])
+def test_tiles_that_divide_an_image(isa: Isa, images: int, size: tuple[int, int]) -> None:
+    """Tiles of a matrix are chosen for one image, and run over the ends of several."""
+    for inputs in (24, 64):
+        check(one_step(conv((40, inputs, 1, 1), geometry())), [random_bytes((images, inputs, *size))], isa)
 
 
 @settings(deadline=None, max_examples=60)
