@@ -75,8 +75,9 @@ class HistogramObserver(ExtremesObserver):
         rows = flatten(values)[None] if axis is None else self._channels_first(values, axis)
         counted = count_bins(rows, self.exponent.reshape(-1), self.bins)
         self.counts = self.counts + counted.reshape(*extent.low.shape, self.bins)
-        if bool((extent.low <= 0).any()) and bool((extent.high >= 0).any()):
-            self.zeros = self.zeros + count_zeros(rows).reshape(extent.low.shape)
+        can_be_zero = bool((extent.low <= 0).any()) and bool((extent.high >= 0).any())
+        found = count_zeros(rows) if can_be_zero else torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+        self.zeros = self.zeros + found.reshape(extent.low.shape)
 
     def absorb(self, other: Any) -> None:
         """Adds the counts on the coarser of the two grids."""

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -47,10 +49,11 @@ def test_each_channel_has_the_bits_of_its_own_histogram(spec: QuantSpec) -> None
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(CHANNELS, min_size=2, max_size=6), st.randoms(use_true_random=False), st.integers(1, 5))
-def test_any_split_in_any_order_has_the_bits_of_one_pass(columns: list[list[float]], random: object, cut: int) -> None:
+@example([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]], random.Random(0), 1)  # neither part can hold a zero, the whole could
+def test_any_split_in_any_order_has_the_bits_of_one_pass(columns: list[list[float]], order: random.Random, cut: int) -> None:
     one, left, right = (PerChannelHistogramObserver(bins=256) for _ in range(3))
     one(torch.tensor(columns).T)
-    random.shuffle(columns)  # type: ignore[attr-defined]
+    order.shuffle(columns)
     for index, column in enumerate(columns):
         (left if index < cut else right)(torch.tensor(column)[:, None])
     left.merge(right)
