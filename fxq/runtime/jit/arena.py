@@ -65,3 +65,10 @@ def aligned_bytes(nbytes: int) -> NDArray[np.uint8]:
     raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]
+
+
+def aligned_copy(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same bytes in memory that starts at a multiple of ALIGNMENT."""
+    copy = aligned_bytes(data.nbytes)
+    copy[:] = data
+    return copy

@@ -52,13 +52,11 @@ class Execution:
     Args:
         program: what runs; verified.
         functions: addresses of its kernels, in the order of its calls.
-        constants: its constants, at aligned addresses.
     """
 
-    def __init__(self, program: Program, functions: Sequence[int], constants: Sequence[NDArray[np.uint8]]) -> None:
+    def __init__(self, program: Program, functions: Sequence[int]) -> None:
         self.program = program
         self._arena = aligned_bytes(program.arena_bytes)
-        self._constants = constants  # the table points into them
         self._words = np.zeros(sum(len(call.pointers) + 1 for call in program.calls), np.int64)
         self._calls = np.zeros((len(program.calls), CALL_WORDS), np.int64)
         self._stage_tables: list[NDArray[np.int64]] = []
@@ -80,7 +78,7 @@ class Execution:
     def _address(self, pointer: Pointer, word: int) -> int:
         """Of memory that stays where it is; 0 for that of the caller, which is filled in at each run."""
         if pointer.kind == "constant":
-            return int(self._constants[pointer.index].ctypes.data) + pointer.offset
+            return int(self.program.constants[pointer.index].ctypes.data) + pointer.offset
         buffer = self.program.buffers[pointer.index]
         if buffer.place == "arena":
             return int(self._arena.ctypes.data) + self.program.offsets[pointer.index] + pointer.offset
@@ -144,7 +142,6 @@ class CompiledProgram:
         self._dtypes = tuple(dtypes)
         addresses = compile_kernels(call.planned.kernel for call in program.calls)
         self._functions = [addresses[call.planned.kernel] for call in program.calls]
-        self._constants = [_aligned(constant) for constant in program.constants]
         self._free: list[Execution] = []
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -156,7 +153,7 @@ class CompiledProgram:
         try:
             execution = self._free.pop()
         except IndexError:
-            execution = Execution(self.program, self._functions, self._constants)
+            execution = Execution(self.program, self._functions)
         try:
             execution.run(inputs, outputs)
         finally:
@@ -248,9 +245,3 @@ def _check_dtypes(region: Region, inputs: Sequence[Tensor]) -> None:
     for number, x in enumerate(inputs):
         if x.dtype not in _DTYPES:
             raise Unplannable(f"input {number} of {region.name} is {x.dtype}")
-
-
-def _aligned(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    copy = aligned_bytes(data.nbytes)
-    copy[:] = data
-    return copy

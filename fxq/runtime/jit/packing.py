@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +43,13 @@ class Constants:
     bias: NDArray[np.int32]
     multiplier: NDArray[np.float32]
 
-    @property
+    @cached_property
     def largest_sum(self) -> int:
         """Bound of |acc| over all inputs u8."""
-        flat = self.weight.reshape(len(self.weight), -1).astype(np.int64)
-        low = self.bias.astype(np.int64) + 255 * np.minimum(flat, 0).sum(1)
-        high = self.bias.astype(np.int64) + 255 * np.maximum(flat, 0).sum(1)
-        return int(np.maximum(-low, high).max(initial=0))
+        flat = self.weight.reshape(len(self.weight), -1)
+        below, above = (extreme(flat, 0).sum(1, dtype=np.int32).astype(np.int64) for extreme in (np.minimum, np.maximum))
+        bias = self.bias.astype(np.int64)
+        return int(np.maximum(-(bias + 255 * below), bias + 255 * above).max(initial=0))
 
     @property
     def fusable(self) -> bool:

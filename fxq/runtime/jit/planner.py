@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fxq.runtime.jit.arena import Lifetime, plan_arena
+from fxq.runtime.jit.arena import Lifetime, aligned_copy, plan_arena
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Planned
 from fxq.runtime.jit.kernels.copy import plan_border, plan_copy
@@ -163,10 +164,10 @@ class Planner:
 
     def _constant(self, data: NDArray[np.uint8]) -> Pointer:
         """Equal constants are stored once."""
-        key = data.tobytes()
+        key = sha256(data.data).digest()
         if key not in self._constants:
             self._constants[key] = len(self._packed)
-            self._packed.append(data)
+            self._packed.append(aligned_copy(data))
         return Pointer("constant", self._constants[key])
 
     def copy(self, step: str, source: View, target: View) -> None:

@@ -61,7 +61,7 @@ class Program:
         buffers: memory; those of the arena have an offset there.
         offsets: of each buffer in the arena; 0 for the others.
         arena_bytes: size of the arena.
-        constants: packed weights and parameters.
+        constants: packed weights and parameters, at aligned addresses.
         stages: calls.
         outputs: the results, as parts of buffers.
     """
