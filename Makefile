@@ -12,7 +12,7 @@ CODE   := fxq tests benchmarks
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint style layout types format clean
+.PHONY: help demo test bench peers lint style layout types format clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,10 +23,12 @@ demo: $(VENV)/.extra-demo ## train two small networks and show what fxq does wit
 test: $(VENV)/.extra-test $(VENV)/.torchvision ## all tests; PYTEST_ARGS="-k name" for some
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-bench: $(VENV)/.extra-test $(VENV)/.torchvision ## accuracy, latency and compile time beside torch.ao
+bench: $(VENV)/.extra-test $(VENV)/.torchvision ## accuracy, latency and compile time beside torch.ao, and beside other peers after `make peers`
 	$(BIN)/python -m benchmarks.sqnr
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.compile_time
+
+peers: $(VENV)/.extra-bench ## install ONNX Runtime and OpenVINO, which `make bench` compares with where they are
 
 lint: style layout types ## style, layout and types; -k to see what all three have to say
 
