@@ -1,0 +1,111 @@
+"""`python -m tests.runtime.jit.guarded ISA`: every kernel between memory that must not be touched; ends by a signal where one does.
+
+Each operand has exactly the bytes that the kernel's spans declare, once with an inaccessible page behind them and once in front.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fxq.graph import movement
+from fxq.graph.functional import dequantize, quantize
+from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand
+from fxq.runtime.integer.conv import ConvGeometry
+from fxq.runtime.integer.outputs import IntegerOutput
+from fxq.runtime.integer.pool import AdaptiveAvgPool, MaxPool, PoolGeometry
+from fxq.runtime.integer.table import Table
+from fxq.runtime.jit.compile import compile_kernels
+from fxq.runtime.jit.isa import Isa, find_isa
+from fxq.runtime.jit.plan import plan
+from fxq.runtime.jit.program import Call, Program
+from fxq.runtime.region import Region
+from tests.runtime.jit.regions import OUTPUTS, conv, linear, one_step, random_bytes
+
+PAGE = mmap.PAGESIZE
+_ALIGNMENT = 64
+_NO_ACCESS, _ALL_ACCESS = 0, 3
+_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+# what stays mapped until the process ends
+_MAPPED: list[mmap.mmap] = []
+
+
+def examples() -> Iterator[tuple[Region, list[Tensor]]]:
+    """At least one of every kernel, with sizes beside those of vectors and tiles."""
+    one, two = ((1, 1), (1, 1)), ((2, 2), (2, 2))
+    image = random_bytes((2, 37, 9, 11))
+    yield one_step(conv((35, 3, 3, 3), ConvGeometry((2, 2), one, (1, 1)))), [random_bytes((2, 3, 9, 11))]
+    yield (
+        one_step(conv((67, 37, 1, 1), ConvGeometry((1, 1), ((0, 0), (0, 0)), (1, 1)), residual=True), 2),
+        [image, random_bytes((2, 67, 9, 11))],
+    )
+    yield one_step(conv((40, 5, 3, 3), ConvGeometry((1, 1), two, (2, 2), 4), "float")), [random_bytes((2, 20, 9, 11))]
+    yield one_step(conv((37, 1, 3, 3), ConvGeometry((1, 1), one, (1, 1), 37))), [image]
+    yield one_step(conv((100, 1, 5, 5), ConvGeometry((2, 2), two, (1, 1), 100))), [random_bytes((2, 100, 9, 11))]
+    yield one_step(linear(37, 70)), [random_bytes((5, 37))]
+    yield one_step(linear(37, 70, "float", residual=True), 2), [random_bytes((2, 19, 37)), random_bytes((2, 19, 70))]
+    yield one_step(MaxPool(PoolGeometry((3, 3), (2, 2), (1, 1)))), [image]
+    yield one_step(AdaptiveAvgPool((2, 3), 0.9, 100, OUTPUTS["shifted"])), [image]
+    yield one_step(Add(Operand(3, 0.5), Operand(9, 0.4), OUTPUTS["shifted"]), 2), [image, image]
+    yield one_step(AddFixedPoint.from_ratios(Operand(3, 0.5), Operand(9, 0.4), IntegerOutput("uint8", 9, 0, 255)), 2), [image, image]
+    yield one_step(Mul(3, 9, 0.01, OUTPUTS["shifted"]), 2), [image, random_bytes((2, 37, 1, 1))]
+    yield one_step(Table(random_bytes((256,)))), [image]
+    yield one_step(quantize, scale=0.1, zero_point=7), [torch.randn(2, 3, 9, 37)]
+    yield one_step(quantize, scale=0.1, zero_point=7), [torch.randn(2, 21)]
+    yield one_step(dequantize, scale=0.1, zero_point=7), [image]
+    yield one_step(movement.flatten, start_dim=1), [image]
+
+
+def guarded(data: NDArray[np.uint8], *, behind: bool, alignment: int = 1) -> int:
+    """Address of a copy of the data that ends, or begins, at an inaccessible page."""
+    size = -(-max(1, data.nbytes) // alignment) * alignment
+    pages = -(-size // PAGE) + 2
+    memory = mmap.mmap(-1, pages * PAGE)
+    _MAPPED.append(memory)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    start = base + (pages - 1) * PAGE - size if behind else base + PAGE
+    ctypes.memmove(start, data.ctypes.data, data.nbytes)
+    for page in (0, pages - 1):
+        if ctypes.CDLL(None).mprotect(ctypes.c_void_p(base + page * PAGE), PAGE, _NO_ACCESS):
+            raise OSError("mprotect")
+    return start
+
+
+def run_guarded(call: Call, program: Program, address: int, *, behind: bool) -> None:
+    """The call, on memory of its own."""
+    words = []
+    for pointer, span in zip(call.pointers, call.planned.kernel.spans(), strict=True):
+        reach = span.over(call.images)
+        if pointer.kind == "constant":
+            words.append(guarded(program.constants[pointer.index], behind=behind, alignment=_ALIGNMENT))
+        else:
+            words.append(guarded(np.zeros(reach.end - reach.first, np.uint8), behind=behind) - reach.first)
+    table = np.array([*words, call.images], np.int64)
+    _FUNCTION(address)(table.ctypes.data, 0, call.units)
+
+
+def main(isa: Isa) -> None:
+    """Prints the names of the kernels that were run."""
+    names = set()
+    for region, inputs in examples():
+        program = plan(region, region.trace(inputs), isa)
+        program.verify()
+        addresses = compile_kernels(call.planned.kernel for call in program.calls)
+        for call in program.calls:
+            names.add(call.planned.kernel.name)
+            sys.stderr.write(f"{call.step} {call.planned.kernel}\n")  # the last line names the culprit
+            for behind in (True, False):
+                run_guarded(call, program, addresses[call.planned.kernel], behind=behind)
+    sys.stdout.write(" ".join(sorted(names)) + "\n")
+
+
+if __name__ == "__main__":
+    main(find_isa(sys.argv[1]))

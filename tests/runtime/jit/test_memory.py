@@ -1,0 +1,80 @@
+"""No byte outside of what a kernel declares is touched, and no program is run that would touch others."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fxq.runtime.integer.conv import ConvGeometry
+from fxq.runtime.jit import kernels
+from fxq.runtime.jit.isa import Isa, find_isa
+from fxq.runtime.jit.plan import plan
+from fxq.runtime.jit.program import Pointer, Program
+from tests.runtime.jit.regions import EVERY_ISA, conv, one_step, random_bytes
+
+ROOT = Path(__file__).parents[3]
+FAMILIES = {
+    "binaries": "fixedpointsum product sum",
+    "rest": "border copy depthwise dequantize gemm lookup maxpooling meanpooling quantize",
+}
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_kernels_stay_inside_their_spans(isa: Isa) -> None:
+    run = [sys.executable, "-m", "tests.runtime.jit.guarded", isa.name]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{done.returncode} in {done.stderr.splitlines()[-1:]}"
+    assert done.stdout.split() == sorted(" ".join(FAMILIES.values()).split())
+
+
+def test_every_family_is_among_the_examples() -> None:
+    """A new file of kernels needs an example in guarded.py."""
+    folder = Path(inspect.getfile(kernels)).parent
+    assert {path.stem for path in folder.glob("*.py")} == {
+        *("__init__", "conv", "copy", "depthwise", "elementwise", "gemm", "gemm_shape", "pool", "quantize"),
+    }
+
+
+def program() -> Program:
+    geometry = ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1))
+    region = one_step(conv((16, 8, 3, 3), geometry))
+    return plan(region, region.trace([random_bytes((2, 8, 6, 7))]), find_isa())
+
+
+def test_verify_accepts_what_is_planned() -> None:
+    program().verify()
+
+
+@pytest.mark.parametrize("operand", range(4))
+@pytest.mark.parametrize("offset", [-64, 200_000])
+def test_verify_refuses_pointers_elsewhere(operand: int, offset: int) -> None:
+    planned = program()
+    stages = [list(stage) for stage in planned.stages]
+    position = next(number for number, stage in enumerate(stages) if stage[-1].planned.kernel.name == "gemm")
+    call = stages[position][-1]
+    pointers = list(call.pointers)
+    pointers[operand] = Pointer(pointers[operand].kind, pointers[operand].index, pointers[operand].offset + offset)
+    stages[position][-1] = replace(call, pointers=tuple(pointers))
+    with pytest.raises(AssertionError, match="step gemm"):
+        replace(planned, stages=tuple(map(tuple, stages))).verify()
+
+
+def test_verify_refuses_buffers_that_are_too_small() -> None:
+    planned = program()
+    for number, buffer in enumerate(planned.buffers):
+        smaller = (*planned.buffers[:number], replace(buffer, nbytes=8), *planned.buffers[number + 1 :])
+        with pytest.raises(AssertionError, match="of 8 bytes"):
+            replace(planned, buffers=smaller).verify()
+
+
+def test_verify_refuses_buffers_that_share_bytes() -> None:
+    planned = program()
+    arena = [number for number, buffer in enumerate(planned.buffers) if buffer.place == "arena"]
+    assert len(arena) == 2
+    with pytest.raises(AssertionError, match="share bytes"):
+        replace(planned, offsets=(0,) * len(planned.offsets)).verify()
