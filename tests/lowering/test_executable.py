@@ -1,0 +1,145 @@
+"""What a converted model runs has the bits of its lowered graph, and follows it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxq
+from fxq.errors import ConfigError, DataError
+from fxq.lowering.executable import regions_of
+
+
+class Net(nn.Module):
+    """A float layer in the middle, a concatenation, and sizes that are read on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, padding=1)
+        self.b = nn.Conv2d(8, 8, 3, padding=1)
+        self.c = nn.Conv2d(16, 8, 1)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.a(x))
+        y = torch.cat([y, torch.relu(self.b(y))], 1)
+        z = torch.relu(self.c(torch.cumsum(y, 2)))
+        logits: Tensor = self.fc(z.mean((2, 3)).view(z.shape[0], 8))
+        return logits
+
+
+def batch(seed: int = 0, count: int = 2) -> Tensor:
+    return torch.randn(count, 3, 6, 7, generator=torch.Generator().manual_seed(seed))
+
+
+def int8(runtime: str = "auto", seed: int = 0) -> fxq.FxqModule:
+    torch.manual_seed(seed)
+    return fxq.quantize(Net().eval(), [batch()], progress=False, runtime=runtime)
+
+
+@pytest.fixture(autouse=True)
+def no_choice_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FXQ_RUNTIME", raising=False)
+
+
+def same(model: Any, x: Tensor) -> bool:
+    return torch.equal(model(x), model.run_lowered(x))
+
+
+def test_runtimes_have_the_same_bits_and_the_same_state() -> None:
+    models = {runtime: int8(runtime) for runtime in ("integer", "jit", "auto")}
+    results = [model(batch(1)) for model in models.values()]
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+    assert [len(regions_of(model)) for model in models.values()] == [0, 2, 2]
+    assert models["integer"].state_dict().keys() == models["jit"].state_dict().keys()
+    assert fxq.print_graph(models["integer"]) == fxq.print_graph(models["jit"])
+
+
+def test_environment_decides_what_auto_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FXQ_RUNTIME", "integer")
+    assert int8().executor is None
+    assert int8("jit").executor is not None
+    monkeypatch.setenv("FXQ_RUNTIME", "fast")
+    with pytest.raises(ConfigError, match=r"FXQ_RUNTIME[\s\S]*auto, jit or integer"):
+        int8()
+
+
+def test_unknown_runtime() -> None:
+    with pytest.raises(ConfigError, match="'cuda'"):
+        int8("cuda")
+
+
+def test_copies_and_pickles_compile_for_themselves() -> None:
+    model = int8()
+    expected = model(batch(1))
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert regions_of(other) == []
+        assert torch.equal(other(batch(1)), expected)
+        assert len(regions_of(other)) == 2
+
+
+def test_loaded_weights_count() -> None:
+    model, other = int8(), int8(seed=1)
+    before = model(batch(1))
+    model.load_state_dict(other.state_dict())
+    assert same(model, batch(1))
+    assert not torch.equal(model(batch(1)), before)
+
+
+def test_a_changed_graph_counts() -> None:
+    model = int8()
+    model(batch(1))
+    output = next(iter(model.graph.find_nodes(op="output")))
+    with model.graph.inserting_before(output):
+        output.args = (model.graph.call_function(torch.neg, (output.args[0],)),)
+    model.recompile()
+    assert same(model, batch(1))
+    assert torch.equal(model(batch(1)), -int8()(batch(1)))
+
+
+def test_hooks_of_the_model_are_called() -> None:
+    model, seen = int8(), []
+    model.register_forward_hook(lambda module, inputs, result: seen.append(result))
+    result = model(batch(1))
+    assert len(seen) == 1 and seen[0] is result
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        batch(1, 0),
+        batch(1).double(),
+        batch(1).half(),
+        batch(1).contiguous(memory_format=torch.channels_last),
+        batch(1).transpose(2, 3).contiguous().transpose(2, 3),
+        torch.randn(2, 3, 12, 14)[:, :, ::2, ::2],
+        torch.randn(1, 3, 6, 7).expand(2, 3, 6, 7),
+    ],
+    ids=["empty", "float64", "float16", "channels_last", "transposed", "strided", "expanded"],
+)
+def test_inputs_of_any_kind(x: Tensor) -> None:
+    assert same(int8(), x)
+
+
+def test_inputs_elsewhere_are_an_error() -> None:
+    with pytest.raises(DataError, match="expected: a tensor on the CPU"):
+        int8()(batch(1).to("meta"))
+
+
+def test_more_shapes_than_programs_are_kept() -> None:
+    model = int8()
+    for count in [*range(1, 12), 1]:
+        assert same(model, batch(1, count))
+    assert all(len(region._programs) <= 8 and not region.refused for region in regions_of(model))
+
+
+def test_refused_shapes_run_on_the_integer_ops() -> None:
+    model = int8()
+    x = batch(1).double()
+    assert same(model, x)
+    assert list(regions_of(model)[0].refused.values()) == ["input 0 of region_0 is torch.float64"]
