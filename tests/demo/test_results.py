@@ -51,7 +51,7 @@ def test_notes_name_the_machine_and_what_the_runtime_is(results: list[Compared])
     assert f"{table}\n" == TABLE
     measured, _, runtime = text.strip().splitlines()
     assert measured == "Measured on Some CPU, torch 2.13.0 with 2 threads; times are medians."
-    assert "can be slower than float32" in runtime and "Compiled kernels are not part of this version." in runtime
+    assert "compiled for this CPU" in runtime and "FXQ_RUNTIME=integer" in runtime
 
 
 def test_files_have_the_table_and_the_numbers(results: list[Compared], tmp_path: Path) -> None:
