@@ -57,12 +57,16 @@ class RegionCall(nn.Module):
         return self.compiled(inputs)
 
 
+def executable_of(module: FxqModule) -> GraphModule:
+    """What a converted model that has been called runs: a graph with region calls, or the model itself where there are none."""
+    executable = getattr(module.__dict__.get("forward"), "__self__", None)
+    return executable if isinstance(executable, GraphModule) else module
+
+
 def regions_of(module: FxqModule) -> list[CompiledRegion]:
     """The compiled regions of a converted model that has been called; empty where it runs on the integer ops."""
-    executable = getattr(module.__dict__.get("forward"), "__self__", None)
-    if not isinstance(executable, GraphModule) or executable is module:
-        return []
-    return [call.compiled for call in executable.modules() if isinstance(call, RegionCall)]
+    executable = executable_of(module)
+    return [call.compiled for call in executable.modules() if isinstance(call, RegionCall)] if executable is not module else []
 
 
 def _split(module: FxqModule, partition: Partition) -> GraphModule:

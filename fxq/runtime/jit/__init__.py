@@ -1,5 +1,7 @@
 """The compiled runtime: int8 regions as machine code for this CPU, generated through llvmlite."""
 
-from fxq.runtime.jit.execute import CompiledRegion, accepts, unavailable
+from fxq.runtime.jit.execute import CompiledRegion, TimedRun, accepts, unavailable
+from fxq.runtime.jit.isa import find_isa
+from fxq.runtime.jit.peak import peak_macs
 
-__all__ = ["CompiledRegion", "accepts", "unavailable"]
+__all__ = ["CompiledRegion", "TimedRun", "accepts", "find_isa", "peak_macs", "unavailable"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -88,13 +89,24 @@ class Execution:
 
     def run(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Reads the inputs, writes the outputs; all of the shapes, strides and dtypes that the program is for."""
+        self._point_to(inputs, outputs)
+        threads = torch.get_num_threads()
+        if threads == 1 or not worker_pool().run(self._block(threads), threads):
+            driver().run_alone(self._calls.ctypes.data, len(self._calls))
+
+    def run_timed(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[float]:
+        """The same on this thread alone, call by call: seconds of each."""
+        self._point_to(inputs, outputs)
+        first, run_alone = self._calls.ctypes.data, driver().run_alone
+        overhead = min(_seconds(run_alone, first, 0) for _ in range(3))
+        taken = [_seconds(run_alone, first + row * self._calls.strides[0], 1) for row in range(len(self._calls))]
+        return [max(seconds - overhead, 0.0) for seconds in taken]
+
+    def _point_to(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         for external in self._inputs:
             self._words[external.word] = inputs[external.number].data_ptr() + external.offset
         for external in self._outputs:
             self._words[external.word] = outputs[external.number].data_ptr() + external.offset
-        threads = torch.get_num_threads()
-        if threads == 1 or not worker_pool().run(self._block(threads), threads):
-            driver().run_alone(self._calls.ctypes.data, len(self._calls))
 
     def _block(self, threads: int) -> NDArray[np.int64]:
         """The control block for that many threads. Its stages are cut for them, which those of other numbers are not."""
@@ -109,6 +121,12 @@ class Execution:
     def __del__(self) -> None:
         for block in self._blocks.values():
             BLOCKS.give_back(block)
+
+
+def _seconds(function: Callable[..., None], *args: int) -> float:
+    start = time.perf_counter()
+    function(*args)
+    return time.perf_counter() - start
 
 
 def _stage_table(program: Program, threads: int) -> list[tuple[int, int, int]]:
@@ -126,6 +144,19 @@ def _microseconds(call: Call) -> float:
     """A guess of what a call takes on one thread: its products, or the bytes that it writes."""
     written = prod(call.result.shape) * call.result.element
     return max(call.macs / _MACS, written / _BYTES)
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """Results of a program, and what its calls took.
+
+    Attributes:
+        seconds: of each of the program's calls, on one thread.
+    """
+
+    outputs: tuple[Tensor, ...]
+    program: Program
+    seconds: tuple[float, ...]
 
 
 class CompiledProgram:
@@ -146,19 +177,36 @@ class CompiledProgram:
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The region's outputs."""
-        outputs = tuple(
-            torch.empty_strided(view.shape, view.strides, dtype=dtype)
-            for view, dtype in zip(self.program.outputs, self._dtypes, strict=True)
-        )
-        try:
-            execution = self._free.pop()
-        except IndexError:
-            execution = Execution(self.program, self._functions)
+        outputs = self._allocate()
+        execution = self._take()
         try:
             execution.run(inputs, outputs)
         finally:
             self._free.append(execution)
         return outputs
+
+    def run_timed(self, inputs: Sequence[Tensor]) -> TimedRun:
+        """The same on one thread, call by call."""
+        outputs = self._allocate()
+        execution = self._take()
+        try:
+            seconds = execution.run_timed(inputs, outputs)
+        finally:
+            self._free.append(execution)
+        return TimedRun(outputs, self.program, tuple(seconds))
+
+    def _allocate(self) -> tuple[Tensor, ...]:
+        return tuple(
+            torch.empty_strided(view.shape, view.strides, dtype=dtype)
+            for view, dtype in zip(self.program.outputs, self._dtypes, strict=True)
+        )
+
+    def _take(self) -> Execution:
+        """An execution that no other thread uses."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Execution(self.program, self._functions)
 
 
 def accepts(step: Step) -> bool:
@@ -196,7 +244,7 @@ class CompiledRegion:
 
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Raises DataError for a tensor that is not on the CPU; other errors are those of the integer ops."""
-        key = tuple((x.shape, x.stride(), x.dtype, x.device.type) for x in inputs)
+        key = _key(inputs)
         try:
             program = self._programs[key]
         except KeyError:
@@ -205,9 +253,13 @@ class CompiledRegion:
 
     def program_for(self, inputs: Sequence[Tensor]) -> Program | None:
         """The program that runs on tensors like these, compiled if need be; None where the integer ops do."""
-        self(inputs)
-        compiled = self._programs[tuple((x.shape, x.stride(), x.dtype, x.device.type) for x in inputs)]
+        compiled = self._compiled(_key(inputs), inputs)
         return None if compiled is None else compiled.program
+
+    def run_timed(self, inputs: Sequence[Tensor]) -> TimedRun | None:
+        """One run on one thread, call by call; None where the integer ops run on tensors like these."""
+        compiled = self._compiled(_key(inputs), inputs)
+        return None if compiled is None else compiled.run_timed(inputs)
 
     def _compiled(self, key: Any, inputs: Sequence[Tensor]) -> CompiledProgram | None:
         with self._lock:
@@ -229,6 +281,11 @@ class CompiledRegion:
             self.refused[key] = str(refusal)
             return None
         return CompiledProgram(program, [values[value].dtype for value in self.region.outputs])
+
+
+def _key(inputs: Sequence[Tensor]) -> Any:
+    """All that a program depends on."""
+    return tuple((x.shape, x.stride(), x.dtype, x.device.type) for x in inputs)
 
 
 def _check(region: str, number: int, x: Tensor) -> None:
