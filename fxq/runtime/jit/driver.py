@@ -23,7 +23,7 @@ from fxq.runtime.jit.isa import Isa
 CALL_WORDS = 3
 # words of a row of the table of stages: first call, number of calls, chunks of each thread; 0 chunks: one for all threads
 STAGE_WORDS = 3
-# words of a control block before its queues: threads, stages, table of stages, table of calls
+# words of a control block before its table of stages, behind which come its queues: threads, stages, table of calls
 BLOCK_WORDS = 8
 # words of the pool's own memory: one cache line each
 EPOCH, JOB, SLEEPERS, SEMAPHORE, POOL_WORDS = 0, 8, 16, 24, 32
@@ -64,9 +64,10 @@ def driver() -> Driver:
     return Driver(function("run_alone", ctypes.c_int64), function("run_shared", ctypes.c_void_p), function("work", ctypes.c_int64))
 
 
-def queue_bytes(stages: int, threads: int) -> int:
-    """Size of a control block: a line for each queue of each stage, and one for what is done."""
-    return 8 * BLOCK_WORDS + stages * (threads + 1) * _LINE
+def block_bytes(stages: int, threads: int) -> int:
+    """Size of a control block: its words, the table of stages, a line for each queue of each stage and one for what is done."""
+    table = -(-stages * 8 * STAGE_WORDS // _LINE) * _LINE
+    return 8 * BLOCK_WORDS + table + stages * (threads + 1) * _LINE
 
 
 def _write_run_alone(module: Any) -> None:
@@ -100,7 +101,18 @@ class _Block:
         """Of a queue of a stage; that of number `threads` counts what is done."""
         e = self.e
         number = e.b.add(e.b.mul(stage, e.b.add(threads, i64(1))), queue)
-        return e.at(self.pointer, e.b.add(e.b.mul(number, i64(_LINE)), i64(8 * BLOCK_WORDS)))
+        return e.at(self.queues, e.b.mul(number, i64(_LINE)))
+
+    def stage(self, number: Value) -> Value:
+        """Its row in the table of stages."""
+        return self.e.at(self.pointer, self.e.b.add(self.e.b.mul(number, i64(8 * STAGE_WORDS)), i64(8 * BLOCK_WORDS)))
+
+    @property
+    def queues(self) -> Value:
+        """The first line, behind the table of stages."""
+        b = self.e.b
+        table = b.add(b.mul(self.word(1), i64(8 * STAGE_WORDS)), i64(_LINE - 1))
+        return self.e.at(self.pointer, b.add(b.and_(table, i64(-_LINE)), i64(8 * BLOCK_WORDS)))
 
 
 @dataclass(frozen=True)
@@ -143,7 +155,7 @@ class _Share:
         first, calls = e.load(stage, I64, 0, 8), e.load(stage, I64, 8, 8)
 
         def call(index: Value, _: Any) -> None:
-            row = e.at(self.block.word(3, PTR), b.mul(b.add(first, index), i64(8 * CALL_WORDS)))
+            row = e.at(self.block.word(2, PTR), b.mul(b.add(first, index), i64(8 * CALL_WORDS)))
             units = e.load(row, I64, 16, 8)
             begin, end = (b.udiv(b.mul(units, n), chunks) for n in (chunk, b.add(chunk, i64(1))))
             e.when(b.icmp_unsigned("<", begin, end), lambda: _call_kernel(e, row, begin, end))
@@ -162,7 +174,7 @@ def _write_share(module: Any) -> Any:
     share = _Share(e, block, b.shl(epoch, i64(32)), e.function.append_basic_block("stale"))
 
     def stage(number: Value, _: Any) -> None:
-        row = e.at(block.word(2, PTR), e.mul(number, 8 * STAGE_WORDS))
+        row = block.stage(number)
         own = e.load(row, I64, 16, 8)
         is_single = b.icmp_signed("==", own, i64(0))
         chunks = e.select(is_single, 1, b.mul(threads, own))
@@ -227,11 +239,11 @@ def _write_run_shared(module: Any, share: Any) -> None:
     b, block = e.b, _Block(e, pointer)
     epoch = b.add(b.load_atomic(pool, "monotonic", 8, typ=I64), i64(1))
     tag = b.shl(epoch, i64(32))
-    lines = b.mul(block.word(1), b.add(block.word(0), i64(1)))
+    lines, queues = b.mul(block.word(1), b.add(block.word(0), i64(1))), block.queues
 
     def reset(number: Value, _: Any) -> None:
         # llvmlite has no atomic store for untyped pointers
-        b.atomic_rmw("xchg", e.at(pointer, b.add(b.mul(number, i64(_LINE)), i64(8 * BLOCK_WORDS))), tag, "monotonic")
+        b.atomic_rmw("xchg", e.at(queues, b.mul(number, i64(_LINE))), tag, "monotonic")
 
     e.loop(0, lines, reset)
     b.atomic_rmw("xchg", e.at(pool, 8 * JOB), b.ptrtoint(pointer, I64), "monotonic")

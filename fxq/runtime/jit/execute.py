@@ -19,7 +19,7 @@ from torch import Tensor
 from fxq.errors import DataError
 from fxq.runtime.jit.arena import aligned_bytes
 from fxq.runtime.jit.compile import compile_kernels
-from fxq.runtime.jit.driver import CALL_WORDS, driver
+from fxq.runtime.jit.driver import BLOCK_WORDS, CALL_WORDS, driver
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.planner import Unplannable
@@ -60,7 +60,6 @@ class Execution:
         self._arena = aligned_bytes(program.arena_bytes)
         self._words = np.zeros(sum(len(call.pointers) + 1 for call in program.calls), np.int64)
         self._calls = np.zeros((len(program.calls), CALL_WORDS), np.int64)
-        self._stage_tables: list[NDArray[np.int64]] = []
         self._blocks: dict[int, NDArray[np.int64]] = {}
         self._inputs: list[_External] = []
         self._outputs: list[_External] = []
@@ -112,9 +111,9 @@ class Execution:
         """The control block for that many threads. Its stages are cut for them, which those of other numbers are not."""
         if threads not in self._blocks:
             stages = np.array(_stage_table(self.program, threads), np.int64)
-            self._stage_tables.append(stages)
             block = BLOCKS.take(len(stages), threads)
-            block[:4] = (threads, len(stages), stages.ctypes.data, self._calls.ctypes.data)
+            block[:3] = (threads, len(stages), self._calls.ctypes.data)
+            block[BLOCK_WORDS : BLOCK_WORDS + stages.size] = stages.reshape(-1)
             self._blocks[threads] = block
         return self._blocks[threads]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxq.runtime.jit.arena import aligned_bytes
-from fxq.runtime.jit.driver import POOL_WORDS, SEMAPHORE, driver, queue_bytes
+from fxq.runtime.jit.driver import POOL_WORDS, SEMAPHORE, block_bytes, driver
 
 
 class WorkerPool:
@@ -50,13 +50,15 @@ class ControlBlocks:
         self._free: dict[int, list[NDArray[np.int64]]] = {}
 
     def take(self, stages: int, threads: int) -> NDArray[np.int64]:
-        """A block for that many stages and threads."""
-        size = queue_bytes(stages, threads)
+        """A block for that many stages and threads, of zeros: runs count from 1, so that no queue belongs to one."""
+        size = block_bytes(stages, threads)
         free = self._free.setdefault(size, [])
-        return free.pop() if free else aligned_bytes(size).view(np.int64)
+        block = free.pop() if free else aligned_bytes(size).view(np.int64)
+        block[:] = 0
+        return block
 
     def give_back(self, block: NDArray[np.int64]) -> None:
-        """For the next program of that size; runs are numbered, so that what is left in it means nothing."""
+        """For the next program of that size."""
         self._free.setdefault(block.nbytes, []).append(block)
 
 
