@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -216,6 +217,8 @@ def accepts(step: Step) -> bool:
 @cache
 def unavailable() -> str | None:
     """Why nothing can be compiled on this machine; None where it can."""
+    if os.name != "posix":
+        return "the threads of compiled programs need a POSIX system"
     try:
         driver()
     except (RuntimeError, OSError) as error:

@@ -23,11 +23,12 @@ class WorkerPool:
         self._memory = aligned_bytes(8 * POOL_WORDS)
         self._busy = threading.Lock()
         self._workers = 0
-        ctypes.CDLL(None).sem_init(ctypes.c_void_p(self._memory.ctypes.data + 8 * SEMAPHORE), 0, 0)
+        # macOS has the function, and no such semaphores: there programs run alone
+        self._can_sleep = ctypes.CDLL(None).sem_init(ctypes.c_void_p(self._memory.ctypes.data + 8 * SEMAPHORE), 0, 0) == 0
 
     def run(self, block: NDArray[np.int64], threads: int) -> bool:
-        """Whether the program of the control block was run; not where the pool was busy."""
-        if not self._busy.acquire(blocking=False):
+        """Whether the program of the control block was run; not where the pool was busy, or can have no threads."""
+        if not self._can_sleep or not self._busy.acquire(blocking=False):
             return False
         try:
             self._start(threads - 1)
@@ -83,4 +84,5 @@ def _forget_pool() -> None:
     _pool, _starting = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_pool)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
