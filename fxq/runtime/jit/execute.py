@@ -94,6 +94,15 @@ class Execution:
         if threads == 1 or not worker_pool().run(self._block(threads), threads):
             driver().run_alone(self._calls.ctypes.data, len(self._calls))
 
+    def resize(self, images: int) -> None:
+        """Every call is for that many images from now on; at most as many as the program was planned for."""
+        word = 0
+        for row, call in enumerate(self.program.calls):
+            word += len(call.pointers)
+            self._words[word] = images
+            self._calls[row, CALL_WORDS - 1] = call.planned.kernel.units(images)
+            word += 1
+
     def run_timed(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[float]:
         """The same on this thread alone, call by call: seconds of each."""
         self._point_to(inputs, outputs)
@@ -184,6 +193,15 @@ class CompiledProgram:
         finally:
             self._free.append(execution)
         return outputs
+
+    def run_rows(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], rows: int) -> None:
+        """Writes the outputs of a program whose images are rows, for at most as many rows as it was planned for."""
+        execution = self._take()
+        try:
+            execution.resize(rows)
+            execution.run(inputs, outputs)
+        finally:
+            self._free.append(execution)
 
     def run_timed(self, inputs: Sequence[Tensor]) -> TimedRun:
         """The same on one thread, call by call."""

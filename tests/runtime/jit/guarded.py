@@ -23,11 +23,12 @@ from fxq.runtime.integer.outputs import IntegerOutput
 from fxq.runtime.integer.pool import AdaptiveAvgPool, MaxPool, PoolGeometry
 from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.compile import compile_kernels
+from fxq.runtime.jit.dynamic import CompiledProduct
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.program import Call, Program
 from fxq.runtime.region import Region
-from tests.runtime.jit.regions import OUTPUTS, conv, linear, one_step, random_bytes
+from tests.runtime.jit.regions import OUTPUTS, conv, dynamic_linear, linear, one_step, random_bytes
 
 PAGE = mmap.PAGESIZE
 _ALIGNMENT = 64
@@ -64,6 +65,14 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(movement.flatten, start_dim=1), [image]
 
 
+def programs(isa: Isa) -> Iterator[Program]:
+    """Those of the examples, and those over rows."""
+    for region, inputs in examples():
+        yield plan(region, region.trace(inputs), isa)
+    for per_row in (True, False):
+        yield CompiledProduct(dynamic_linear(37, 70, per_row=per_row).product, isa).plan(7)
+
+
 def guarded(data: NDArray[np.uint8], *, behind: bool, alignment: int = 1) -> int:
     """Address of a copy of the data that ends, or begins, at an inaccessible page."""
     size = -(-max(1, data.nbytes) // alignment) * alignment
@@ -95,8 +104,7 @@ def run_guarded(call: Call, program: Program, address: int, *, behind: bool) -> 
 def main(isa: Isa) -> None:
     """Prints the names of the kernels that were run."""
     names = set()
-    for region, inputs in examples():
-        program = plan(region, region.trace(inputs), isa)
+    for program in programs(isa):
         program.verify()
         addresses = compile_kernels(call.planned.kernel for call in program.calls)
         for call in program.calls:

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fxq.runtime.dynamic.linear import DynamicLinear
+from fxq.runtime.dynamic.product import RowWeights
 from fxq.runtime.integer.conv import Conv, ConvGeometry
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.outputs import Activation, FloatOutput, IntegerOutput, Output, PackedWeights, Residual
@@ -89,3 +91,13 @@ def conv(shape: Sequence[int], geometry: ConvGeometry, output: str = "shifted", 
 def linear(inputs: int, outputs: int, output: str = "shifted", *, residual: bool = False) -> Linear:
     """A linear layer."""
     return Linear(random_weights((outputs, inputs), OUTPUTS[output]), OUTPUTS[output], Residual(9, 0.37) if residual else None)
+
+
+def dynamic_linear(features: int, outputs: int, output: str = "float", *, bias: bool = True, per_row: bool = False) -> DynamicLinear:
+    """With random weights and scales."""
+    generator = torch.Generator().manual_seed(features * outputs)
+    weight = torch.randint(-127, 128, (outputs, features), generator=generator).to(torch.int8)
+    scale, shift = (torch.rand(outputs, generator=generator) for _ in range(2))
+    chosen = OUTPUTS[output]
+    assert isinstance(chosen, FloatOutput)
+    return DynamicLinear(RowWeights(weight, 0.01 * scale + 1e-4, shift - 0.5 if bias else None), chosen, per_row=per_row)

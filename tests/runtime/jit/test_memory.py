@@ -20,6 +20,7 @@ from tests.runtime.jit.regions import EVERY_ISA, conv, one_step, random_bytes
 ROOT = Path(__file__).parents[3]
 FAMILIES = {
     "binaries": "fixedpointsum product sum",
+    "rows": "dynamic_gemm quantizerows rowranges",
     "rest": "border copy depthwise dequantize gemm lookup maxpooling meanpooling quantize",
 }
 
@@ -36,7 +37,7 @@ def test_every_family_is_among_the_examples() -> None:
     """A new file of kernels needs an example in guarded.py."""
     folder = Path(inspect.getfile(kernels)).parent
     assert {path.stem for path in folder.glob("*.py")} == {
-        *("__init__", "conv", "copy", "depthwise", "elementwise", "gemm", "gemm_shape", "pool", "quantize"),
+        *("__init__", "conv", "copy", "depthwise", "dynamic_gemm", "dynamic_rows", "elementwise", "gemm", "gemm_shape", "pool", "quantize"),
     }
 
 

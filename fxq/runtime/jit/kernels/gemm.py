@@ -34,7 +34,7 @@ class Gemm(GemmShape):
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a panel's numbers are, and its first channel: ints, or values where panels are looped over."""
 
     weights: Any
@@ -44,7 +44,7 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """A tile of pixels: offsets in bytes of its first pixel."""
 
     pixels: Pixels
@@ -76,7 +76,7 @@ class Tiles:
         """By operand."""
         return dict(zip(self.k.operands, self.work.pointers, strict=True))
 
-    def each_panel(self, body: Callable[[Panel, _Place], None]) -> None:
+    def each_panel(self, body: Callable[[Panel, Place], None]) -> None:
         """All panels, in a loop where neighbours have the same shape."""
         for first, count in self._runs():
             self._panel_loop(first, 0, count, body)
@@ -129,17 +129,17 @@ class Tiles:
         first, second, last = (self.k.panels[n].first // width for n in (start, start + 1, number))
         return last - first == (second - first) * (number - start)
 
-    def _panel_loop(self, first: int, begin: Value | int, end: Value | int, body: Callable[[Panel, _Place], None]) -> None:
+    def _panel_loop(self, first: int, begin: Value | int, end: Value | int, body: Callable[[Panel, Place], None]) -> None:
         self.e.loop(begin, end, lambda number, _: body(self.k.panels[first], self._place(first, number)))
 
-    def _place(self, first: int, number: Value | int) -> _Place:
+    def _place(self, first: int, number: Value | int) -> Place:
         """Of the panel `number` places behind `first`, both of one run."""
         e, k = self.e, self.k
         panel = k.panels[first]
         following = k.panels[first + 1] if first + 1 < len(k.panels) else panel
         group, step = panel.first // k.y.channels, following.first // k.y.channels - panel.first // k.y.channels
         weights = sum(map(k.weight_bytes, k.panels[:first]))
-        return _Place(
+        return Place(
             e.add(weights, e.mul(number, k.weight_bytes(panel))),
             e.add(k.parameter_offset(first), e.mul(number, k.parameter_bytes(panel))),
             e.add(group * k.x.channels, e.mul(number, step * k.x.channels)),
@@ -148,7 +148,7 @@ class Tiles:
 
     # ---- blocks of pixels
 
-    def blocks_of_range(self, body: Callable[[_Block], None]) -> None:
+    def blocks_of_range(self, body: Callable[[Block], None]) -> None:
         """The blocks that the range of units asks for."""
         e, k, work = self.e, self.k, self.work
         if k.is_matrix:
@@ -156,15 +156,15 @@ class Tiles:
         else:
             e.loop(work.begin, work.end, lambda unit, _: self._row_block(e.divide(unit, k.blocks_of_image), unit, body))
 
-    def _all_blocks(self, panel: Panel, place: _Place) -> None:
+    def _all_blocks(self, panel: Panel, place: Place) -> None:
         rows = self.e.mul(self.work.images, self.k.y.pixels)
         count = self.e.divide(self.e.add(rows, self.k.tile_pixels - 1), self.k.tile_pixels)
         self._matrix_blocks(0, count, lambda block: self.tile(panel, place, block))
 
-    def _image_blocks(self, image: Value, body: Callable[[_Block], None]) -> None:
+    def _image_blocks(self, image: Value, body: Callable[[Block], None]) -> None:
         self.e.loop(0, self.k.blocks_of_image, lambda unit, _: self._row_block(image, unit, body))
 
-    def _matrix_blocks(self, begin: Value | int, end: Value | int, body: Callable[[_Block], None]) -> None:
+    def _matrix_blocks(self, begin: Value | int, end: Value | int, body: Callable[[Block], None]) -> None:
         """Tiles of rows of a matrix: the last one overlaps the one before it; fewer rows than a tile has go one by one."""
         e, k = self.e, self.k
         rows = e.mul(self.work.images, k.y.pixels)
@@ -183,12 +183,12 @@ class Tiles:
             with enough:
                 tiled()
 
-    def _matrix_block(self, row: Value | int, count: int) -> _Block:
+    def _matrix_block(self, row: Value | int, count: int) -> Block:
         e, k = self.e, self.k
         residual = e.mul(row, k.residual.strides[-1]) if k.residual else 0
-        return _Block(Pixels(1, count), e.mul(row, k.x.strides[-1]), e.mul(row, k.y.strides[-1]), residual)
+        return Block(Pixels(1, count), e.mul(row, k.x.strides[-1]), e.mul(row, k.y.strides[-1]), residual)
 
-    def _row_block(self, image: Value | int, unit: Value | int, body: Callable[[_Block], None]) -> None:
+    def _row_block(self, image: Value | int, unit: Value | int, body: Callable[[Block], None]) -> None:
         """One group of rows of one plane, in tiles along the width; the last group may be lower than the others."""
         e, k = self.e, self.k
         block = e.remainder(unit, k.blocks_of_image)
@@ -228,7 +228,7 @@ class Tiles:
             offset = e.add(offset, e.mul(row, layout.strides[-2]))
         return e.add(offset, e.mul(plane, layout.strides[0])) if len(layout.size) > 2 else offset
 
-    def _columns(self, offsets: list[Any], pixels: Pixels, body: Callable[[_Block], None]) -> None:
+    def _columns(self, offsets: list[Any], pixels: Pixels, body: Callable[[Block], None]) -> None:
         """Tiles along a row; the last one overlaps the one before it where the width is no multiple."""
         e, k = self.e, self.k
         width, step = k.y.size[-1], pixels.columns
@@ -239,13 +239,13 @@ class Tiles:
             if width % step:
                 column = e.minimum(column, width - step)
             places = [e.add(offset, e.mul(column, stride)) for offset, stride in zip(offsets, strides, strict=True)]
-            body(_Block(pixels, *places))
+            body(Block(pixels, *places))
 
         e.loop(0, -(-width // step), tile)
 
     # ---- one tile
 
-    def tile(self, panel: Panel, place: _Place, block: _Block) -> None:
+    def tile(self, panel: Panel, place: Place, block: Block) -> None:
         """Loads the bias, sums, and writes the results."""
         e, k = self.e, self.k
         parameters = e.at(self.pointers["parameters"], place.parameters)
@@ -254,11 +254,11 @@ class Tiles:
         count = block.pixels.rows * block.pixels.columns
         x = e.at(self.pointers["x"], e.add(e.add(block.x, place.input_channel), k.window.origin))
         weights = e.at(self.pointers["weights"], place.weights)
-        acc = self._sum(panel, block.pixels, x, weights, bias * count)
+        acc = self.sum(panel, block.pixels, x, weights, bias * count)
         rows = [acc[i * panel.vectors : (i + 1) * panel.vectors] for i in range(count)]
         self._finish(panel, place, block, rows, parameters)
 
-    def _sum(self, panel: Panel, pixels: Pixels, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
+    def sum(self, panel: Panel, pixels: Pixels, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
         """acc + Σ over all runs."""
         e, k = self.e, self.k
         offsets = pixels.offsets(k.window.stride)
@@ -295,7 +295,7 @@ class Tiles:
 
         return e.loop(0, count, body, acc)
 
-    def _finish(self, panel: Panel, place: _Place, block: _Block, rows: list[list[Value]], parameters: Value) -> None:
+    def _finish(self, panel: Panel, place: Place, block: Block, rows: list[list[Value]], parameters: Value) -> None:
         e, k = self.e, self.k
         epilogue = Epilogue(e, k.isa, k.form, self.pointers["parameters"])
         size, reals = k.isa.vector_bytes, k.isa.reals
@@ -314,7 +314,7 @@ class Tiles:
         for packed, offset in zip(epilogue.bytes(values), offsets, strict=True):
             store_bytes(e, packed, panel.count, y, offset)
 
-    def _add_residual(self, epilogue: Epilogue, panel: Panel, place: _Place, block: _Block, values: list[list[Value]]) -> list[list[Value]]:
+    def _add_residual(self, epilogue: Epilogue, panel: Panel, place: Place, block: Block, values: list[list[Value]]) -> list[list[Value]]:
         e, k = self.e, self.k
         assert k.residual is not None
         pointer = e.at(self.pointers["residual"], e.add(block.residual, place.channel))

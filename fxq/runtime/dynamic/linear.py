@@ -1,0 +1,100 @@
+"""y = x·wᵀ + b with int8 weights, x quantized as it arrives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxq.errors import ConfigError, DataError
+from fxq.runtime.dynamic.op import DynamicOp
+from fxq.runtime.dynamic.product import RowProduct, RowWeights
+from fxq.runtime.dynamic.ranges import choose_row_qparams, quantize_rows
+from fxq.runtime.integer.matmul import int_mm
+from fxq.runtime.integer.outputs import FloatOutput, finish
+
+
+class DynamicLinear(DynamicOp):
+    """y = fl(fl(f32(Σ (x_q − z_x)·w)·fl(s_x·s_w[c])) + bias[c]), x_q the 8-bit x of this call; then the output's activation and bounds.
+
+    Args:
+        weights: what x is multiplied with.
+        output: activation and bounds.
+        per_row: one scale for each row of x, not one for all: rows do not depend on each other, and large ones round no others.
+
+    Raises:
+        ConfigError: an accumulator could overflow.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weights: RowWeights, output: FloatOutput | None = None, *, per_row: bool = False) -> None:
+        super().__init__()
+        if weights.overflow is not None:
+            raise ConfigError(
+                "DynamicLinear", expected="sums that fit into 32 bits", found=weights.overflow, remedy="leave the layer float"
+            )
+        self.register_buffer("weight", weights.weight.contiguous())
+        self.register_buffer("scale", weights.scale)
+        self.register_buffer("bias", weights.bias)
+        self._features = tuple(weights.weight.shape)
+        self.output, self.per_row = output or FloatOutput(), per_row
+
+    @property
+    def in_features(self) -> int:
+        return self._features[1]
+
+    @property
+    def out_features(self) -> int:
+        return self._features[0]
+
+    @property
+    def product(self) -> RowProduct:
+        """What it computes, with the constants that it has now."""
+        return RowProduct(RowWeights(self.weight, self.scale, self.bias), self.output, self.per_row)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., I] of any float dtype → y [..., O] of x's dtype. Raises DataError for other dtypes and shapes."""
+        self._check(x)
+        rows = x if x.dtype == torch.float32 else x.to(torch.float32)
+        rows = rows.reshape(-1 if x.numel() else math.prod(x.shape[:-1]), self.in_features)
+        compiled = self.compiled() if rows.is_cpu else None
+        y = self.integers(rows) if compiled is None else compiled(rows.contiguous())
+        y = y.view(*x.shape[:-1], self.out_features)
+        return y if y.dtype == x.dtype else y.to(x.dtype)
+
+    @torch.no_grad()
+    def integers(self, rows: Tensor) -> Tensor:
+        """f32 [rows, I] → f32 [rows, O], by torch's integer ops."""
+        if not rows.numel():
+            return self._epilogue(rows.new_zeros(len(rows), self.out_features))
+        qparams = choose_row_qparams(rows, per_row=self.per_row)
+        sums = self.weight.to(torch.int32).sum(1, dtype=torch.int32)
+        acc = int_mm(quantize_rows(rows, qparams), self.weight) - qparams.zero_point[:, None] * sums
+        return self._epilogue(acc.to(torch.float32).mul_(qparams.scale[:, None] * self.scale))
+
+    def _epilogue(self, values: Tensor) -> Tensor:
+        return finish(values if self.bias is None else values.add_(self.bias), self.output)
+
+    def compile_code(self) -> Callable[..., Any] | None:
+        from fxq.runtime.jit.dynamic import compile_product  # only where it is wanted: LLVM takes a moment to load
+
+        return compile_product(self.product)
+
+    def _check(self, x: Tensor) -> None:
+        if x.ndim == 0 or x.shape[-1] != self.in_features or not x.is_floating_point():
+            raise DataError(
+                "DynamicLinear",
+                expected=f"a float tensor [..., {self.in_features}]",
+                found=f"{x.dtype} {tuple(x.shape)}",
+                remedy="give it the number of features it was converted with",
+            )
+
+    def extra_repr(self) -> str:
+        rounding = "per row" if self.per_row else "per tensor"
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, x: {rounding}, y: {self.output}"

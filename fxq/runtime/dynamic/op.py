@@ -1,0 +1,51 @@
+"""What ops that quantize as they go have in common: torch's integer ops say what they mean, compiled code does the same faster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from fxq.runtime.integer.module import IntegerOp
+
+
+class DynamicOp(IntegerOp):
+    """Its sizes are known at run time only, so that it is no part of a region: it is compiled by itself, on its first call.
+
+    Attributes:
+        runtime: "integer": torch's integer ops; "auto": compiled code where LLVM has a target. FXQ_RUNTIME goes before "auto".
+    """
+
+    runtime: str = "auto"
+
+    def compiled(self) -> Callable[..., Any] | None:
+        """The op as machine code; None where the integer ops run. It has a copy of the constants."""
+        if "_compiled" not in self.__dict__:
+            wanted = os.environ.get("FXQ_RUNTIME", self.runtime) if self.runtime == "auto" else self.runtime
+            self.__dict__["_compiled"] = None if wanted == "integer" else self.compile_code()
+        found: Callable[..., Any] | None = self.__dict__["_compiled"]
+        return found
+
+    def compile_code(self) -> Callable[..., Any] | None:
+        """Makes what `compiled` gives; None where it cannot be made for this machine or this op."""
+        raise NotImplementedError
+
+    def run_with(self, runtime: str) -> None:
+        """Chooses the runtime: "auto", "jit" or "integer"."""
+        self.runtime = runtime
+        self.derive()
+
+    def derive(self) -> None:
+        """Constants have changed: what was compiled from them goes."""
+        self.__dict__.pop("_compiled", None)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DynamicOp:
+        super()._apply(fn, recurse)
+        self.derive()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Machine code is not copied and not stored."""
+        return {key: value for key, value in self.__dict__.items() if key != "_compiled"}

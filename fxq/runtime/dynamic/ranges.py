@@ -1,0 +1,47 @@
+"""Qparams of a batch that is there: one pair for all of it, or one for each row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fxq.graph.qtypes import ACTIVATION, QParams, choose_qparams, quantize_tensor
+
+_BY_ROW = replace(ACTIVATION, axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class RowQParams:
+    """What rows are quantized with: real = scale·(q − zero_point), q in 0..255.
+
+    Attributes:
+        scale: f32 [rows], NaN for rows with values that are not finite.
+        zero_point: i32 [rows].
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+
+def choose_row_qparams(rows: Tensor, *, per_row: bool) -> RowQParams:
+    """[min, max] of the values → qparams, by the affine rule of docs/numerics.md.
+
+    A scale is NaN where one of the values that it is for is not finite: so are the results, as in the float model.
+
+    Args:
+        rows: f32 [rows, features], with at least one feature.
+        per_row: each row has its own; else all have the same.
+    """
+    low, high = rows.amin(1), rows.amax(1)
+    if not per_row and len(rows):
+        low, high = low.amin().expand(len(rows)), high.amax().expand(len(rows))
+    finite = torch.isfinite(low) & torch.isfinite(high)
+    found = choose_qparams(low.where(finite, 0.0), high.where(finite, 0.0), ACTIVATION)
+    return RowQParams(found.scale.where(finite, torch.nan), found.zero_point.where(finite, 0))
+
+
+def quantize_rows(rows: Tensor, qparams: RowQParams) -> Tensor:
+    """q = clip(rint(fl(x·inv)) + z), inv = 1f/f32(s); f32 [rows, features] → u8. Rows without a finite scale become 0."""
+    return quantize_tensor(rows, QParams(_BY_ROW, qparams.scale, qparams.zero_point))

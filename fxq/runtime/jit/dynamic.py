@@ -1,0 +1,125 @@
+"""Dynamic ops as machine code: programs over rows, whose number is known at run time only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fxq.runtime.dynamic.product import RowProduct
+from fxq.runtime.jit.arena import ALIGNMENT, aligned_copy
+from fxq.runtime.jit.epilogue import form_of, header
+from fxq.runtime.jit.execute import CompiledProgram, unavailable
+from fxq.runtime.jit.isa import Isa, find_isa
+from fxq.runtime.jit.kernel import Kernel, Planned
+from fxq.runtime.jit.kernels.dynamic_gemm import DynamicGemm, RowParameters, RowShape, dynamic_gemm
+from fxq.runtime.jit.kernels.dynamic_rows import FLOAT, PAIR_BYTES, QuantizeRows, RowRanges
+from fxq.runtime.jit.packing import Panel, pack_weights
+from fxq.runtime.jit.program import Call, Pointer, Program
+from fxq.runtime.jit.views import SLACK, Buffer, View
+
+# quantized rows up to this size stay in the second-level cache while each panel of weights meets all of them
+_CACHED_ROWS = 1 << 20
+
+
+def compile_product(product: RowProduct) -> CompiledProduct | None:
+    """The product as machine code for this CPU; None where LLVM has no target, or there is nothing to compute."""
+    empty = 0 in (product.weights.features, product.weights.outputs)
+    return None if empty or unavailable() is not None else CompiledProduct(product, find_isa())
+
+
+class CompiledProduct:
+    """A RowProduct's constants in the kernels' order, and a program for each power of two of rows.
+
+    Kernels do not depend on the number of rows: nothing is compiled for another one. Any number of threads may call at once.
+    """
+
+    def __init__(self, product: RowProduct, isa: Isa) -> None:
+        self.isa, self.per_row, weights = isa, product.per_row, product.weights
+        self._shape = RowShape(weights.features, weights.outputs, form_of(product.output), biased=weights.bias is not None)
+        self._weights, self._parameters = _packed(product, self._gemm(1).panels, isa)
+        self._programs: dict[int, CompiledProgram] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """f32 [rows, I], contiguous → f32 [rows, O]."""
+        count = len(rows)
+        y = torch.empty(count, self._shape.outputs)
+        if count:
+            self._program(count).run_rows([rows], [y], count)
+        return y
+
+    def _gemm(self, rows: int) -> DynamicGemm:
+        return dynamic_gemm(self._shape, self.isa, by_panels=rows * self._shape.features <= _CACHED_ROWS)
+
+    def _program(self, rows: int) -> CompiledProgram:
+        capacity = 1 << (rows - 1).bit_length()
+        program = self._programs.get(capacity)
+        if program is None:
+            with self._lock:
+                program = self._programs.setdefault(capacity, CompiledProgram(self.plan(capacity), [torch.float32]))
+        return program
+
+    def plan(self, rows: int) -> Program:
+        """For at most that many rows: their ranges, their bytes, their products."""
+        shape, per_row = self._shape, self.per_row
+        buffers = _Buffers(rows)
+        x = buffers.add("x", FLOAT * shape.features, "input")
+        ranges, qparams = (buffers.add(name, PAIR_BYTES) for name in ("ranges", "qparams"))
+        quantized, y = buffers.add("quantized", shape.padded), buffers.add("y", FLOAT * shape.outputs, "output")
+        weights, parameters = (Pointer("constant", number) for number in range(2))
+        find, quantize = RowRanges(self.isa, shape.features), QuantizeRows(self.isa, shape.features, shape.padded, not per_row)
+        calls = [
+            *([] if per_row else [buffers.call(find, [x, ranges])]),
+            buffers.call(quantize, [x, *([] if per_row else [ranges]), qparams, quantized]),
+            buffers.call(self._gemm(rows), [quantized, weights, parameters, qparams, y], shape.features * shape.outputs),
+        ]
+        constants, stages = (self._weights, self._parameters), tuple((call,) for call in calls)
+        return Program("rows", tuple(buffers.buffers), tuple(buffers.offsets), buffers.nbytes, constants, stages, (calls[-1].result,))
+
+
+def _packed(product: RowProduct, panels: Sequence[Panel], isa: Isa) -> list[NDArray[np.uint8]]:
+    """Weights and parameters."""
+    weights = product.weights
+    weight, scale = weights.weight.numpy(), weights.scale.numpy()
+    bias = np.zeros(weights.outputs, np.float32) if weights.bias is None else weights.bias.numpy()
+    parameters = RowParameters(weight.astype(np.int32).sum(1, dtype=np.int32), scale, bias)
+    packed = [pack_weights(weight[:, None], panel, isa, natural=True) for panel in panels]
+    blocks = [parameters.pack(panel, isa) for panel in panels]
+    return [aligned_copy(np.concatenate(parts)) for parts in (packed, [header(product.output), *blocks])]
+
+
+@dataclass
+class _Buffers:
+    """Memory of a program over rows.
+
+    Attributes:
+        rows: of each buffer.
+        nbytes: of the arena.
+    """
+
+    rows: int
+    nbytes: int = 0
+    buffers: list[Buffer] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+
+    def add(self, name: str, row_bytes: int, place: Literal["arena", "input", "output"] = "arena") -> Pointer:
+        """A buffer with that many bytes for each row."""
+        nbytes = self.rows * row_bytes + (SLACK if place == "arena" else 0)
+        self.buffers.append(Buffer(name, nbytes, place))
+        self.offsets.append(self.nbytes if place == "arena" else 0)
+        if place == "arena":
+            self.nbytes += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        return Pointer("buffer", len(self.buffers) - 1)
+
+    def call(self, kernel: Kernel, pointers: Sequence[Pointer], macs: int = 0) -> Call:
+        """A call over all rows; the last pointer is that of the result."""
+        result = pointers[-1].index
+        width = self.buffers[result].nbytes // self.rows
+        return Call(kernel.name, Planned(kernel, (), macs), tuple(pointers), self.rows, View(result, 0, (self.rows, width), (width, 1)))
