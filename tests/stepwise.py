@@ -20,7 +20,8 @@ from fxq.graph.qdq import is_quantize, qparams_of
 EXACT = frozenset(
     {"relu", "clamp", "max_pool", "adaptive_max_pool", "cat", "pad", "flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze",
      "contiguous", "getitem", "identity", "dropout", "amax", "amin", "maximum", "minimum", "stack", "chunk", "split", "unbind", "expand",
-     "repeat", "roll", "flip", "unflatten", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"}
+     "repeat", "roll", "flip", "unflatten", "narrow", "select", "index_select", "movedim", "repeat_interleave",
+     "tensor_split", "clone", "where", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"}
 )  # fmt: skip
 
 # ops whose bias is rounded to whole accumulators

@@ -1,6 +1,6 @@
 """The float meaning of the canonical ops that compute, as plain functions: the call targets of fxq's graphs.
 
-Those that only move elements are in fxq.graph.movement.
+Those that only move elements are in fxq.graph.movement, products of matrices in fxq.graph.products.
 
 Parameter names carry the roles: `input`, `other`, `tensors` and `residual` are activations; `weight`, `bias` and
 `running_*` are tensors of the model; everything else is an attribute, a constant of the graph. An op with a `residual` or
@@ -125,11 +125,6 @@ def mul(input: Any, other: Any, act: Act | None = None) -> Tensor:
 def div(input: Any, other: Any, act: Act | None = None) -> Tensor:
     """act(input / other)."""
     return apply_act(operator.truediv(input, other), act)
-
-
-def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """input · other, [..., M, K] · [..., K, N] with torch.matmul's broadcasting; also bmm and mm."""
-    return torch.matmul(input, other)
 
 
 def batch_norm(
@@ -352,6 +347,14 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
 def softmax(input: Tensor, dim: int) -> Tensor:
     """exp(input) / Σ exp(input) over dim"""
     return F.softmax(input, dim)
+
+
+def embedding(
+    input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None, norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False, sparse: bool = False,
+) -> Tensor:  # fmt: skip
+    """Rows of weight, [rows, features], that have the indices in input."""
+    return F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
 
 
 # --- quantization ----------------------------------------------------------------------------------------------------------

@@ -65,6 +65,26 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     return element
 
 
+def narrow(input: Tensor, dim: int, start: Any, length: Any) -> Tensor:
+    """`length` elements along dim, from `start` on."""
+    return torch.narrow(input, dim, start, length)
+
+
+def select(input: Tensor, dim: int, index: Any) -> Tensor:
+    """One slice of input along dim, which goes."""
+    return torch.select(input, dim, index)
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices of input along dim that have these indices, [count]."""
+    return torch.index_select(input, dim, index)
+
+
+def where(input: Any, other: Any, condition: Tensor) -> Tensor:
+    """input where condition holds, other elsewhere; the three are broadcast. Also masked_fill."""
+    return torch.where(condition, input, other)
+
+
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The tensors side by side along a new dimension."""
     return torch.stack(list(tensors), dim)
@@ -80,9 +100,29 @@ def split(input: Tensor, split_size: Any, dim: int = 0, item: int = 0) -> Tensor
     return torch.split(input, list(split_size) if isinstance(split_size, tuple) else split_size, dim)[item]
 
 
+def tensor_split(input: Tensor, sections: Any, dim: int = 0, item: int = 0) -> Tensor:
+    """One of so many parts, of sizes that differ by one at most, or of the parts that begin at these indices, along dim."""
+    return torch.tensor_split(input, sections, dim)[item]
+
+
 def unbind(input: Tensor, dim: int = 0, item: int = 0) -> Tensor:
     """One of the slices of input along dim, which goes."""
     return torch.unbind(input, dim)[item]
+
+
+def clone(input: Tensor) -> Tensor:
+    """The same elements in memory of their own."""
+    return input.clone()
+
+
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """Dimensions `source` at the places `destination`, the others in their order."""
+    return torch.movedim(input, source, destination)
+
+
+def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Tensor:
+    """Every element so many times in a row, along dim or of the flattened tensor."""
+    return torch.repeat_interleave(input, repeats, dim)
 
 
 def expand(input: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch.fx import Node
+
 from fxq.graph.annotation import tensor_type
 from fxq.graph.opdef import Operands
 from fxq.graph.reasons import Reason, Why
@@ -19,6 +21,23 @@ def border_not_0(node: str, operands: Operands) -> Reason | None:
     if not operands["value"]:
         return None
     return Reason(Why.OPERAND, node, f"its border is {operands['value']}, and the range of its input need not contain that")
+
+
+def copies_number(node: str, operands: Operands) -> Reason | None:
+    """The result has the qparams of its tensors, and of all numbers only 0 is sure to be in their range."""
+    values = [operands[name] for name in ("input", "other")]
+    if not any(isinstance(value, Node) for value in values):
+        return Reason(Why.OPERAND, node, "it copies nothing but numbers")
+    number = next((value for value in values if _is_number(value) and value != 0), None)
+    if number is None:
+        return None
+    return Reason(Why.OPERAND, node, f"it copies the number {number}, and the range of its other values need not contain that")
+
+
+def _is_number(value: object) -> bool:
+    """A number, or a tensor of one: the −1e9 of a mask, say."""
+    found = tensor_type(value) if isinstance(value, Node) else None
+    return not isinstance(value, Node) or (found is not None and found.numel == 1)
 
 
 def bounds_without_0(node: str, operands: Operands) -> Reason | None:

@@ -148,6 +148,11 @@ class OpDef:
         return tuple(leading)
 
     @property
+    def takes_numbers(self) -> bool:
+        """Whether a number may stand for one of the tensors."""
+        return self.is_arithmetic or self.policy is Policy.MOVES
+
+    @property
     def keeps_qparams(self) -> bool:
         return self.policy in (Policy.SHARES, Policy.MOVES)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx import Node
 
-from fxq.graph import functional, movement, objections
+from fxq.graph import functional, movement, objections, products
 from fxq.graph import spellings as read
 from fxq.graph.opdef import Attribute, Call, Library, OpDef, Policy
 from fxq.graph.qtypes import QParams
@@ -38,9 +38,13 @@ OPS = (
         *spelled(nn.ConvTranspose3d, F.conv_transpose3d, rank=3),
     ), weight_axis=1, float_output=True),
     OpDef("linear", functional.linear, OWN, spelled(nn.Linear, F.linear), float_output=True),
-    OpDef("matmul", functional.matmul, OWN, (
+    OpDef("matmul", products.matmul, OWN, (
         *spelled(torch.matmul, operator.matmul, "matmul"), *spelled(torch.bmm, torch.mm, "bmm", "mm", read=read.product),
     )),
+    OpDef("addmm", products.addmm, FLOAT, (
+        *spelled(torch.addmm, "addmm", read=read.addmm), *spelled(torch.baddbmm, "baddbmm", read=read.baddbmm),
+    )),
+    OpDef("einsum", products.einsum, FLOAT, spelled(torch.einsum, read=read.einsum)),
     OpDef("batch_norm", functional.batch_norm, FLOAT, (
         *spelled(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, read=read.batch_norm_module),
         *spelled(F.batch_norm),
@@ -136,6 +140,7 @@ OPS = (
     OpDef("amin", functional.amin, SHARES, spelled(torch.amin, "amin")),
     OpDef("maximum", functional.maximum, SHARES, (*spelled(torch.maximum, "maximum"), *spelled(torch.max, "max", read=read.of_two))),
     OpDef("minimum", functional.minimum, SHARES, (*spelled(torch.minimum, "minimum"), *spelled(torch.min, "min", read=read.of_two))),
+    OpDef("embedding", functional.embedding, FLOAT, spelled(nn.Embedding, F.embedding)),
     # movement
     OpDef("cat", movement.cat, SHARES, spelled(torch.cat, torch.concat, torch.concatenate)),
     OpDef("pad", movement.pad, SHARES, (
@@ -146,21 +151,34 @@ OPS = (
         *spelled(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d, read=read.pad_module("replicate")),
         *spelled(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, read=read.pad_module("circular")),
     ), objection=objections.border_not_0),
+    OpDef("where", movement.where, MOVES, (
+        *spelled(torch.where, read=read.where), *spelled("where", read=read.where_method),
+        *spelled(torch.masked_fill, "masked_fill", read=read.masked_fill), *in_place("masked_fill_", read=read.masked_fill),
+    ), objection=objections.copies_number),
     OpDef("stack", movement.stack, SHARES, spelled(torch.stack)),
     OpDef("chunk", movement.chunk, MOVES, spelled(torch.chunk, "chunk")),
     OpDef("split", movement.split, MOVES, (*spelled(torch.split, read=read.split), *spelled("split", read=read.split_method))),
+    OpDef("tensor_split", movement.tensor_split, MOVES, spelled(torch.tensor_split, "tensor_split", read=read.tensor_split)),
     OpDef("unbind", movement.unbind, MOVES, spelled(torch.unbind, "unbind")),
+    OpDef("narrow", movement.narrow, MOVES, spelled(torch.narrow, "narrow")),
+    OpDef("select", movement.select, MOVES, spelled(torch.select, "select")),
+    OpDef("index_select", movement.index_select, MOVES, spelled(torch.index_select, "index_select")),
     OpDef("flatten", movement.flatten, MOVES, spelled(nn.Flatten, torch.flatten, "flatten")),
     OpDef("reshape", movement.reshape, MOVES, (*spelled(torch.reshape), *spelled("reshape", "view", read=read.sizes("shape")))),
-    OpDef("permute", movement.permute, MOVES, (*spelled(torch.permute), *spelled("permute", read=read.sizes("dims")))),
+    OpDef("permute", movement.permute, MOVES, (
+        *spelled(torch.permute), *spelled("permute", read=read.sizes("dims")), *spelled(Attribute("T"), read=read.reversed_dims),
+    )),
+    OpDef("movedim", movement.movedim, MOVES, spelled(torch.movedim, torch.moveaxis, "movedim", "moveaxis")),
     OpDef("transpose", movement.transpose, MOVES, (
         *spelled(torch.transpose, torch.swapdims, "transpose", "swapdims"),
         *spelled(torch.swapaxes, "swapaxes", read=read.swapaxes),
+        *spelled(torch.t, "t", read=read.transposed(0, 1)), *spelled(Attribute("mT"), read=read.transposed(-2, -1)),
     )),
     OpDef("squeeze", movement.squeeze, MOVES, spelled(torch.squeeze, "squeeze")),
     OpDef("unsqueeze", movement.unsqueeze, MOVES, spelled(torch.unsqueeze, "unsqueeze")),
     OpDef("expand", movement.expand, MOVES, spelled("expand", read=read.sizes("sizes"))),
     OpDef("repeat", movement.repeat, MOVES, spelled("repeat", read=read.sizes("repeats"))),
+    OpDef("repeat_interleave", movement.repeat_interleave, MOVES, spelled(torch.repeat_interleave, "repeat_interleave")),
     OpDef("roll", movement.roll, MOVES, spelled(torch.roll, "roll")),
     OpDef("flip", movement.flip, MOVES, (*spelled(torch.flip), *spelled("flip", read=read.sizes("dims")))),
     OpDef("unflatten", movement.unflatten, MOVES, (
@@ -170,6 +188,7 @@ OPS = (
     OpDef("pixel_unshuffle", movement.pixel_unshuffle, MOVES, spelled(nn.PixelUnshuffle, F.pixel_unshuffle)),
     OpDef("channel_shuffle", movement.channel_shuffle, MOVES, spelled(nn.ChannelShuffle, F.channel_shuffle)),
     OpDef("contiguous", movement.contiguous, MOVES, spelled("contiguous")),
+    OpDef("clone", movement.clone, MOVES, spelled(torch.clone, "clone")),
     OpDef("getitem", movement.getitem, MOVES, spelled(operator.getitem)),
     OpDef("identity", movement.identity, MOVES, spelled(nn.Identity)),
     OpDef("dropout", movement.dropout, MOVES, (

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from fxq.graph.annotation import tensor_type
+from fxq.graph.equations import read_equation
 from fxq.graph.opdef import OpDef, Operands, Parameter, Spelling
 
 # operands that hold one number per spatial dimension; a single number stands for all of them
@@ -158,6 +160,35 @@ def swapaxes(input: Any, axis0: int, axis1: int) -> Operands:
     return {"input": input, "dim0": axis0, "dim1": axis1}
 
 
+def transposed(dim0: int, dim1: int) -> Reader:
+    """A transpose that says by its name of which dimensions."""
+
+    def read(input: Any, name: str = "") -> Operands:
+        return {"input": input, "dim0": dim0, "dim1": dim1}
+
+    return read
+
+
+def reversed_dims(input: Any, name: str) -> Operands:
+    """x.T"""
+    return {"input": input, "dims": tuple(reversed(range(_rank(input))))}
+
+
+def where(condition: Any, input: Any, other: Any) -> Operands:
+    """torch.where asks for the condition first."""
+    return {"input": input, "other": other, "condition": condition}
+
+
+def where_method(input: Any, condition: Any, other: Any) -> Operands:
+    """x.where(condition, y)"""
+    return {"input": input, "other": other, "condition": condition}
+
+
+def masked_fill(input: Any, mask: Any, value: Any) -> Operands:
+    """where(mask, value, x)"""
+    return {"input": value, "other": input, "condition": mask}
+
+
 def attribute(input: Any, name: str) -> Operands:
     """x.shape and x.ndim"""
     return {"input": input}
@@ -171,6 +202,11 @@ def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Operands:
 def split_method(input: Any, split_size: Any, dim: int = 0) -> Operands:
     """The method has the op's."""
     return {"input": input, "split_size": split_size, "dim": dim}
+
+
+def tensor_split(input: Any, sections: Any = None, dim: int = 0, *, indices: Any = None) -> Operands:
+    """A number of parts, or where they begin."""
+    return {"input": input, "sections": sections if indices is None else indices, "dim": dim}
 
 
 def unflatten_module(module: nn.Module) -> Operands:
@@ -211,6 +247,31 @@ def of_two(input: Any, other: Any) -> Operands:
 def product(input: Any, mat2: Any) -> Operands:
     """bmm and mm"""
     return {"input": input, "other": mat2}
+
+
+def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Operands:
+    """The two factors are a list of their own."""
+    return {"input": input, "tensors": (mat1, mat2), "beta": beta, "alpha": alpha}
+
+
+def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Operands:
+    """addmm of batches"""
+    return addmm(input, batch1, batch2, beta=beta, alpha=alpha)
+
+
+def einsum(equation: Any, *operands: Any) -> Operands:
+    """Written out, as Equation has it."""
+    tensors = tuple(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
+    if not isinstance(equation, str):
+        raise TypeError("the equation is not a string")
+    return {"tensors": tensors, "equation": str(read_equation(equation, tuple(map(_rank, tensors))))}
+
+
+def _rank(value: Any) -> int:
+    found = tensor_type(value) if isinstance(value, Node) else None
+    if found is None:
+        raise TypeError(f"{value} is not a tensor")
+    return len(found.shape)
 
 
 def norm_module(what: str) -> Reader:

@@ -305,6 +305,13 @@ def lower_pad(site: Site) -> Lowered:
     return Call(site.call.op, {**operands, "value": value})
 
 
+def lower_where(site: Site) -> Lowered:
+    """Integers are copied; a number is the quantized number."""
+    numbers = {name: value for name, value in site.call.operands.items() if name in ("input", "other") and isinstance(value, int | float)}
+    quantized = {name: int(quantize_tensor(torch.tensor(float(value)), site.x)) for name, value in numbers.items()}
+    return Call(site.call.op, {**site.call.operands, **quantized})
+
+
 def lower_nothing(site: Site) -> Lowered:
     """dropout in evaluation and identity: the input itself."""
     return Call(ops_by_name()["identity"], {"input": site.call.operands["input"]})
@@ -343,6 +350,7 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
     "interpolate": lower_interpolate,
     "cat": lower_as_is,
     "stack": lower_as_is,
+    "where": lower_where,
     "pad": lower_pad,
     "identity": lower_nothing,
     "dropout": lower_nothing,

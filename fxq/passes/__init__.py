@@ -6,6 +6,7 @@ from fxq.passes.arguments import split_inputs
 from fxq.passes.cancel_qdq import cancel_qdq
 from fxq.passes.canonicalize import canonicalize
 from fxq.passes.decompose import decompose, decompose_trainable
+from fxq.passes.expand_products import expand_products
 from fxq.passes.fold_constants import fold_buffers, fold_constants
 from fxq.passes.freeze_qparams import freeze_qparams
 from fxq.passes.fuse import attach, fuse
@@ -27,6 +28,7 @@ FUSE = pipeline(
 
 PREPARE = pipeline(
     *FUSE[:-1],
+    Pass("expand_products", Stage.TRACED, Stage.TRACED, expand_products),  # a weight that it permutes is folded next
     Pass("fold_constants", Stage.TRACED, Stage.TRACED, fold_constants),  # before fusion: a batch norm folds into constants only
     FUSE[-1],
     Pass("decompose", Stage.FUSED, Stage.FUSED, decompose),
@@ -37,7 +39,7 @@ PREPARE = pipeline(
 
 # batch norms are trained behind the ops that PREPARE folds them into; everything else is decided in the same way
 PREPARE_QAT = pipeline(
-    *FUSE[:-1],
+    *PREPARE[:3],
     Pass("fold_buffers", Stage.TRACED, Stage.TRACED, fold_buffers),  # what is computed from parameters changes with them
     Pass("attach", Stage.TRACED, Stage.FUSED, attach),
     Pass("decompose", Stage.FUSED, Stage.FUSED, decompose_trainable),

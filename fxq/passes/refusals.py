@@ -109,5 +109,5 @@ def _activation_objections(node: Node, call: Call, name: str, value: object) -> 
             found = tensor_type(operand)
             if found is None or found.dtype != torch.float32:
                 yield Reason(Why.DTYPE, node.name, f"its {name} is {found.dtype if found else 'no tensor'}, not float32")
-        elif not (call.op.is_arithmetic and isinstance(operand, int | float)):
+        elif not (call.op.takes_numbers and isinstance(operand, int | float)):
             yield Reason(Why.OPERAND, node.name, f"its {name} is the number {operand}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from torch.fx import Node
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from fxq.graph.annotation import TensorType, tensor_type
+from fxq.graph.equations import parsed
 from fxq.graph.islands import outside_of_graphs
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
@@ -43,7 +45,7 @@ def count_macs(node: Node) -> int | None:
 
     Returns:
         MACs for the shapes of the example inputs; None where fxq doesn't know the number (a custom module or function with
-        matrices, einsum).
+        matrices, an einsum of three).
     """
     module = called_module(node)
     return _of_call(node) if module is None else _of_module(node, module)
@@ -95,6 +97,10 @@ def _reads_matrix(node: Node) -> bool:
 def _of_canonical(node: Node, call: Call) -> int:
     if call.op.name == "matmul":
         return _product(tensor_type(node), _tensors_read(node)[0])
+    if call.op.name == "addmm":
+        return _product(tensor_type(node), _tensors_read(node)[1])
+    if call.op.name == "einsum":
+        return _of_labels(call.operands["equation"], _tensors_read(node))
     weight = _type_of_operand(call.operands.get("weight")) if call.op.name in _WEIGHTED else None
     if weight is None:
         return 0
@@ -108,6 +114,13 @@ def _by_weight(elements: TensorType | None, weight: tuple[int, ...]) -> int:
 
 def _product(result: TensorType | None, left: TensorType) -> int:
     return 0 if result is None else result.numel * left.shape[-1]
+
+
+def _of_labels(equation: str, tensors: list[TensorType]) -> int:
+    """Every combination of the labels is a product of its own; with one operand nothing is multiplied."""
+    labels = parsed(equation).operands
+    sizes = {label: size for operand, found in zip(labels, tensors, strict=True) for label, size in zip(operand, found.shape, strict=True)}
+    return math.prod(sizes.values()) if len(labels) > 1 else 0
 
 
 def _attention(query: TensorType, key: TensorType, value: TensorType) -> int:

@@ -13,6 +13,7 @@ from torch import nn
 from tests.graph.op_example import D1, D2, D3, Example, Examples, called, fresh, made
 from tests.graph.op_examples_movement import MOVEMENT
 from tests.graph.op_examples_pooling import POOLING
+from tests.graph.op_examples_products import PRODUCTS
 
 _CONV = "@m.weight[4, 3, 3], @m.bias[4]"
 _BN = "@m.running_mean[3], @m.running_var[3], @m.weight[3], @m.bias[3]"
@@ -96,13 +97,6 @@ def _conv_transpose(rank: int, module: type[nn.Module], function: Callable[..., 
             ),
         ),
     }
-
-
-def _product(target: Callable[..., Any]) -> tuple[Example, ...]:
-    return (
-        called(lambda x, y: target(x, y), "matmul(x, y)", second=True),
-        called(lambda x, y: target(x, y), "matmul(x, y)", shape=(4, 4), second=True),
-    )
 
 
 _ACCUMULATORS: Examples = {
@@ -212,20 +206,6 @@ _ACCUMULATORS: Examples = {
     **_conv_transpose(1, nn.ConvTranspose1d, F.conv_transpose1d),
     **_conv_transpose(2, nn.ConvTranspose2d, F.conv_transpose2d),
     **_conv_transpose(3, nn.ConvTranspose3d, F.conv_transpose3d),
-    ("matmul", torch.matmul): (
-        *_product(torch.matmul),
-        called(lambda x, a: torch.matmul(x, a), "matmul(x, @m.a[8, 5])", constants=((8, 5),)),
-        called(lambda x, a: torch.matmul(input=a, other=x), "matmul(@m.a[8], x)", constants=((8,),)),
-    ),
-    ("matmul", operator.matmul): _product(operator.matmul),
-    ("matmul", "matmul"): _product(lambda x, y: x.matmul(y)),
-    ("matmul", torch.bmm): (
-        called(lambda x, y: torch.bmm(x, y), "matmul(x, y)", shape=(2, 4, 4), second=True),
-        called(lambda x, a: torch.bmm(x, mat2=a), "matmul(x, @m.a[2, 8, 3])", shape=(2, 5, 8), constants=((2, 8, 3),)),
-    ),
-    ("matmul", torch.mm): (called(lambda x, y: torch.mm(x, y), "matmul(x, y)", shape=(4, 4), second=True),),
-    ("matmul", "bmm"): (called(lambda x, y: x.bmm(y), "matmul(x, y)", shape=(2, 4, 4), second=True),),
-    ("matmul", "mm"): (called(lambda x, y: x.mm(y), "matmul(x, y)", shape=(4, 4), second=True),),
     ("linear", nn.Linear): (
         made(nn.Linear, 8, 5, graph="linear(x, @m.weight[5, 8], @m.bias[5])"),
         made(nn.Linear, 8, 5, bias=False, graph="linear(x, @m.weight[5, 8])", shape=(4, 8)),
@@ -517,4 +497,27 @@ _NORMS: Examples = {
     ),
 }
 
-EXAMPLES: Examples = {**_NORMS, **_ACCUMULATORS, **_UNARY, **POOLING, **MOVEMENT}
+
+class _Indices(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.abs().long()
+
+
+_INDICES = ("abs(x)", "method long(abs_1)")
+
+
+def _embedding(**options: Any) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(_Indices(), nn.Embedding(5, 4, **options))
+
+
+_LOOKED_UP: Examples = {
+    ("embedding", nn.Embedding): (
+        Example(_embedding(), (*_INDICES, "embedding(long, @m.1.weight[5, 4])")),
+        Example(_embedding(padding_idx=0), (*_INDICES, "embedding(long, @m.1.weight[5, 4], padding_idx=0)")),
+    ),
+    ("embedding", F.embedding): (
+        called(lambda x, a: F.embedding(x.abs().long(), a), *_INDICES, "embedding(long, @m.a[5, 4])", constants=((5, 4),)),
+    ),
+}
+
+EXAMPLES: Examples = {**_NORMS, **_ACCUMULATORS, **_UNARY, **POOLING, **PRODUCTS, **MOVEMENT, **_LOOKED_UP}

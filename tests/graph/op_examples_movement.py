@@ -50,6 +50,9 @@ def _halves(x: Tensor) -> Tensor:
     return first * second
 
 
+_MASK = ("call _operator.gt(x, 0)",)
+_CHOSEN = ("getitem(x, index=(0, 0, 0, slice(None, 2, None)))", "method sign(getitem)", "method long(sign)", "abs(long)")
+
 _SLICED = ("getitem(x, index=slice(None, 1, None))",)
 
 MOVEMENT: Examples = {
@@ -195,6 +198,50 @@ MOVEMENT: Examples = {
         called(lambda x: x.split((5, 3), dim=2)[0], "split(x, split_size=(5, 3), dim=2)"),
         called(lambda x: x.split(split_size=1)[1], "split(x, split_size=1, item=1)"),
     ),
+    ("tensor_split", torch.tensor_split): (
+        called(lambda x: torch.tensor_split(x, 3, dim=3)[0], "tensor_split(x, sections=3, dim=3)"),
+        called(lambda x: torch.tensor_split(x, indices=(1, 5), dim=-1)[2], "tensor_split(x, sections=(1, 5), dim=-1, item=2)"),
+    ),
+    ("tensor_split", "tensor_split"): (called(lambda x: x.tensor_split([1], dim=1)[1], "tensor_split(x, sections=(1,), dim=1, item=1)"),),
+    ("narrow", torch.narrow): (called(lambda x: torch.narrow(x, 1, 1, 2), "narrow(x, dim=1, start=1, length=2)"),),
+    ("narrow", "narrow"): (
+        called(lambda x: x.narrow(dim=-1, start=-3, length=2), "narrow(x, dim=-1, start=-3, length=2)"),
+        called(lambda x: x.narrow(0, 0, x.size(0)), "size(x, dim=0)", "narrow(x, dim=0, start=0, length=size)"),
+    ),
+    ("select", torch.select): (called(lambda x: torch.select(x, 1, 2), "select(x, dim=1, index=2)"),),
+    ("select", "select"): (called(lambda x: x.select(dim=-1, index=-1), "select(x, dim=-1, index=-1)"),),
+    ("index_select", torch.index_select): (
+        called(lambda x: torch.index_select(x, 1, x[0, 0, 0, :2].sign().long().abs()), *_CHOSEN, "index_select(x, dim=1, index=abs_1)"),
+    ),
+    ("index_select", "index_select"): (
+        called(lambda x: x.index_select(index=x[0, 0, 0, :2].sign().long().abs(), dim=1), *_CHOSEN, "index_select(x, dim=1, index=abs_1)"),
+    ),
+    ("where", torch.where): (
+        called(lambda x, y: torch.where(x > y, x, y), "call _operator.gt(x, y)", "where(x, y, condition=gt)", second=True),
+        called(lambda x: torch.where(x > 0, 0.0, x), *_MASK, "where(0.0, x, condition=gt)"),
+        called(lambda x, a: torch.where(x > 0, input=x, other=a), *_MASK, "where(x, @m.a[8], condition=gt)", constants=((8,),)),
+    ),
+    ("where", "where"): (called(lambda x, y: x.where(x > 0, y), *_MASK, "where(x, y, condition=gt)", second=True),),
+    ("where", torch.masked_fill): (called(lambda x: torch.masked_fill(x, x > 0, 0), *_MASK, "where(0, x, condition=gt)"),),
+    ("where", "masked_fill"): (called(lambda x: x.masked_fill(x > 0, value=-1e9), *_MASK, "where(-1000000000.0, x, condition=gt)"),),
+    ("where", "masked_fill_"): (
+        called(lambda x: x.sin().masked_fill_(x > 0, 0.5), "method sin(x)", *_MASK, "where(0.5, sin, condition=gt)"),
+    ),
+    ("clone", torch.clone): (called(lambda x: torch.clone(x), "clone(x)"),),
+    ("clone", "clone"): (called(lambda x: x.clone(), "clone(x)"),),
+    ("movedim", torch.movedim): (called(lambda x: torch.movedim(x, 1, -1), "movedim(x, source=1, destination=-1)"),),
+    ("movedim", torch.moveaxis): (called(lambda x: torch.moveaxis(x, (0, 1), (2, 0)), "movedim(x, source=(0, 1), destination=(2, 0))"),),
+    ("movedim", "movedim"): (called(lambda x: x.movedim(source=[1], destination=[3]), "movedim(x, source=(1,), destination=(3,))"),),
+    ("movedim", "moveaxis"): (called(lambda x: x.moveaxis(0, 1), "movedim(x, source=0, destination=1)"),),
+    ("transpose", torch.t): (called(lambda x: torch.t(x), "transpose(x, dim0=0, dim1=1)", shape=(3, 4)),),
+    ("transpose", "t"): (called(lambda x: x.t(), "transpose(x, dim0=0, dim1=1)", shape=(3, 4)),),
+    ("transpose", Attribute("mT")): (called(lambda x: x.mT, "transpose(x, dim0=-2, dim1=-1)"),),
+    ("permute", Attribute("T")): (called(lambda x: x.T, "permute(x, dims=(1, 0))", shape=(3, 4)),),
+    ("repeat_interleave", torch.repeat_interleave): (
+        called(lambda x: torch.repeat_interleave(x, 2), "repeat_interleave(x, repeats=2)"),
+        called(lambda x: torch.repeat_interleave(x, repeats=3, dim=1), "repeat_interleave(x, repeats=3, dim=1)"),
+    ),
+    ("repeat_interleave", "repeat_interleave"): (called(lambda x: x.repeat_interleave(2, -1), "repeat_interleave(x, repeats=2, dim=-1)"),),
     ("unbind", torch.unbind): (called(lambda x: torch.unbind(x, dim=1)[2], "unbind(x, dim=1, item=2)"),),
     ("unbind", "unbind"): (
         called(lambda x: x.unbind()[0], "unbind(x)"),

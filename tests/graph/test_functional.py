@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fxq.graph import functional as f
 from fxq.graph import movement as m
+from fxq.graph import products as p
 from fxq.graph.opdef import Policy
 from fxq.graph.ops import OPS
 from fxq.graph.qtypes import QParams, QuantSpec, dequantize_tensor, quantize_tensor
@@ -23,6 +24,7 @@ Y = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
 W = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(2))
 V = torch.rand(4, generator=torch.Generator().manual_seed(3)) + 0.5
 L = torch.randn(5, 6, generator=torch.Generator().manual_seed(4))
+I = torch.tensor([3, 0, 3])  # noqa: E741
 
 # op → (canonical call, what torch calls it)
 CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
@@ -56,7 +58,17 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: f.conv_transpose(X[:, :, None], W[:, :, None]), lambda: F.conv_transpose3d(X[:, :, None], W[:, :, None])),
         (lambda: f.conv_transpose(X[0], W, act=f.RELU), lambda: F.conv_transpose2d(X[0], W).relu()),
     ],
-    "matmul": [(lambda: f.matmul(X, Y), lambda: X @ Y), (lambda: f.matmul(X[0, 0], Y), lambda: X[0, 0] @ Y)],
+    "matmul": [(lambda: p.matmul(X, Y), lambda: X @ Y), (lambda: p.matmul(X[0, 0], Y), lambda: X[0, 0] @ Y)],
+    "addmm": [
+        (lambda: p.addmm(V, (X[0, 0], X[0, 1, :, :4])), lambda: torch.addmm(V, X[0, 0], X[0, 1, :, :4])),
+        (lambda: p.addmm(X[0], (X[0], X[1]), 0.5, 2), lambda: torch.baddbmm(X[0], X[0], X[1], beta=0.5, alpha=2)),
+        (lambda: p.addmm(X[0] * math.nan, (X[0], X[1]), 0), lambda: torch.baddbmm(X[0] * math.nan, X[0], X[1], beta=0)),
+    ],
+    "einsum": [(lambda: p.einsum((X, L), "bchw,ow->bcho"), lambda: torch.einsum("bchw,ow->bcho", X, L))],
+    "embedding": [
+        (lambda: f.embedding(I, L), lambda: F.embedding(I, L)),
+        (lambda: f.embedding(I, L, 1, sparse=True), lambda: F.embedding(I, L, padding_idx=1, sparse=True)),
+    ],
     "relu": [(lambda: f.relu(X), lambda: F.relu(X))],
     "clamp": [(lambda: f.clamp(X, -0.5), lambda: X.clamp(min=-0.5)), (lambda: f.clamp(X, max=V[0]), lambda: X.clamp(max=V[0]))],
     "leaky_relu": [(lambda: f.leaky_relu(X, 0.2), lambda: F.leaky_relu(X, 0.2))],
@@ -143,6 +155,20 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
     "getitem": [(lambda: m.getitem(X, (0, ..., slice(1, 5, 2))), lambda: X[0, ..., 1:5:2])],
     "identity": [(lambda: m.identity(X), lambda: X)],
     "dropout": [(lambda: m.dropout(X, 0.3, False), lambda: X), (lambda: m.dropout(X, 1.0), lambda: torch.zeros_like(X))],
+    "where": [
+        (lambda: m.where(X, Y, X > Y), lambda: torch.where(X > Y, X, Y)),
+        (lambda: m.where(0, X, X > 1), lambda: X.masked_fill(X > 1, 0)),
+    ],
+    "narrow": [(lambda: m.narrow(X, 1, -3, 2), lambda: torch.narrow(X, 1, -3, 2))],
+    "select": [(lambda: m.select(X, 1, 2), lambda: torch.select(X, 1, 2))],
+    "index_select": [(lambda: m.index_select(X, 1, I), lambda: torch.index_select(X, 1, I))],
+    "tensor_split": [(lambda: m.tensor_split(X, (1, 3), 1, 2), lambda: torch.tensor_split(X, (1, 3), 1)[2])],
+    "clone": [(lambda: m.clone(X), lambda: X.clone())],
+    "movedim": [(lambda: m.movedim(X, 1, -1), lambda: torch.movedim(X, 1, -1))],
+    "repeat_interleave": [
+        (lambda: m.repeat_interleave(X, 2, 1), lambda: X.repeat_interleave(2, 1)),
+        (lambda: m.repeat_interleave(X, 2), lambda: X.repeat_interleave(2)),
+    ],
     "stack": [(lambda: m.stack((X, Y), -1), lambda: torch.stack([X, Y], -1))],
     "chunk": [
         (lambda: m.chunk(X, 4, 2, 2), lambda: X.chunk(4, 2)[2]),
@@ -196,7 +222,7 @@ def test_every_op_is_compared() -> None:
 
 
 def test_every_op_is_a_function_by_its_name() -> None:
-    assert [op.call for op in OPS] == [getattr(m, op.name, None) or getattr(f, op.name) for op in OPS]
+    assert [op.call for op in OPS] == [next(getattr(each, op.name) for each in (m, p, f) if hasattr(each, op.name)) for op in OPS]
 
 
 # --- padding ---------------------------------------------------------------------------------------------------------------

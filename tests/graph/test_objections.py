@@ -22,6 +22,8 @@ def typed(*shape: int) -> Node:
     return node
 
 
+CONDITION = Graph().placeholder("c")
+
 CASES: list[tuple[str, dict[str, Any], Reason | None]] = [
     ("batch_norm", {"training": False}, None),
     ("batch_norm", {"training": True}, Reason(Why.TRAINING, "n", "it is in training mode; call model.eval() before prepare_fx")),
@@ -35,6 +37,19 @@ CASES: list[tuple[str, dict[str, Any], Reason | None]] = [
         {"pad": (1, 1), "value": -1.5},
         Reason(Why.OPERAND, "n", "its border is -1.5, and the range of its input need not contain that"),
     ),
+    ("where", {"input": typed(2, 3), "other": typed(3), "condition": CONDITION}, None),
+    ("where", {"input": 0, "other": typed(3), "condition": CONDITION}, None),
+    (
+        "where",
+        {"input": -1e9, "other": typed(3), "condition": CONDITION},
+        Reason(Why.OPERAND, "n", "it copies the number -1000000000.0, and the range of its other values need not contain that"),
+    ),
+    (
+        "where",
+        {"input": typed(2, 3), "other": typed(), "condition": CONDITION},
+        Reason(Why.OPERAND, "n", "it copies the number x, and the range of its other values need not contain that"),
+    ),
+    ("where", {"input": 0, "other": 0.0, "condition": CONDITION}, Reason(Why.OPERAND, "n", "it copies nothing but numbers")),
     ("div", {"other": 2}, None),
     ("div", {"other": 0.5}, None),
     ("div", {"other": "y"}, Reason(Why.OPERAND, "n", "it divides by y, not by a number")),

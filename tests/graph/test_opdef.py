@@ -27,6 +27,10 @@ OPERANDS = {
     "group_norm": ("input", "gain", "shift"),
     "cat": ("tensors",),
     "stack": ("tensors",),
+    "addmm": ("input", "tensors"),
+    "einsum": ("tensors",),
+    "embedding": ("input", "weight"),
+    "where": ("input", "other"),
 }
 
 

@@ -97,3 +97,13 @@ def test_sizes(args: tuple[Any, ...], kwargs: dict[str, Any], shape: Any) -> Non
 def test_what_is_no_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="shape is not a sequence of sizes"):
         read.sizes("shape")("x", *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("args", "found"),
+    [((NODE, NODE), "the equation is not a string"), (("i->", NODE), "n is not a tensor"), (("i->", 3), "3 is not a tensor")],
+)
+def test_what_is_no_equation(args: tuple[Any, ...], found: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        read.einsum(*args)
+    assert str(caught.value) == found

@@ -32,7 +32,8 @@ def forget_types(module: FxqModule, context: Context) -> int:
 
 def test_the_pipelines() -> None:
     assert [step.name for step in PREPARE] == [
-        "canonicalize", "resolve_qconfigs", "fold_constants", "fuse", "decompose", "annotate", "share_qparams", "insert_observers",
+        "canonicalize", "resolve_qconfigs", "expand_products", "fold_constants", "fuse", "decompose", "annotate", "share_qparams",
+        "insert_observers",
     ]  # fmt: skip
     assert [step for step in PREPARE if step in FUSE] == list(FUSE)
     assert [step.name for step in CONVERT] == ["freeze_qparams", "expose_integers", "quantize_constants", "cancel_qdq"]

@@ -79,7 +79,11 @@ LEFT_FLOAT = [
     (F.conv_transpose1d, [(2, 4, 5), (4, 3, 2)], (2 * 4 * 5) * (3 * 2)),
     (F.conv2d, [(1, 2, 5, 5), (3, 2, 3, 3)], (3 * 9) * (2 * 9)),
     (F.scaled_dot_product_attention, [(2, 3, 4), (2, 5, 4), (2, 5, 6)], 2 * 3 * 5 * 4 + 2 * 3 * 5 * 6),
-    (lambda a, b: torch.einsum("ij,jk->ik", a, b), [(3, 4), (4, 5)], None),
+    (lambda a, b: torch.einsum("ij,jk->ik", a, b), [(3, 4), (4, 5)], 3 * 5 * 4),
+    (lambda a, b: torch.einsum("b...d,b...d->b", a, b), [(2, 3, 4), (2, 3, 4)], 2 * 3 * 4),
+    (lambda a: torch.einsum("ij->ji", a), [(3, 4)], 0),
+    (lambda a, b, c: torch.einsum("ij,jk,kl->il", a, b, c), [(3, 4), (4, 5), (5, 2)], None),
+    (torch.baddbmm, [(2, 3, 5), (2, 3, 4), (2, 4, 5)], 2 * 3 * 5 * 4),
     (torch.add, [(3, 4), (3, 4)], 0),
 ]
 

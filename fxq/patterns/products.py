@@ -1,0 +1,135 @@
+"""PRODUCTS: ways to write a product of matrices → matmul, and what moves elements and adds up around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch.fx import Node
+
+from fxq.graph.annotation import tensor_type
+from fxq.graph.equations import Equation, parsed
+from fxq.graph.ops import call_of
+from fxq.graph.reasons import Reason, Why
+from fxq.patterns import guards as g
+from fxq.patterns.expressions import op
+from fxq.patterns.matcher import Match
+from fxq.patterns.rules import Rule
+from fxq.patterns.steps import Steps
+
+_ONE = "1"  # in place of a label: a dimension of size 1, along which the other operand's elements are repeated
+
+
+def expand_addmm(match: Match) -> Node:
+    """addmm(c, (a, b), beta, alpha) = matmul(a, b) · alpha + c · beta"""
+    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    a, b = operands["tensors"]
+    product = _times(steps, steps.call("matmul", input=a, other=b), operands["alpha"])
+    if operands["beta"] == 0:
+        return steps.end(product)
+    return steps.end(steps.call("add", input=product, other=_times(steps, operands["input"], operands["beta"])))
+
+
+def _times(steps: Steps, node: Node, factor: float) -> Node:
+    return node if factor == 1 else steps.call("mul", input=node, other=factor)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A tensor with a label for each dimension."""
+
+    node: Node
+    labels: str
+
+
+def expand_einsum(match: Match) -> Node:
+    """einsum((a, b), "mk,kn->mn") = matmul(a, b), with what the equation asks for in front of it and behind.
+
+    Sizes are not written down anywhere, so they stay free.
+    """
+    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    equation = parsed(operands["equation"])
+    terms = [
+        _summed(steps, Term(node, labels), _kept(equation, place))
+        for place, (node, labels) in enumerate(zip(operands["tensors"], equation.operands, strict=True))
+    ]
+    result = terms[0] if len(terms) == 1 else _product(steps, terms[0], terms[1], equation.result)
+    return steps.end(_arranged(steps, result, equation.result).node)
+
+
+def _kept(equation: Equation, place: int) -> str:
+    """Labels of an operand that the result or the other operand has, too."""
+    return equation.result + "".join(labels for other, labels in enumerate(equation.operands) if other != place)
+
+
+def _product(steps: Steps, a: Term, b: Term, result: str) -> Term:
+    """Labels of both are in the result, the batch, or are summed over; the others are rows of a and columns of b."""
+    if a.node.op == "get_attr" and b.node.op != "get_attr":
+        a, b = b, a  # on the right a constant can become the weight of a linear
+    batch = "".join(label for label in result if label in a.labels and label in b.labels)
+    inner = "".join(label for label in a.labels if label in b.labels and label not in result)
+    rows, columns = ("".join(label for label in result if label in each.labels and label not in batch) for each in (a, b))
+    if not inner:
+        factors = {"input": _spread(steps, a, batch + rows + columns), "other": _spread(steps, b, batch + rows + columns)}
+        return Term(steps.call("mul", **factors), batch + rows + columns)
+    row, column = rows[-1:] or _ONE, columns[-1:] or _ONE
+    outer = batch + rows[:-1] + columns[:-1]
+    left = _flattened(steps, _spread(steps, a, outer, row + inner), -len(inner), -1)
+    right = _flattened(steps, _spread(steps, b, outer, inner + column), -len(inner) - 1, -2)
+    return _without_ones(steps, Term(steps.call("matmul", input=left, other=right), outer + row + column))
+
+
+def _spread(steps: Steps, term: Term, outer: str, matrix: str = "") -> Node:
+    """The tensor with dimensions `outer` and `matrix`, of size 1 in `outer` where it has them not; in front those are left out."""
+    own = "".join(label if label in term.labels else _ONE for label in outer)
+    return _arranged(steps, term, own.lstrip(_ONE) + matrix).node
+
+
+def _arranged(steps: Steps, term: Term, wanted: str) -> Term:
+    """The tensor with its dimensions in this order, and new ones of size 1."""
+    order = tuple(term.labels.index(label) for label in wanted if label != _ONE)
+    node = term.node if order == tuple(range(len(order))) else steps.call("permute", input=term.node, dims=order)
+    for place, label in enumerate(wanted):
+        node = steps.call("unsqueeze", input=node, dim=place) if label == _ONE else node
+    return Term(node, wanted)
+
+
+def _summed(steps: Steps, term: Term, kept: str) -> Term:
+    dims = tuple(place for place, label in enumerate(term.labels) if label not in kept)
+    labels = "".join(label for label in term.labels if label in kept)
+    return Term(steps.call("sum", input=term.node, dim=dims), labels) if dims else term
+
+
+def _flattened(steps: Steps, node: Node, first: int, last: int) -> Node:
+    return node if first == last else steps.call("flatten", input=node, start_dim=first, end_dim=last)
+
+
+def _without_ones(steps: Steps, term: Term) -> Term:
+    dims = tuple(place for place, label in enumerate(term.labels) if label == _ONE)
+    return Term(steps.call("squeeze", input=term.node, dim=dims), term.labels.replace(_ONE, "")) if dims else term
+
+
+def same_sizes(match: Match) -> Reason | None:
+    """A label has one size: torch.einsum also takes 1 for any other, and sums over what is repeated."""
+    operands = _operands(match.anchor)
+    sizes: dict[str, set[int]] = {}
+    for tensor, labels in zip(operands["tensors"], parsed(operands["equation"]).operands, strict=True):
+        found = tensor_type(tensor)
+        for label, size in zip(labels, () if found is None else found.shape, strict=True):
+            sizes.setdefault(label, set()).add(size)
+    for label, seen in sizes.items():
+        if len(seen) > 1:
+            return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{label} stands for the sizes {', '.join(map(str, sorted(seen)))}")
+    return None
+
+
+def _operands(node: Node) -> dict[str, Any]:
+    call = call_of(node)
+    assert call is not None
+    return call.operands
+
+
+PRODUCTS = (
+    Rule("addmm_matmul", op("addmm"), when=(g.numbers("addmm", "beta", "alpha"),), rewrite=expand_addmm),
+    Rule("einsum_matmul", op("einsum"), when=(same_sizes,), rewrite=expand_einsum),
+)
