@@ -123,6 +123,7 @@ class Resolution(Protocol):
 
 _KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals", "fxq_whole", "fxq_writes", "fxq_norm")
 _TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS, _WHOLE, _WRITES, _NORM = _KEYS
+_SHOWN = (_TYPE, _ORIGINS, _QUANT, _REFUSALS, _WHOLE)
 _T = TypeVar("_T")
 
 
@@ -233,6 +234,11 @@ def copy_annotations(source: Node, target: Node) -> None:
 def annotations_of(node: Node) -> dict[str, Any]:
     """All that is known of a node, for storing."""
     return {key: node.meta[key] for key in _KEYS if key in node.meta}
+
+
+def shown_annotations_of(node: Node) -> dict[str, Any]:
+    """What pictures show of a node: values, through which no module of the user's is kept alive."""
+    return {key: node.meta[key] for key in _SHOWN if key in node.meta}
 
 
 def set_annotations(node: Node, annotations: dict[str, Any]) -> None:

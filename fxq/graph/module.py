@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import _get_qualified_name
 
 from fxq.graph.annotation import annotations_of, set_annotations
+from fxq.graph.history import History
 from fxq.graph.opdef import OpDef
 from fxq.graph.profile import BackendProfile
 from fxq.graph.reasons import Reason
@@ -22,14 +23,14 @@ from fxq.graph.stages import Stage
 
 
 @dataclass(frozen=True)
-class _NodeRef:
+class NodeRef:
     """A node, inside pickled arguments."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class _NodeRecord:
+class NodeRecord:
     """One node in a form that pickles: functions by qualified name, argument nodes by reference."""
 
     op: str
@@ -92,6 +93,7 @@ class FxqModule(GraphModule):
         islands: what is no graph in the islands that this graph calls: path in the user's model → what it is and why.
         original_weights_lookup: path of an int8 layer → its float weights; empty unless convert_fx was asked to keep them.
         executor: what makes the compiled form that runs in place of the graph; None where the graph itself runs.
+        history: the stages that it went through, for pictures; no pass reads it.
     """
 
     stage: Stage = Stage.TRACED
@@ -103,6 +105,7 @@ class FxqModule(GraphModule):
     islands: Mapping[str, StaysPython] = MappingProxyType({})
     original_weights_lookup: Mapping[str, OriginalWeights] = MappingProxyType({})
     executor: Executor | None = None
+    history: History = History()
 
     def run_with(self, executor: Executor | None) -> None:
         """From the next call on, forward is what the executor builds; the graph itself with None."""
@@ -145,7 +148,7 @@ class FxqModule(GraphModule):
         memo[id(self)] = duplicate
         return duplicate
 
-    def __reduce__(self) -> tuple[Callable[..., FxqModule], tuple[dict[str, Any], list[_NodeRecord]]]:
+    def __reduce__(self) -> tuple[Callable[..., FxqModule], tuple[dict[str, Any], list[NodeRecord]]]:
         return _rebuild, (self._state(), self._records())
 
     def delete_all_unused_submodules(self) -> None:
@@ -161,7 +164,7 @@ class FxqModule(GraphModule):
     def _state(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_graph", "forward")}
 
-    def _records(self) -> list[_NodeRecord]:
+    def _records(self) -> list[NodeRecord]:
         return [_record(node) for node in self.graph.nodes]
 
 
@@ -174,18 +177,28 @@ def _remove_unused(owner: nn.Module, path: str, used: set[str], called: set[str]
             _remove_unused(child, f"{path}{name}.", used, called)
 
 
-def _record(node: Node) -> _NodeRecord:
-    target = node.target if isinstance(node.target, str) else _get_qualified_name(node.target)
-    return _NodeRecord(node.op, node.name, target, _without_nodes(node.args), _without_nodes(node.kwargs), annotations_of(node))
+def _record(node: Node) -> NodeRecord:
+    return NodeRecord(node.op, node.name, target_name(node), _without_nodes(node.args), _without_nodes(node.kwargs), annotations_of(node))
+
+
+def target_name(node: Node) -> str:
+    """What a node calls or reads, a function by its qualified name."""
+    return node.target if isinstance(node.target, str) else _get_qualified_name(node.target)
 
 
 def _without_nodes(value: Any) -> Any:
-    return _mapped(value, lambda leaf: _NodeRef(leaf.name) if isinstance(leaf, Node) else leaf)
+    return _mapped(value, lambda leaf: NodeRef(leaf.name) if isinstance(leaf, Node) else leaf)
 
 
-def _rebuild(state: dict[str, Any], records: list[_NodeRecord]) -> FxqModule:
+def _rebuild(state: dict[str, Any], records: list[NodeRecord]) -> FxqModule:
     module = FxqModule.__new__(FxqModule)
     module.__dict__.update(state)
+    module.graph = graph_of(records)
+    return module
+
+
+def graph_of(records: Iterable[NodeRecord]) -> Graph:
+    """The graph of these nodes, in their order."""
     graph = Graph()
     nodes: dict[str, Node] = {}
     for record in records:
@@ -194,12 +207,11 @@ def _rebuild(state: dict[str, Any], records: list[_NodeRecord]) -> FxqModule:
         node = graph.create_node(record.op, target, args, kwargs, name=record.name)
         set_annotations(node, record.annotations)
         nodes[record.name] = node
-    module.graph = graph
-    return module
+    return graph
 
 
 def _with_nodes(value: Any, nodes: Mapping[str, Node]) -> Any:
-    return _mapped(value, lambda leaf: nodes[leaf.name] if isinstance(leaf, _NodeRef) else leaf)
+    return _mapped(value, lambda leaf: nodes[leaf.name] if isinstance(leaf, NodeRef) else leaf)
 
 
 def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fxq.errors import CalibrationError, ConfigError
 from fxq.graph.qtypes import ACTIVATION, QParams, QuantSpec
+from fxq.observers.distribution import Distribution
 from fxq.observers.factory import ObserverFactory
 
 
@@ -77,6 +78,10 @@ class Observer(nn.Module):
     def settings(self) -> tuple[object, ...]:
         """What two observers must have in common to be merged; a subclass adds its own arguments."""
         return (type(self), self.spec)
+
+    def distribution(self) -> Distribution | None:
+        """What was seen, for a picture; None where nothing was, or where no single range tells it."""
+        return None
 
     @property
     def batches(self) -> int:

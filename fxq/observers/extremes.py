@@ -11,6 +11,7 @@ from torch import Tensor
 from fxq.errors import CalibrationError, ConfigError
 from fxq.graph.qtypes import QuantSpec
 from fxq.observers.base import Extent, Observer
+from fxq.observers.distribution import Distribution
 
 
 class ExtremesObserver(Observer):
@@ -32,6 +33,10 @@ class ExtremesObserver(Observer):
         # of nothing the minimum is +inf; it broadcasts to [channels] with the first batch
         self.register_buffer("low", torch.tensor(float("inf")))
         self.register_buffer("high", torch.tensor(float("-inf")))
+
+    def distribution(self) -> Distribution | None:
+        """The range; of all channels together."""
+        return Distribution(float(self.low.min()), float(self.high.max())) if self.batches and self.low.numel() else None
 
     def check_channels(self, extent: Extent) -> None:
         """Raises CalibrationError if an earlier batch had another number of channels."""

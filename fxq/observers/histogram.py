@@ -12,6 +12,7 @@ from torch import Tensor
 from fxq.errors import ConfigError
 from fxq.graph.qtypes import WEIGHT_PER_CHANNEL, QParams, QuantSpec
 from fxq.observers.base import Extent, Observer, flatten
+from fxq.observers.distribution import Distribution, of_grid
 from fxq.observers.extremes import ExtremesObserver, check_per_channel
 from fxq.observers.fixed import check_per_tensor
 from fxq.observers.l2_search import Histogram, power_of_two, search_all, search_qparams
@@ -92,6 +93,12 @@ class HistogramObserver(ExtremesObserver):
         nonzero = self.counts.clone()
         nonzero[..., self.bins // 2] -= self.zeros
         return Histogram(nonzero, self.exponent, self.low.to(torch.float64), self.high.to(torch.float64))
+
+    def distribution(self) -> Distribution | None:
+        """The counts per tensor, on a coarser grid; per channel the range alone."""
+        if self.batches == 0 or self.spec.axis is not None:
+            return super().distribution()
+        return of_grid(self.counts, int(self.exponent), float(self.low), float(self.high))
 
     def qparams(self) -> QParams:
         """The best range inside [low, high], by l2_search. Raises CalibrationError if no data was seen."""

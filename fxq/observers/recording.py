@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fxq.errors import ConfigError
 from fxq.graph.qtypes import QuantSpec
+from fxq.observers.distribution import Distribution, of_values
 from fxq.observers.minmax import MinMaxObserver
 
 GOLDEN_SECTION = (math.sqrt(5) - 1) / 2
@@ -57,6 +58,11 @@ class RecordingObserver(MinMaxObserver):
     def get_tensor_value(self) -> list[Tensor]:
         """`tensor_val`, under torch.ao's other name."""
         return self.tensor_val
+
+    def distribution(self) -> Distribution | None:
+        """A histogram of the values that were kept."""
+        found = super().distribution()
+        return found if found is None or self.spec.axis is not None else of_values(self.recorded, found.low, found.high)
 
     def settings(self) -> tuple[object, ...]:
         """The bounds must be the same, too."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from fxq.errors import StageError
+from fxq.graph.history import PassRun
 from fxq.graph.islands import graphs_of
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import OpDef
@@ -16,6 +17,7 @@ from fxq.graph.profile import BackendProfile
 from fxq.graph.stages import Stage
 from fxq.graph.text import print_graph
 from fxq.graph.verify import verify
+from fxq.passes.record import record
 from fxq.patterns.rules import Rule
 from fxq.qconfig_mapping import QConfigMapping
 
@@ -76,10 +78,15 @@ def run_pipeline(module: FxqModule, steps: Pipeline, context: Context) -> FxqMod
 
 
 def _run_passes(module: FxqModule, steps: Pipeline, context: Context) -> None:
-    for step in steps:
+    started = module.stage
+    record(module)
+    for step, following in zip(steps, (*steps[1:], None), strict=True):
         changes = step.run(module, context)
         module.stage = step.gives
         verify(module, step.gives, step.name)
+        module.history = module.history.with_run(PassRun(step.name, step.gives, changes))
+        if following is not None and following.gives is not step.gives and step.gives is not started:
+            record(module)
         _dump(module, step, changes)
     module.recompile()  # once: the passes read the graph, and generating its code takes as long as most of them
 

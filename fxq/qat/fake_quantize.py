@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fxq.errors import CalibrationError
 from fxq.graph.qtypes import QParams, along, choose_qparams
 from fxq.observers import Observer
+from fxq.observers.distribution import Distribution
 from fxq.qat.distributed import over_all_ranks
 
 _DIVERGED = "a loss that has diverged makes weights NaN: lower the learning rate or clip gradients, and go on from an earlier checkpoint"
@@ -158,6 +159,10 @@ class FakeQuantize(Observer):
         """Those in use. Raises CalibrationError if no batch was seen."""
         self.check_seen()
         return QParams(self.spec, self.scale, self.zero_point)
+
+    def distribution(self) -> Distribution | None:
+        """That of the observer inside."""
+        return self.observer.distribution()
 
     def check_seen(self) -> None:
         """Raises CalibrationError if no batch was seen, and nothing is known without one."""

@@ -1,0 +1,83 @@
+"""Snapshots of a graph on its way through the passes: taking one costs some microseconds per node, and no tensor is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx import Node
+from torch.fx.node import map_arg
+
+from fxq.graph.annotation import shown_annotations_of, tensor_type
+from fxq.graph.constants import put_module, put_tensor
+from fxq.graph.history import Snapshot
+from fxq.graph.module import FxqModule, NodeRecord, NodeRef, find_function, graph_of, target_name
+
+
+def take(module: FxqModule, observed: Mapping[str, Any]) -> Snapshot:
+    """The graph as it is now.
+
+    Args:
+        observed: what the snapshot is to hold of its observers.
+    """
+    reference = {node: NodeRef(node.name) for node in module.graph.nodes}
+    called = {str(node.target) for node in reference if node.op == "call_module"}
+    classes = {path: _class_name(module.get_submodule(path)) for path in called}
+    return Snapshot(module.stage, tuple(_record(node, reference) for node in reference), classes, observed)
+
+
+def _record(node: Node, reference: Mapping[Node, NodeRef]) -> NodeRecord:
+    refer: Any = reference.__getitem__  # torch's signature knows arguments only that a graph could have
+    args: Any = map_arg(node.args, refer)
+    kwargs: Any = map_arg(node.kwargs, refer)
+    return NodeRecord(node.op, node.name, target_name(node), args, kwargs, shown_annotations_of(node))
+
+
+def restore(snapshot: Snapshot, path: str = "") -> FxqModule:
+    """A model with the graph of a snapshot. It can be read, printed and drawn, but not run: its tensors have no data.
+
+    Args:
+        path: of the module in the user's model.
+    """
+    owner = nn.Module()
+    for place, kind in sorted(snapshot.called.items()):
+        put_module(owner, place, _blank(kind))
+    graph = graph_of(snapshot.nodes)
+    for node in graph.find_nodes(op="get_attr"):
+        found = tensor_type(node)
+        shape, dtype = ((), torch.float32) if found is None else (found.shape, found.dtype)
+        put_tensor(owner, str(node.target), torch.empty(shape, dtype=dtype, device="meta"))
+    restored = FxqModule(owner, graph)
+    restored.stage, restored.path = snapshot.stage, path
+    return restored
+
+
+def _class_name(module: nn.Module) -> str:
+    kind = FxqModule if isinstance(module, FxqModule) else type(module)  # every GraphModule has a class of its own
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+class Unknown(nn.Module):
+    """Stands for a module whose class cannot be found by its name: one that a function has defined."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def _get_name(self) -> str:
+        return self.name
+
+
+def _blank(qualified_name: str) -> nn.Module:
+    """A module of this class, in which nothing is."""
+    try:
+        kind = find_function(qualified_name)
+    except (ImportError, AttributeError):
+        return Unknown(qualified_name.rpartition(".")[2])
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        return Unknown(qualified_name.rpartition(".")[2])
+    blank: nn.Module = kind.__new__(kind)
+    nn.Module.__init__(blank)
+    return blank
