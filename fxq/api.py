@@ -9,8 +9,6 @@ from operator import length_hint
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import nn
 
 from fxq.errors import CalibrationError, ConfigError, FxqError
@@ -31,6 +29,7 @@ from fxq.patterns.rules import Rule, as_rules
 from fxq.qconfig_mapping import QConfigMapping, get_default_qconfig_mapping
 from fxq.qconfig_mapping.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, as_custom_config
 from fxq.qconfig_mapping.mapping import as_mapping
+from fxq.report.progress import with_progress
 
 LOWER = pipeline(Pass("lower", Stage.REFERENCE, Stage.LOWERED, lambda module, context: lower(module, context.profile)))
 
@@ -247,10 +246,8 @@ def calibrate(prepared: FxqModule, batches: Iterable[Any], *, total: int | None 
     Raises:
         CalibrationError: the model does not run on a batch, or sees values that are not finite.
     """
-    console = Console(stderr=True)
-    shown = progress and console.is_terminal
     with torch.no_grad():
-        for number, batch in enumerate(track(batches, "calibrating", total=total, console=console, disable=not shown)):
+        for number, batch in enumerate(with_progress(batches, "calibrating", total=total, progress=progress)):
             _observe(prepared, batch, number)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from fxq.demo.digits import Split
 from fxq.demo.evaluate import accuracy
+from fxq.report.closeness import closeness
 
 BATCH_SIZES = (1, 64)
 _WARM_UP = 5
@@ -54,9 +54,7 @@ def measure(models: Sequence[nn.Module], test: Split, *, runs: int = 40) -> tupl
 
 def sqnr(reference: Tensor, approximation: Tensor) -> float:
     """10 · log10(Σ x² / Σ (x − x')²) dB: signal to quantization noise. Infinite where both are equal."""
-    x = reference.to(torch.float64)
-    noise = float((x - approximation).square().sum())
-    return 10.0 * math.log10(float(x.square().sum()) / noise) if noise > 0 else math.inf
+    return closeness([reference], [approximation]).sqnr_db
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -27,7 +27,7 @@ def infer_types(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, A
         CaptureError: a node failed on the example inputs.
     """
     # copies, as the first op may write into its input
-    inputs = [tree_map_only(Tensor, torch.clone, value) for value in _placeholder_values(module, args, kwargs)]
+    inputs = [tree_map_only(Tensor, torch.clone, value) for value in placeholder_values(module, args, kwargs)]
     with torch.no_grad(), _unchanged_state(module), torch.random.fork_rng(devices=[]):
         _TypeRecorder(module).run(*inputs)
 
@@ -45,7 +45,16 @@ def value_type(value: Any) -> ValueType:
 _ADDED_BY_FX = "\n\nWhile executing"  # torch.fx repeats the node behind the message
 
 
-class _TypeRecorder(Interpreter):
+class GraphInterpreter(Interpreter):
+    """Runs a graph node by node, as its code would."""
+
+    def fetch_args_kwargs_from_env(self, n: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Literals are made anew for every call, as the module's code makes them: what is called may write into them."""
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return _writable(args), {name: _writable(value) for name, value in kwargs.items()}
+
+
+class _TypeRecorder(GraphInterpreter):
     def run_node(self, n: Node) -> Any:
         before = self._versions(n)
         try:
@@ -61,11 +70,6 @@ class _TypeRecorder(Interpreter):
         """How often each tensor that the node reads was written to."""
         reads = (self.env.get(operand) for operand in n.all_input_nodes)
         return [value._version for value in reads if isinstance(value, Tensor)]
-
-    def fetch_args_kwargs_from_env(self, n: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Literals are made anew for every call, as the module's code makes them: what is called may write into them."""
-        args, kwargs = super().fetch_args_kwargs_from_env(n)
-        return _writable(args), {name: _writable(value) for name, value in kwargs.items()}
 
 
 def _writable(value: Any) -> Any:
@@ -89,8 +93,12 @@ def _failed(node: Node, error: Exception) -> CaptureError:
     )
 
 
-def _placeholder_values(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
-    """Positional and keyword inputs in the order of the placeholders; trailing ones may fall back to their defaults."""
+def placeholder_values(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Positional and keyword inputs in the order of the placeholders; trailing ones may fall back to their defaults.
+
+    Raises:
+        CaptureError: there are too many, one is missing, or one has an unknown name.
+    """
     placeholders = module.graph.find_nodes(op="placeholder")
     names = [str(node.target) for node in placeholders]
     unknown = sorted(set(kwargs) - set(names[len(args) :]))

@@ -25,11 +25,16 @@ def islands_of(module: FxqModule) -> list[Node]:
 
 def parts_of(island: nn.Module) -> Iterator[FxqModule]:
     """The nearest modules inside that have graphs, each once, in the order of their paths' first appearance."""
-    for child in island.children():
-        if isinstance(child, FxqModule):
-            yield child
-        else:
-            yield from parts_of(child)
+    yield from named_parts_of(island).values()
+
+
+def named_parts_of(island: nn.Module, prefix: str = "") -> dict[str, FxqModule]:
+    """The same, by their paths in the island. A graph's own `path` may be that of the module around it."""
+    found: dict[str, FxqModule] = {}
+    for name, child in island.named_children():
+        path = join_path(prefix, name)
+        found.update({path: child} if isinstance(child, FxqModule) else named_parts_of(child, path))
+    return found
 
 
 def outside_of_graphs(module: nn.Module) -> Iterator[nn.Module]:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 from torch import nn
 
 from fxq.errors import StageError
 from fxq.graph.module import FxqModule
 from fxq.graph.stages import Stage
+from fxq.report.printable import Printable, as_text
 from fxq.report.rendering import render_layers, render_summary
 from fxq.report.rows import Row, make_rows
 from fxq.report.totals import Totals, add_up
 
-_COLUMNS = 120
 
-
-class Report(BaseModel):
+class Report(Printable):
     """What became of a model, node by node and in sum. `print(report)` is for people, `to_dict` and `to_json` for programs.
 
     Attributes:
@@ -30,8 +24,6 @@ class Report(BaseModel):
         rows: one for every node of the graph, in order.
         totals: sums over the rows.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     stage: str
     profile: str | None
@@ -45,21 +37,9 @@ class Report(BaseModel):
                 return row
         raise KeyError(name)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts, as JSON has them."""
-        return self.model_dump(mode="json")
-
-    def to_json(self, indent: int | None = 2) -> str:
-        """What `Report.model_validate_json` reads back."""
-        return self.model_dump_json(indent=indent)
-
     def summary(self) -> str:
         """The text without the table of layers: sums, what stays float and why, refused fusions."""
-        return _as_text(render_summary(Stage[self.stage], self.rows, self.totals))
-
-    def __str__(self) -> str:
-        """Plain text, at most 120 columns."""
-        return _as_text([self])
+        return as_text(render_summary(Stage[self.stage], self.rows, self.totals))
 
     def __repr__(self) -> str:
         totals = self.totals
@@ -71,14 +51,6 @@ class Report(BaseModel):
         yield from render_layers(stage, self.profile, self.rows)
         yield Text()
         yield from render_summary(stage, self.rows, self.totals)
-
-
-def _as_text(parts: Iterable[RenderableType]) -> str:
-    text = io.StringIO()
-    console = Console(file=text, width=_COLUMNS, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False)
-    for part in parts:
-        console.print(part)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def report(model: nn.Module) -> Report:

@@ -17,7 +17,7 @@ from fxq.report.advice import ADVICE
 from fxq.report.kinds import Kind
 from fxq.report.rows import Row
 from fxq.report.totals import ReasonGroup, Totals
-from fxq.report.wording import elide, format_number, format_share, plural
+from fxq.report.wording import elide, format_number, format_share, layer_label, plural
 
 _STYLES: Mapping[Kind, str] = {Kind.INT8: "green", Kind.FLOAT: "yellow", Kind.QUANTIZE: "cyan", Kind.DEQUANTIZE: "cyan"}
 _TITLE = "bold"
@@ -107,10 +107,7 @@ def _cells(stage: Stage, row: Row) -> tuple[Text, ...]:
 
 
 def _layer(row: Row) -> str:
-    """The path of a module, the node's name for a function, behind the module that it is called in."""
-    if row.what == f"{row.type} {row.module}":
-        return row.module
-    return f"{row.module}: {row.name.rpartition('.')[2]}" if row.module else row.name
+    return layer_label(row.what, row.type, row.module, row.name)
 
 
 def _type_of(call: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +17,10 @@ from fxq.graph.module import FxqModule
 from fxq.graph.stages import Stage
 from fxq.lowering.timing import Part, time_parts
 from fxq.passes.arguments import split_inputs
+from fxq.report.printable import Printable
 from fxq.report.wording import format_share
 from fxq.runtime.jit import find_isa, peak_macs, unavailable
 
-_COLUMNS = 120
 _SHORTEST = 1e-7  # seconds; a clock does not tell less
 
 
@@ -51,7 +50,7 @@ class TimeRow(BaseModel):
     peak_share: float
 
 
-class TimeProfile(BaseModel):
+class TimeProfile(Printable):
     """Times of a model's parts. `print` is for people, `to_dict` and `to_json` for programs.
 
     Attributes:
@@ -59,8 +58,6 @@ class TimeProfile(BaseModel):
         peak_gmacs: 10⁹ multiplications per second that its dot product reaches on one thread, measured; 0 without isa.
         rows: the slowest first.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     isa: str | None
     peak_gmacs: float
@@ -75,20 +72,6 @@ class TimeProfile(BaseModel):
     def macs(self) -> int:
         """Of all compiled regions."""
         return sum(row.macs for row in self.rows)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts, as JSON has them."""
-        return self.model_dump(mode="json")
-
-    def to_json(self, indent: int | None = 2) -> str:
-        """What `TimeProfile.model_validate_json` reads back."""
-        return self.model_dump_json(indent=indent)
-
-    def __str__(self) -> str:
-        """Plain text, at most 120 columns."""
-        text = io.StringIO()
-        Console(file=text, width=_COLUMNS, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False).print(self)
-        return text.getvalue()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table, for rich.print."""

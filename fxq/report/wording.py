@@ -38,6 +38,13 @@ def describe(node: Node) -> str:
     return f"constant {node.target}" if kind is Kind.CONSTANT else str(kind.value)
 
 
+def layer_label(what: str, object_type: str, module: str, node: str) -> str:
+    """How a table names a layer: the path of a module; the node's name for a function, behind the module that it is called in."""
+    if what == f"{object_type} {module}":
+        return module
+    return f"{module}: {node.rpartition('.')[2]}" if module else node
+
+
 def format_number(value: float, unit: str = "") -> str:
     """1814073344 → 1.81 G: three significant digits and a decimal prefix (k = 1000), in front of the unit."""
     power = 0
