@@ -56,8 +56,8 @@ def clamp_bounds(act: Act | None) -> tuple[float, float] | None:
 # --- ops that hold accumulators: their epilogue can add a residual and apply an activation --------------------------------
 
 
-def spatial_padding(padding: str | Sequence[int], weight: Tensor, dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """'same', 'valid' or one number per spatial dimension → (before, after) per spatial dimension.
+def spatial_padding(padding: str | Sequence[Any], weight: Tensor, dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """'same', 'valid', or one number or (before, after) per spatial dimension → (before, after) per spatial dimension.
 
     'same' puts the odd cell at the end, as torch does.
     """
@@ -66,10 +66,10 @@ def spatial_padding(padding: str | Sequence[int], weight: Tensor, dilation: Sequ
     if padding == "same":
         totals = [step * (size - 1) for step, size in zip(dilation, weight.shape[2:], strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
-    return tuple((int(cells), int(cells)) for cells in padding)
+    return tuple(cells if isinstance(cells, tuple) else (int(cells), int(cells)) for cells in padding)
 
 
-def _reversed_pairs(padding: str | Sequence[int], weight: Tensor, dilation: Sequence[int]) -> list[int]:
+def _reversed_pairs(padding: str | Sequence[Any], weight: Tensor, dilation: Sequence[int]) -> list[int]:
     pairs = spatial_padding(padding, weight, dilation)
     return [cells for pair in reversed(pairs) for cells in pair]
 
@@ -84,10 +84,12 @@ def conv(
 ) -> Tensor:  # fmt: skip
     """act(conv(input, weight) + bias + residual), input [N, C, *spatial] or [C, *spatial], weight [O, C / groups, *kernel].
 
-    One to three spatial dimensions, as many as the kernel has; stride, padding and dilation are one number for each.
+    One to three spatial dimensions, as many as the kernel has; stride, padding and dilation are one number for each, padding
+    may be (before, after).
     """
-    if padding_mode != "zeros":
-        input = F.pad(input, _reversed_pairs(padding, weight, dilation), mode=padding_mode)
+    by_side = isinstance(padding, tuple) and any(isinstance(cells, tuple) for cells in padding)
+    if padding_mode != "zeros" or by_side:
+        input = F.pad(input, _reversed_pairs(padding, weight, dilation), mode="constant" if padding_mode == "zeros" else padding_mode)
         padding = 0
     convolution = (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3]
     return _epilogue(convolution(input, weight, bias, stride, padding, dilation, groups), residual, act)

@@ -15,8 +15,10 @@ from fxq.graph.functional import RELU, Act
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of, write_call
 from fxq.patterns import guards as g
+from fxq.patterns.borders import adds_zeros, fold_pad
 from fxq.patterns.expressions import Var, op
 from fxq.patterns.matcher import Match
+from fxq.patterns.matrices import transposes, weigh, weigh_transposed
 from fxq.patterns.rules import Guard, Rule
 
 X, W, B, R, C = Var("X"), Var("W"), Var("B"), Var("R"), Var("C", is_constant=True)
@@ -24,6 +26,9 @@ X, W, B, R, C = Var("X"), Var("W"), Var("B"), Var("R"), Var("C", is_constant=Tru
 conv = op("conv")
 conv_transpose = op("conv_transpose")
 linear = op("linear")
+matmul = op("matmul")
+transposed = op("transpose", "permute", label="transposed")
+pad = op("pad")
 batch_norm = op("batch_norm")
 relu = op("relu")
 clamp = op("clamp")
@@ -132,8 +137,9 @@ def attach_polynomial(match: Match) -> Node:
 
 
 def attach_residual(match: Match) -> Node:
-    """conv(x) + r = conv(x, residual=r)"""
-    return absorb(match, match.nodes["conv"], residual=match.values["R"])
+    """op(x) + r = op(x, residual=r)"""
+    target = next(node for label, node in match.nodes.items() if label != "add")
+    return absorb(match, target, residual=match.values["R"])
 
 
 def absorb(match: Match, target: Node, **operands: object) -> Node:
@@ -170,6 +176,14 @@ def _folds_into(label: str) -> tuple[Guard, ...]:
     return (*FOLDABLE, g.single_use(label), g.bare(label), g.constant(label, "weight", "bias"), g.rank_of_weight(label))
 
 
+def _holds_sum(label: str) -> tuple[Guard, ...]:
+    """Nobody else reads the op, nothing is fused behind it yet, and the other summand may be rounded to 8 bits."""
+    return (
+        g.equals("add", "alpha", 1), g.single_use(label), g.bare(label), g.same_type(label, "R"), g.not_switched_off("add"),
+        g.not_normalized("add"),
+    )  # fmt: skip
+
+
 SCALABLE = (g.per_channel("weighted", "C"), g.single_use("weighted"), g.bare("weighted"), g.constant("weighted", "weight", "bias"))
 
 ACTIVATIONS = (
@@ -196,6 +210,16 @@ ACTIVATIONS = (
 )
 
 FUSIONS = (
+    # a product with a matrix of the model: as a weight it has a scale for each column
+    Rule("matmul_transposed_weight", matmul(X, transposed(C)), when=(g.matrix("C"), transposes), rewrite=weigh_transposed),
+    Rule("matmul_weight", matmul(X, C), when=(g.matrix("C"),), rewrite=weigh),
+    # a border of zeros in front of a convolution, also one that is not the same on both sides
+    Rule(
+        "pad_conv",
+        conv(pad(X), W, B),
+        when=(g.equals("conv", "padding_mode", "zeros"), g.not_switched_off("pad"), adds_zeros),
+        rewrite=fold_pad,
+    ),
     # bn(conv(x)) = conv(x) · g + (β − μ · g): g goes into the weight, the rest into the bias
     Rule("conv_bn", batch_norm(conv(X, W, B)), when=_folds_into("conv"), rewrite=fold_bn),
     Rule("conv_transpose_bn", batch_norm(conv_transpose(X, W, B)), when=_folds_into("conv_transpose"), rewrite=fold_bn),
@@ -216,10 +240,6 @@ FUSIONS = (
     ),
     *ACTIVATIONS,
     # conv(x) + r: the sum is made of accumulators, so the 8-bit value between the two ops never exists
-    Rule(
-        "conv_add",
-        add(conv(X, W, B), R),
-        when=(g.equals("add", "alpha", 1), g.single_use("conv"), g.bare("conv"), g.same_type("conv", "R"), g.not_switched_off("add")),
-        rewrite=attach_residual,
-    ),
+    Rule("conv_add", add(conv(X, W, B), R), when=_holds_sum("conv"), rewrite=attach_residual),
+    Rule("linear_add", add(linear(X, W, B), R), when=_holds_sum("linear"), rewrite=attach_residual),
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch.fx import Node
 from torch.fx.node import map_arg
 
 from fxq.graph.annotation import resolution_of, tensor_type
+from fxq.graph.opdef import Policy
 from fxq.graph.ops import call_of
 from fxq.graph.reasons import Reason, Why
 from fxq.patterns.matcher import Match
@@ -132,6 +135,43 @@ def same_type(label: str, var: str) -> Guard:
         if isinstance(other, Node) and other.op != "get_attr" and tensor_type(other) == tensor_type(node):
             return None
         return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{other} has not the shape and dtype of {node.name}")
+
+    return guard
+
+
+def not_normalized(label: str) -> Guard:
+    """No op that normalizes reads the value, behind movement neither: it would spread the rounding of what is in it."""
+
+    def guard(match: Match) -> Reason | None:
+        node = match.nodes[label]
+        for reader in _readers_behind_movement(node):
+            call = call_of(reader)
+            if call is not None and call.op.normalizes:
+                return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{reader.name} normalizes {node.name}, which stays float for it")
+        return None
+
+    return guard
+
+
+def _readers_behind_movement(node: Node) -> Iterator[Node]:
+    """The readers of the node, and those of its elements in other places."""
+    found = list(node.users)
+    for reader in found:
+        call = call_of(reader)
+        if call is not None and call.op.policy is Policy.MOVES:
+            found += reader.users
+        yield reader
+
+
+def matrix(var: str) -> Guard:
+    """The constant has two dimensions."""
+
+    def guard(match: Match) -> Reason | None:
+        constant = match.values[var]
+        found = tensor_type(constant)
+        if found is not None and len(found.shape) == 2:
+            return None
+        return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{constant} is {list(found.shape) if found else 'no tensor'}, not a matrix")
 
     return guard
 

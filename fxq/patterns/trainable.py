@@ -1,6 +1,7 @@
 """TRAINABLE: the rows of FUSIONS for training. Batch norms are attached to the op in front rather than folded into its weights.
 
-Scales and shifts of layers stay ops of their own: in the weights they could not be trained.
+Scales and shifts of layers stay ops of their own: in the weights they could not be trained. So does a product with a matrix that
+would have to be transposed to be a weight: a parameter keeps its shape.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from fxq.graph.reasons import Reason, Why
 from fxq.patterns.decompositions import DECOMPOSITIONS, bn_as_conv, write_unit_conv
 from fxq.patterns.fusions import FUSIONS, absorb, fold_bn, fold_scale, fold_shift
 from fxq.patterns.matcher import Match
+from fxq.patterns.matrices import weigh
 from fxq.patterns.rules import Rule
 
 # where everything is kept that training adds to the model
@@ -70,5 +72,5 @@ def _trainable(rule: Rule) -> Rule:
     return replace(rule, rewrite=bn_behind_conv) if rule.rewrite is bn_as_conv else rule
 
 
-TRAINABLE = tuple(_trainable(rule) for rule in FUSIONS if rule.rewrite not in (fold_scale, fold_shift))
+TRAINABLE = tuple(_trainable(rule) for rule in FUSIONS if rule.rewrite not in (fold_scale, fold_shift, weigh))
 TRAINABLE_DECOMPOSITIONS = tuple(map(_trainable, DECOMPOSITIONS))

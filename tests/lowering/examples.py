@@ -13,6 +13,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"{X}\ny = conv(x, @c.weight[5, 4, 2, 2], @c.bias[5], padding='same', act=relu6)\nz = silu(y)\noutput z",
         f"{X}\ny = conv(x, @c.weight[4, 4, 1, 1], @c.bias[4], residual=x, act=clamp(-1.0, 0.5))\nz = silu(y)\noutput z",
         f"{X}\ny = conv(x, @c.weight[5, 4, 3, 3], @c.bias[5], padding=(1, 1), padding_mode='circular')\nz = silu(y)\noutput z",
+        f"{X}\ny = conv(x, @c.weight[5, 4, 3, 3], @c.bias[5], padding=((0, 1), (2, 1)), stride=(2, 1))\nz = silu(y)\noutput z",
         f"{X}\ny = conv(x, @c.weight[5, 4, 3, 3], @c.bias[5])\noutput y",
         "x: f32[2, 3, 9] = input\ny = conv(x, @c.weight[4, 3, 3], @c.bias[4])\nz = silu(y)\noutput z",
         "x: f32[1, 2, 4, 5, 4] = input\ny = conv(x, @c.weight[3, 2, 2, 3, 2], @c.bias[3])\nz = silu(y)\noutput z",
@@ -29,7 +30,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "matmul": (
         f"{X}\ns = silu(x)\ny = matmul(x, s)\nz = silu(y)\noutput z",
         "x: f32[2, 4, 6] = input\nt = transpose(x, dim0=1, dim1=2)\ny = matmul(x, t)\nz = silu(y)\noutput z",
-        "x: f32[3, 4, 6] = input\ny = matmul(x, @k[6, 5])\nz = silu(y)\noutput z",
+        "x: f32[3, 4, 6] = input\ny = matmul(x, @k[3, 6, 5])\nz = silu(y)\noutput z",
     ),
     "softmax": (
         f"{X}\ns = silu(x)\ny = softmax(s, dim=1)\nz = silu(y)\noutput z",

@@ -51,6 +51,8 @@ class Rewrite:
     exact: bool = True
 
 
+_L4 = ("x: f32[2, 6] = input", "r: f32[2, 4] = input", "l: f32[2, 4] = linear(x, @l.weight[4, 6], @l.bias[4])")
+PADDED = "c: f32[2, 4, 8, 10] = conv({}, @c.weight[4, 3, 3, 3], @c.bias[4]{})"
 _LINEAR = "l: f32[2, 4, 4] = linear(x, @l.weight[4, 6]"
 
 REWRITES: dict[str, dict[str, Rewrite]] = {
@@ -225,6 +227,65 @@ REWRITES: dict[str, dict[str, Rewrite]] = {
             graph(X, CONV, "y: f32[2, 4, 6, 6] = clamp(c, min=0)", "output y"), graph(X, f"{CONV[:-1]}, act=relu)", "output c")
         ),
     },
+    "matmul_weight": {
+        "a matrix": Rewrite(
+            graph("x: f32[2, 5, 6] = input", "y: f32[2, 5, 4] = matmul(x, @w[6, 4])", "output y"),
+            graph("x: f32[2, 5, 6] = input", "y: f32[2, 5, 4] = linear(x, @w[4, 6])", "output y"),
+            exact=False,
+        ),
+        "a vector on the left": Rewrite(
+            graph("x: f32[6] = input", "y: f32[4] = matmul(x, @w[6, 4])", "output y"),
+            graph("x: f32[6] = input", "y: f32[4] = linear(x, @w[4, 6])", "output y"),
+            exact=False,
+        ),
+        "a matrix that others read too": Rewrite(
+            graph("x: f32[6, 6] = input", "y: f32[6, 6] = matmul(x, @w[6, 6])", "z: f32[6, 6] = mul(y, @w[6, 6])", "output z"),
+            graph("x: f32[6, 6] = input", "y: f32[6, 6] = linear(x, @w_1[6, 6])", "z: f32[6, 6] = mul(y, @w[6, 6])", "output z"),
+            exact=False,
+        ),
+    },
+    "matmul_transposed_weight": {
+        "transposed": Rewrite(
+            graph("x: f32[5, 6] = input", "t: f32[6, 4] = transpose(@w[4, 6], dim0=0, dim1=1)", "y: f32[5, 4] = matmul(x, t)", "output y"),
+            graph("x: f32[5, 6] = input", "y: f32[5, 4] = linear(x, @w[4, 6])", "output y"),
+            exact=False,
+        ),
+        "permuted": Rewrite(
+            graph("x: f32[5, 6] = input", "t: f32[6, 4] = permute(@w[4, 6], dims=(-1, 0))", "y: f32[5, 4] = matmul(x, t)", "output y"),
+            graph("x: f32[5, 6] = input", "y: f32[5, 4] = linear(x, @w[4, 6])", "output y"),
+            exact=False,
+        ),
+    },
+    "pad_conv": {
+        "the same on all sides": Rewrite(
+            graph(X, "p: f32[2, 3, 10, 12] = pad(x, pad=(2, 2, 1, 1))", PADDED.format("p", ""), "output c"),
+            graph(X, PADDED.format("x", ", padding=(1, 2)"), "output c"),
+        ),
+        "at the end only": Rewrite(
+            graph(
+                X, "p: f32[2, 3, 9, 9] = pad(x, pad=(0, 1, 0, 1), value=0.0)", PADDED.format("p", "").replace("8, 10]", "7, 7]"), "output c"
+            ),
+            graph(X, PADDED.format("x", ", padding=((0, 1), (0, 1))").replace("8, 10]", "7, 7]"), "output c"),
+        ),
+        "and the convolution's own": Rewrite(
+            graph(
+                X, "p: f32[2, 3, 8, 9] = pad(x, pad=(0, 1))", PADDED.format("p", ", padding=(1, 1)").replace("8, 10]", "8, 9]"), "output c"
+            ),
+            graph(X, PADDED.format("x", ", padding=((1, 1), (1, 2))").replace("8, 10]", "8, 9]"), "output c"),
+        ),
+        "a border that others read too": Rewrite(
+            graph(X, "p: f32[2, 3, 10, 12] = pad(x, pad=(2, 2, 1, 1))", PADDED.format("p", ""), "output (c, p)"),
+            graph(X, "p: f32[2, 3, 10, 12] = pad(x, pad=(2, 2, 1, 1))", PADDED.format("x", ", padding=(1, 2)"), "output (c, p)"),
+        ),
+    },
+    "linear_add": {
+        "input behind": Rewrite(
+            graph(*_L4, "y: f32[2, 4] = add(l, r)", "output y"), graph(*_L4[:2], f"{_L4[2][:-1]}, residual=r)", "output l")
+        ),
+        "input in front": Rewrite(
+            graph(*_L4, "y: f32[2, 4] = add(r, l)", "output y"), graph(*_L4[:2], f"{_L4[2][:-1]}, residual=r)", "output l")
+        ),
+    },
     "conv_add": {
         "input behind": Rewrite(
             graph(X, R, CONV, "y: f32[2, 4, 6, 6] = add(c, r)", "output y"), graph(X, R, f"{CONV[:-1]}, residual=r)", "output c")
@@ -361,6 +422,17 @@ def test_folded_parameters_stay_parameters_under_their_paths() -> None:
     rewrite(module, FUSIONS)
     assert [name for name, _ in module.named_parameters()] == ["c.weight", "c.bias"]
     assert list(module.state_dict()) == ["c.weight", "c.bias"]
+
+
+def test_border_of_a_border() -> None:
+    borders = ("p: f32[2, 3, 8, 9] = pad(x, pad=(0, 1))", "r: f32[2, 3, 8, 10] = pad(p, pad=(1, 0, 0, 0, 0, 0))")
+    module = parse_graph(graph(X, *borders, PADDED.format("r", ", padding=(1, 1)"), "output c"))
+    expected = run(module)
+    assert [each.rule for each in rewrite(module, FUSIONS)] == ["pad_conv", "pad_conv"]
+    assert print_graph(module) == graph(X, PADDED.format("x", ", padding=(1, 2)"), "output c")
+    assert torch.equal(run(module)[0], expected[0])
+    (node,) = (node for node in module.graph.nodes if node.name == "c")
+    assert [origin.object_type for origin in origins_of(node)] == ["torch.nn.Conv2d", "torch.nn.functional.pad", "torch.nn.functional.pad"]
 
 
 def test_origins_are_in_dataflow_order() -> None:
@@ -593,6 +665,76 @@ REFUSALS = {
     "residual after an activation": Refusal(
         "conv_add", graph(X, R, _ACT, "y: f32[2, 4, 6, 6] = add(c, r)", "output y"), "y", Why.NOT_FUSABLE, "c already has its act fused"
     ),
+    "linear of a stream that is normalized": Refusal(
+        "linear_add",
+        graph(*_L4, "y: f32[2, 4] = add(l, r)", "n: f32[2, 4] = layer_norm(y, normalized_shape=(4,))", "output (n, y)"),
+        "y",
+        Why.NOT_FUSABLE,
+        "n normalizes y, which stays float for it",
+    ),
+    "conv of a stream that is normalized behind movement": Refusal(
+        "conv_add",
+        graph(
+            X,
+            R,
+            CONV,
+            "y: f32[2, 4, 6, 6] = add(c, r)",
+            "t: f32[2, 6, 6, 4] = permute(y, dims=(0, 2, 3, 1))",
+            "n: f32[2, 6, 6, 4] = layer_norm(t, normalized_shape=(4,))",
+            "output n",
+        ),
+        "y",
+        Why.NOT_FUSABLE,
+        "n normalizes y, which stays float for it",
+    ),
+    "a batch of matrices": Refusal(
+        "matmul_weight",
+        graph("x: f32[2, 5, 6] = input", "y: f32[2, 5, 4] = matmul(x, @w[2, 6, 4])", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "w is [2, 6, 4], not a matrix",
+    ),
+    "a batch of matrices, transposed": Refusal(
+        "matmul_transposed_weight",
+        graph(
+            "x: f32[2, 5, 6] = input",
+            "t: f32[2, 6, 4] = transpose(@w[2, 4, 6], dim0=1, dim1=2)",
+            "y: f32[2, 5, 4] = matmul(x, t)",
+            "output y",
+        ),
+        "y",
+        Why.NOT_FUSABLE,
+        "w is [2, 4, 6], not a matrix",
+    ),
+    "a matrix that is not transposed": Refusal(
+        "matmul_transposed_weight",
+        graph("x: f32[5, 6] = input", "t: f32[6, 4] = permute(@w[6, 4], dims=(0, 1))", "y: f32[5, 4] = matmul(x, t)", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "t leaves the dimensions in their order",
+    ),
+    **{
+        f"a border {what}": Refusal(
+            "pad_conv",
+            graph(X, f"p: f32[{shape}] = pad(x, pad={pad})", f"c: f32[{result}] = conv(p, @c.weight[4, 3, 3, 3], @c.bias[4])", "output c"),
+            "c",
+            Why.NOT_FUSABLE,
+            "p does more than to add zeros around the pixels",
+        )
+        for what, shape, pad, result in (
+            ("of ones", "2, 3, 8, 10", "(1, 1), value=1.0", "2, 4, 6, 8"),
+            ("of reflections", "2, 3, 8, 10", "(1, 1, 0, 0), mode='reflect'", "2, 4, 6, 8"),
+            ("that cuts", "2, 3, 8, 8", "(-1, 1)", "2, 4, 6, 6"),
+            ("of images", "3, 3, 8, 8", "(0, 0, 0, 0, 0, 0, 0, 1)", "3, 4, 6, 6"),
+        )
+    },
+    "a border in front of a border that reflects": Refusal(
+        "pad_conv",
+        graph(X, "p: f32[2, 3, 8, 10] = pad(x, pad=(1, 1))", PADDED.format("p", ", padding=(1, 1), padding_mode='reflect'"), "output c"),
+        "c",
+        Why.NOT_FUSABLE,
+        "padding_mode is reflect, not zeros",
+    ),
     "a conv added to itself": Refusal(
         "conv_add", graph(X, CONV, "y: f32[2, 4, 6, 6] = add(c, c)", "output y"), "y", Why.SHARED, "c is read by y, y"
     ),
@@ -638,6 +780,7 @@ SWITCHED_OFF = {
     "op_relu": graph(X, CONV, "y: f32[2, 4, 6, 6] = relu(c)", "output y"),
     "op_clamp": graph(X, CONV, "y: f32[2, 4, 6, 6] = clamp(c, max=6)", "output y"),
     "conv_add": graph(X, R, CONV, "y: f32[2, 4, 6, 6] = add(c, r)", "output y"),
+    "linear_add": graph(*_L4, "y: f32[2, 4] = add(l, r)", "output y"),
     "op_scale": graph(X, CONV, "y: f32[2, 4, 6, 6] = mul(c, @g[1])", "output y"),
     "op_shift": graph(X, CONV, "y: f32[2, 4, 6, 6] = add(c, @g[1])", "output y"),
 }

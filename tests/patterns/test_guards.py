@@ -25,6 +25,8 @@ SCALED = "x: f32[1, 2, 4] = input\nc: f32[1, 2, 4] = conv(x, @w[2, 2, 1])\ny: f3
 CONV = "x: f32[1, 2, 4] = input\nc: f32[1, 2, 4] = conv(x, @w[2, 2, 1]{})\ny: f32[1, 2, 4] = relu(c)\noutput y"
 SUM = "x: f32[1, 4] = input\nr: {} = input\ns: {} = add(x, r{})\ny: {} = relu(s)\noutput y"
 NORM = "x: f32[1, 2, 4] = input\nm: f32[2] = input\nc: f32[1, 2, 4] = conv(x, {})\ny: f32[1, 2, 4] = batch_norm(c, {})\noutput y"
+TIMES = "x: f32[2, 4] = input\ny: f32{1} = matmul(x, @k{0})\noutput y"
+PRODUCT = op("matmul")(X, Var("C"))
 
 
 def added(residual: str = "f32[1, 4]", result: str = "f32[1, 4]", attribute: str = "") -> str:
@@ -129,6 +131,25 @@ CASES = {
     "rank_from yes": Case(g.rank_from("batch_norm", 3, 5), normed(), pattern=BN),
     "rank_from too few": Case(g.rank_from("batch_norm", 4, 5), normed(), Why.NOT_FUSABLE, "y has not 4 to 5 dimensions", BN),
     "rank_from too many": Case(g.rank_from("held", 1, 2), CONV.format(""), Why.NOT_FUSABLE, "c has not 1 to 2 dimensions"),
+    "matrix yes": Case(g.matrix("C"), TIMES.format("[4, 3]", "[2, 3]"), pattern=PRODUCT),
+    "matrix no": Case(g.matrix("C"), TIMES.format("[4]", "[2]"), Why.NOT_FUSABLE, "k is [4], not a matrix", PRODUCT),
+    "not_normalized yes": Case(g.not_normalized("relu"), CONV.format("")),
+    "not_normalized by another op": Case(
+        g.not_normalized("relu"),
+        CONV.format("").replace("output y", "z: f32[1, 2, 4] = silu(y)\nn: f32[1, 2, 4] = softmax(z, dim=1)\noutput n"),
+    ),
+    "not_normalized no": Case(
+        g.not_normalized("relu"),
+        CONV.format("").replace("output y", "z: f32[1, 2, 4] = silu(y)\nn: f32[1, 2, 4] = softmax(y, dim=1)\noutput (n, z)"),
+        Why.NOT_FUSABLE,
+        "n normalizes y, which stays float for it",
+    ),
+    "not_normalized behind movement": Case(
+        g.not_normalized("relu"),
+        CONV.format("").replace("output y", "f: f32[8] = flatten(y)\nd: f32[8] = identity(f)\nn: f32[8] = softmax(d, dim=0)\noutput n"),
+        Why.NOT_FUSABLE,
+        "n normalizes y, which stays float for it",
+    ),
     "equals yes": Case(g.equals("held", "alpha", 1), added()),
     "equals no": Case(g.equals("held", "alpha", 1), added(attribute=", alpha=3"), Why.NOT_FUSABLE, "alpha is 3, not 1"),
 }
