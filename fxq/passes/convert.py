@@ -18,7 +18,7 @@ from fxq.graph.module import FxqModule, OriginalWeights
 from fxq.graph.names import join_path, qualified_name
 from fxq.graph.ops import call_of
 from fxq.graph.reasons import Why
-from fxq.passes.fold_trained import fold_trained
+from fxq.passes.fold_trained import fold_trained, warn_if_untrained
 from fxq.passes.freeze_qparams import observers_of
 from fxq.passes.garbage import without_cycle_collection
 from fxq.passes.pipeline import Context, Pipeline, run_pipeline
@@ -51,7 +51,7 @@ def convert(prepared: FxqModule, steps: Pipeline, options: ConvertOptions) -> Fx
     """A copy of the prepared model, converted by the steps.
 
     Raises:
-        CalibrationError: an observer saw no data.
+        CalibrationError: an observer saw no data, or trained weights are not finite.
         ConfigError: an option is about something that the model does not have, or a custom module has no quantized class.
     """
     present = {type(module) for module in prepared.modules()}
@@ -59,6 +59,7 @@ def convert(prepared: FxqModule, steps: Pipeline, options: ConvertOptions) -> Fx
         if kind not in present:
             name = qualified_name(kind)
             raise unknown_name(f"set_observed_to_quantized_mapping {kind.__qualname__}", name, map(qualified_name, present))
+    warn_if_untrained(prepared)
     # our observers are only read, and their histograms are most of what there would be to copy
     graphs = [each for each in prepared.modules() if isinstance(each, FxqModule)]
     observers: dict[int, Any] = {id(observer): observer for graph in graphs for observer in observers_of(graph).values()}

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from fxq.errors import CalibrationError
 from fxq.graph.annotation import update_quant
 from fxq.graph.constants import constant_of, merge_reads, remove_unread
+from fxq.graph.islands import graphs_of
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
 from fxq.graph.ops import ops_by_name, write_call
 from fxq.patterns.fusions import new_weights
-from fxq.qat.fake_quantize import FakeQuantize
-from fxq.qat.trained import TrainedDropout, TrainedNorm, TrainedOp
+from fxq.qat.fake_quantize import DIVERGED, FakeQuantize
+from fxq.qat.trained import Folded, TrainedDropout, TrainedNorm, TrainedOp
 
 
 def fold_trained(module: FxqModule) -> int:
@@ -25,10 +27,11 @@ def fold_trained(module: FxqModule) -> int:
 
     Returns:
         the number of modules that are gone; 0 for a model that was only calibrated.
+
+    Raises:
+        CalibrationError: weights are not finite.
     """
-    called = {node: module.get_submodule(str(node.target)) for node in module.graph.find_nodes(op="call_module")}
-    _warn_if_untrained({node: trained for node, trained in called.items() if isinstance(trained, TrainedOp)}, called)
-    folded = [node for node, trained in called.items() if _fold(node, trained)]
+    folded = [node for node, trained in _called(module).items() if _fold(node, trained)]
     if folded:
         merge_reads(module)
         remove_unread(module)
@@ -49,6 +52,7 @@ def _fold_op(node: Node, trained: TrainedOp) -> None:
     tensors, fake_quant = tuple(map(_value, node.args)), trained.weight_fake_quant
     with torch.no_grad():
         folded = trained.fold(tensors)
+    _require_finite(node, folded)
     op, operands = ops_by_name()[trained.op_name], dict(zip(trained.names, node.args, strict=False))
     call = Call(op, {name: operands.get(name, trained.attributes.get(name)) for name in op.operands})
     write_call(node, call)
@@ -72,15 +76,33 @@ def _write(node: Node, name: str, operands: Mapping[str, Any]) -> None:
     write_call(node, Call(op, {**defaults, **known, "input": node.args[0]}))
 
 
-def _warn_if_untrained(ops: Mapping[Node, TrainedOp], called: Mapping[Node, object]) -> None:
-    """Where batches went through the model in training mode, and all weights are what they were."""
+def _require_finite(node: Node, folded: Folded) -> None:
+    """Raises CalibrationError: ranges that are frozen or learned do not see that weights have become NaN."""
+    for role, value in (("weight", folded.weight), ("bias", folded.bias)):
+        if value is not None and not bool(torch.isfinite(value).all()):
+            raise CalibrationError(
+                f"{role} of {node.name}",
+                expected="finite values after training",
+                found=f"{int((~torch.isfinite(value)).sum())} of {value.numel()} that are NaN or infinite",
+                remedy=DIVERGED,
+            )
+
+
+def _called(module: FxqModule) -> dict[Node, object]:
+    return {node: module.get_submodule(str(node.target)) for node in module.graph.find_nodes(op="call_module")}
+
+
+def warn_if_untrained(module: FxqModule) -> None:
+    """A warning where batches went through the model in training mode, and all weights are what they were when it was prepared."""
+    called = {node: each for graph in graphs_of(module) for node, each in _called(graph).items()}
     was_run = any(isinstance(each, FakeQuantize) and each.batches for each in called.values())
-    if was_run and ops and all(_is_as_prepared(node, trained) for node, trained in ops.items()):
+    trained = {node: each for node, each in called.items() if isinstance(each, TrainedOp)}
+    if was_run and trained and all(_is_as_prepared(node, each) for node, each in trained.items()):
         warnings.warn(
             "convert_fx: no weight has changed since prepare_qat_fx. It copies the model: an optimizer that was made before it "
             "trains the parameters of the float model. Make the optimizer from prepared.parameters().",
             UserWarning,
-            stacklevel=5,
+            stacklevel=5,  # where convert_fx is called
         )
 
 

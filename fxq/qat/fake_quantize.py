@@ -13,7 +13,8 @@ from fxq.observers import Observer
 from fxq.observers.distribution import Distribution
 from fxq.qat.distributed import over_all_ranks
 
-_DIVERGED = "a loss that has diverged makes weights NaN: lower the learning rate or clip gradients, and go on from an earlier checkpoint"
+# the remedy where training has made values NaN
+DIVERGED = "a loss that has diverged makes weights NaN: lower the learning rate or clip gradients, and go on from an earlier checkpoint"
 
 
 def fake_quantize(x: Tensor, qparams: QParams) -> Tensor:
@@ -142,7 +143,7 @@ class FakeQuantize(Observer):
         try:
             self.observer.observe(values if self.forgets else over_all_ranks(self.observer, values))
         except CalibrationError as error:
-            remedy = f"{error.remedy}; in training, {_DIVERGED}"
+            remedy = f"{error.remedy}; in training, {DIVERGED}"
             raise CalibrationError(error.where, expected=error.expected, found=error.found, remedy=remedy) from None
         self.take(self.observer.qparams())
 

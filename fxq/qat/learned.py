@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxq.errors import ConfigError
+from fxq.errors import CalibrationError, ConfigError
 from fxq.graph.qtypes import QParams, QuantSpec, along
 from fxq.observers import MinMaxObserver, MSEObserver, PerChannelMSEObserver
-from fxq.qat.fake_quantize import FakeQuantize, rounded
+from fxq.qat.fake_quantize import DIVERGED, FakeQuantize, rounded
 from fxq.qconfig_mapping import QConfig, get_default_qconfig
 
 _BITS = range(2, 9)
@@ -46,9 +46,11 @@ class LearnedFakeQuantize(FakeQuantize):
         return False
 
     def forward(self, x: Tensor) -> Tensor:
-        """x → x'."""
+        """x → x'. Raises CalibrationError in training if what was learned is not finite."""
         if self.enabled and self.training and (self.batches == 0 or not self.fake_quant_enabled):
             self.observe(x)
+        elif self.training:
+            self.check_finite()
         return self.rounded_by(x) if self.fake_quant_enabled and self.batches else x
 
     def rounded_by(self, x: Tensor) -> Tensor:
@@ -60,9 +62,17 @@ class LearnedFakeQuantize(FakeQuantize):
         return made
 
     def qparams(self) -> QParams:
-        """Those in use. Raises CalibrationError if no batch was seen."""
+        """Those in use. Raises CalibrationError if no batch was seen, or what was learned is not finite."""
         self.check_seen()
+        self.check_finite()
         return _used(self.scale.detach(), self.zero_point.detach(), self.spec)
+
+    def check_finite(self) -> None:
+        """Raises CalibrationError if a scale or zero point has become NaN or infinite."""
+        for name, learned in (("scale", self.scale), ("zero point", self.zero_point)):
+            if not bool(torch.isfinite(learned).all()):
+                found = f"a learned {name} that is NaN or infinite"
+                raise CalibrationError(self.label, expected=f"a finite {name}", found=found, remedy=DIVERGED)
 
     def take(self, found: QParams) -> None:
         """Starts from these, in place: an optimizer may have the parameters already."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from fxq.errors import ConfigError
+from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.switches import disable_fake_quant, disable_observer, enable_fake_quant, enable_observer, freeze_bn_stats, update_bn_stats
 
 
@@ -47,7 +48,13 @@ class QATSchedule:
         """Switches everything in the model, wrapped or not, to what holds at this time.
 
         A batch norm is switched only from `freeze_bn` on, and back before it, where there is a freeze_bn.
+
+        Raises:
+            ConfigError: there is nothing to switch in the model.
         """
+        if not any(isinstance(module, FakeQuantize) for module in model.modules()):
+            remedy = "apply it to the model that prepare_qat_fx returned, or to one that holds it, before convert_fx"
+            raise _error("apply", "a model with fake-quantize modules", type(model).__name__, remedy)
         model.apply(enable_fake_quant if now >= self.start_fake_quant else disable_fake_quant)
         model.apply(enable_observer if self.freeze_observers is None or now < self.freeze_observers else disable_observer)
         if self.freeze_bn is not None:

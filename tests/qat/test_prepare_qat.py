@@ -15,9 +15,12 @@ from fxq.errors import CalibrationError, ConfigError
 from fxq.graph.annotation import quant_of
 from fxq.observers import MinMaxObserver
 from fxq.qat.fake_quantize import FakeQuantize
-from fxq.qat.switches import disable_fake_quant, freeze_bn_stats, update_bn_stats
+from fxq.qat.learned import get_lsq_qconfig
+from fxq.qat.switches import disable_fake_quant, disable_observer, freeze_bn_stats, update_bn_stats
 from fxq.qat.trained import TrainedNorm, TrainedOp
-from tests.qat.cases import X86, Residual, batches, conv_bn, fit, prepared, small
+from tests.qat.cases import X86, Residual, batches, conv_bn, fit, prepared, small, step
+
+LSQ = fxq.QConfigMapping().set_global(get_lsq_qconfig())
 
 
 class _Values(Interpreter):
@@ -254,13 +257,38 @@ def test_nan_in_training_is_an_error_that_says_where() -> None:
         qat(batches(1)[0][0])
 
 
+def _diverge(qat: fxq.FxqModule) -> None:
+    """One step with a loss that is NaN."""
+    images, labels = batches(1)[0]
+    step(lambda x: qat(x) * float("nan"), (images, labels), torch.optim.SGD(qat.parameters(), lr=0.1))
+
+
+def test_learned_scales_that_become_nan_are_an_error_in_the_next_step() -> None:
+    qat = prepared(small(), LSQ)
+    fit(qat, batches(2))
+    _diverge(qat)
+    with pytest.raises(CalibrationError, match=r"(?s)finite scale.*learning rate"):
+        qat(batches(1)[0][0])
+
+
+@pytest.mark.parametrize("mapping", [X86, LSQ], ids=["moving average", "lsq"])
+def test_weights_that_became_nan_behind_frozen_ranges_are_not_converted(mapping: fxq.QConfigMapping) -> None:
+    qat = prepared(small(), mapping)
+    fit(qat, batches(2))
+    qat.apply(disable_observer)
+    _diverge(qat)
+    with pytest.raises(CalibrationError, match=r"(?s)weight of _0.*NaN.*learning rate"):
+        fxq.convert_fx(qat)
+
+
 def test_optimizer_of_the_float_model_is_warned_of() -> None:
     model = small()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     qat = prepared(model)
     fit(qat, batches(2), optimizer)
-    with pytest.warns(UserWarning, match=r"prepared\.parameters\(\)"):
+    with pytest.warns(UserWarning, match=r"prepared\.parameters\(\)") as warned:
         fxq.convert_fx(qat)
+    assert [each.filename for each in warned] == [__file__]
 
 
 def test_trained_model_is_not_warned_of() -> None:

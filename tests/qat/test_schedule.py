@@ -72,6 +72,11 @@ def test_schedule_that_freezes_before_it_starts(times: dict[str, int], field: st
         QATSchedule(**times)
 
 
+def test_schedule_of_a_model_that_is_not_prepared() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)fake-quantize modules.*Sequential.*prepare_qat_fx"):
+        QATSchedule().apply(small(), 0)
+
+
 def test_unknown_unit() -> None:
     with pytest.raises(ConfigError, match="unit"):
         QATCallback(QATSchedule(), "minute")  # type: ignore[arg-type]
