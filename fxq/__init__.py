@@ -52,7 +52,7 @@ from fxq.qconfig_mapping import (
     get_default_qconfig,
     get_default_qconfig_mapping,
 )
-from fxq.report import Comparison, Report, TimeProfile, compare, profile, report
+from fxq.report import Comparison, Difference, Report, TimeProfile, compare, diff, profile, report
 from fxq.runtime.qtensor import QTensor
 from fxq.visualize import to_dot
 
@@ -71,7 +71,7 @@ __all__ = [
     "HistogramObserver", "PerChannelHistogramObserver", "PercentileObserver", "EntropyObserver", "MSEObserver", "PerChannelMSEObserver",
     "RecordingObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",
     # what came of it
-    "report", "Report", "compare", "Comparison", "profile", "TimeProfile",
+    "report", "Report", "compare", "Comparison", "diff", "Difference", "profile", "TimeProfile",
     "FxqModule", "Stage", "Reason", "print_graph", "parse_graph", "to_dot",
     # quantized values
     "QuantSpec", "QParams", "QTensor",

@@ -4,6 +4,8 @@ from fxq.report.closeness import Closeness
 from fxq.report.compare import compare
 from fxq.report.comparison import Comparison, LayerComparison
 from fxq.report.coverage import Report, report
+from fxq.report.diff import diff
+from fxq.report.difference import Difference
 from fxq.report.kinds import Kind
 from fxq.report.rows import Refusal, Row
 from fxq.report.times import TimeProfile, TimeRow, profile
@@ -12,6 +14,7 @@ from fxq.report.totals import ReasonGroup, Totals
 __all__ = [
     "Closeness",
     "Comparison",
+    "Difference",
     "Kind",
     "LayerComparison",
     "ReasonGroup",
@@ -22,6 +25,7 @@ __all__ = [
     "TimeRow",
     "Totals",
     "compare",
+    "diff",
     "profile",
     "report",
 ]

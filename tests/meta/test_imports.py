@@ -22,7 +22,7 @@ LAYERS = (
     ("passes", "qat", "lowering"),
     ("report", "visualize"),
     ("api",),
-    ("compat",),
+    ("compat", "testing"),
     ("demo",),
     ("cli",),
     ("", "__main__"),
