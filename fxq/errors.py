@@ -46,3 +46,7 @@ class StageError(FxqError):
 
 class DataError(FxqError):
     """A tensor given at run time does not fit the compiled model."""
+
+
+class FileError(FxqError):
+    """A model cannot be stored in a file, or a file is no model that fxq.save has stored."""

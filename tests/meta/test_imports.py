@@ -20,7 +20,7 @@ LAYERS = (
     ("observers", "patterns", "runtime"),
     ("qconfig_mapping",),
     ("passes", "qat", "lowering"),
-    ("report", "visualize"),
+    ("report", "visualize", "files"),
     ("api",),
     ("compat", "testing"),
     ("demo",),

@@ -70,6 +70,11 @@ class Conv(IntegerOp):
         self.register_buffer("multiplier", weights.multiplier)
         self.derive()
 
+    @property
+    def weights(self) -> PackedWeights:
+        """The constants it was built from."""
+        return PackedWeights(self.weight, self.bias, self.multiplier)
+
     def derive(self) -> None:
         """Proves from the actual weights whether float32 sums of products are exact, in any order."""
         reach = 255 * self.weight.flatten(1).to(torch.int64).abs().sum(1) + self.bias.to(torch.int64).abs()

@@ -80,6 +80,11 @@ class ConvTranspose(IntegerOp):
         self.register_buffer("multiplier", weights.multiplier)
         self.derive()
 
+    @property
+    def weights(self) -> PackedWeights:
+        """The constants it was built from."""
+        return PackedWeights(self.weight, self.bias, self.multiplier)
+
     def derive(self) -> None:
         """The largest Σ|w| that meets in one output cell, and the largest |bias|: bounds for every partial sum, in any order."""
         self._weight_reach = int(_meeting_taps(self.weight, self.geometry).max()) if self.weight.numel() else 0
@@ -129,12 +134,17 @@ class ConvTranspose(IntegerOp):
 
 
 def _meeting_taps(weight: Tensor, geometry: ConvTransposeGeometry) -> Tensor:
-    """Σ|w| over the taps that can meet in one output cell, i64 [groups, O/groups, *stride]: those with equal dilation·k modulo stride."""
+    """Σ|w| over the taps that can meet in one output cell: those with equal dilation·k modulo stride.
+
+    Returns:
+        i64 [groups, O/groups, *counts], in each dimension as many as there are different remainders.
+    """
     per_group = weight.shape[0] // geometry.groups
     grouped = weight.to(torch.int64).abs().reshape(geometry.groups, per_group, *weight.shape[1:]).sum(1)
     for axis, (step, gap) in enumerate(zip(geometry.stride, geometry.dilation, strict=True), 2):
-        phase = torch.arange(grouped.shape[axis], device=weight.device) * gap % step
-        shape = [*grouped.shape[:axis], step, *grouped.shape[axis + 1 :]]
+        remainders = torch.arange(grouped.shape[axis], device=weight.device) * gap % step
+        distinct, phase = remainders.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        shape = [*grouped.shape[:axis], distinct.numel(), *grouped.shape[axis + 1 :]]
         grouped = grouped.new_zeros(shape).index_add_(axis, phase, grouped)
     return grouped
 

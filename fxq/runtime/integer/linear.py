@@ -34,6 +34,11 @@ class Linear(IntegerOp):
         self.register_buffer("multiplier", weights.multiplier)
         self.output, self.residual = output, residual
 
+    @property
+    def weights(self) -> PackedWeights:
+        """The constants it was built from."""
+        return PackedWeights(self.weight, self.bias, self.multiplier)
+
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x u8 or s8 [..., I], residual of y's shape → y [..., O]. Raises DataError for other dtypes and shapes."""
         self._check(x)

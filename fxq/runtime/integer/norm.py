@@ -45,6 +45,11 @@ class _Norm(IntegerOp):
         self.register_buffer("weight", None if affine.weight is None else affine.weight.detach().to(torch.float32))
         self.register_buffer("bias", None if affine.bias is None else affine.bias.detach().to(torch.float32))
 
+    @property
+    def affine(self) -> Affine:
+        """The constants it was built from."""
+        return Affine(self.weight, self.bias)
+
     def _normalize(self, rows: Tensor) -> Tensor:
         """fl((n·q − S)·r), f64, of u8 or s8 [R, n] along the second dimension. Raises DataError for n > 2^23."""
         count = rows.shape[1]

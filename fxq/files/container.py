@@ -1,0 +1,168 @@
+"""The file itself: a safetensors file whose one metadata entry, `fxq`, is `version sha256`, a line break, and the graph as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fxq.errors import FileError
+from fxq.files.schema import DTYPES, Document, TensorRecord
+
+# of the format; a file says which one it has
+VERSION = 1
+# the most that the header of a file may take: graph and table of tensors
+MOST_HEADER_BYTES = 16 * 2**20
+
+_KEY = "fxq"
+_LENGTH_BYTES = 8
+_MADE_BY_SAVE = "a file that fxq.save has written"
+_WRITE_AGAIN = "save or copy the model again"
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What a file holds.
+
+    Attributes:
+        document: the graph and all that is known of it.
+        tensors: name → value, in memory of its own; those that the document lists.
+    """
+
+    document: Document
+    tensors: Mapping[str, Tensor]
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------------
+
+
+def write_file(path: Path, contents: Contents) -> None:
+    """Writes a file beside it, which then takes its place: whatever happens, there is the whole new file or the old one.
+
+    Raises:
+        FileError: it cannot be written, or the graph is larger than a file may have.
+    """
+    text = contents.document.model_dump_json(exclude_defaults=True)
+    header = f"{VERSION} {_digest(text, contents)}\n{text}"
+    _require_room(path, len(header.encode()) + sum(128 + len(name) for name in contents.tensors))
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        save_file(dict(contents.tensors), temporary, {_KEY: header})
+        _flush(temporary)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        remedy = "choose a place that exists, may be written to and has room"
+        raise FileError(str(path), expected="a file that can be written", found=str(error), remedy=remedy) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Before the name points to the bytes, they are on disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _require_room(path: Path, header_bytes: int) -> None:
+    if header_bytes > MOST_HEADER_BYTES // 2:  # quotes are escaped in it
+        raise FileError(
+            str(path),
+            expected=f"a graph of at most {MOST_HEADER_BYTES // 2**21} MiB as JSON",
+            found=f"{header_bytes / 2**20:.1f} MiB",
+            remedy="save the parts of the model one by one",
+        )
+
+
+def _digest(text: str, contents: Contents) -> str:
+    """sha256 of the JSON and of the tensors, in the order in which it lists them: finds damage, and is no signature."""
+    found = hashlib.sha256(text.encode())
+    for record in contents.document.tensors:
+        found.update(contents.tensors[record.name].reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------------
+
+
+def read_file(path: Path) -> Contents:
+    """Reads and checks a file. Memory is taken for the header, of limited size, and for tensors whose bytes the file has.
+
+    Raises:
+        FileError: there is no such file, it is damaged, none of fxq's, or of a later version.
+    """
+    try:
+        _check_header_size(path)
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(_KEY)
+            if header is None:
+                raise _damaged(path, "a safetensors file without the entry 'fxq'")
+            version, digest, text = _split(path, header)
+            document = _parse(path, version, text)
+            contents = Contents(document, {record.name: _tensor(path, file, record) for record in document.tensors})
+            unknown = set(file.keys()) - contents.tensors.keys()
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, f"{error}") from error
+    if unknown or _digest(text, contents) != digest:
+        raise _damaged(path, f"tensors that are not listed: {sorted(unknown)[:3]}" if unknown else "content that its checksum does not fit")
+    return contents
+
+
+def _check_header_size(path: Path) -> None:
+    """The first 8 bytes say how long the header is: not longer than the file, nor than a header may be."""
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise _damaged(path, "no regular file")
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+    if length > min(status.st_size - _LENGTH_BYTES, MOST_HEADER_BYTES):
+        raise _damaged(path, f"{status.st_size} bytes, which do not begin like one")
+
+
+def _split(path: Path, header: str) -> tuple[int, str, str]:
+    first, _, text = header.partition("\n")
+    version, _, digest = first.partition(" ")
+    if not version.isascii() or not version.isdigit() or len(version) > len(str(2**31)):
+        raise _damaged(path, f"the version {version[:20]!r}")
+    return int(version), digest, text
+
+
+def _parse(path: Path, version: int, text: str) -> Document:
+    if version > VERSION:
+        raise FileError(
+            str(path),
+            expected=f"a file of version {VERSION} or older",
+            found=f"version {version}, which a newer fxq has written",
+            remedy="upgrade fxq: pip install -U fxq",
+        )
+    try:
+        return Document.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))[:200]
+        raise _damaged(path, f"a graph whose {place or 'JSON'} is not valid: {first['msg'][:200]}") from error
+
+
+def _tensor(path: Path, file: Any, record: TensorRecord) -> Tensor:
+    """A copy in memory of its own: the file is mapped, and may change later."""
+    try:
+        mapped: Tensor = file.get_tensor(record.name)
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise _damaged(path, f"the tensor {record.name[:100]!r}: {error}") from error
+    if mapped.dtype != DTYPES[record.dtype] or tuple(mapped.shape) != record.shape:
+        raise _damaged(path, f"the tensor {record.name[:100]!r} of {mapped.dtype} {tuple(mapped.shape)[:8]}, which its list has otherwise")
+    return mapped.clone()
+
+
+def _damaged(path: Path, found: str) -> FileError:
+    return FileError(str(path), expected=_MADE_BY_SAVE, found=found, remedy=_WRITE_AGAIN)

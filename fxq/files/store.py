@@ -1,0 +1,110 @@
+"""save and load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fxq.errors import FileError, FxqError, StageError
+from fxq.files.container import read_file, write_file
+from fxq.files.reading import STAGES, Given, Unknown, build_model
+from fxq.files.writing import contents_of
+from fxq.graph.islands import graphs_of
+from fxq.graph.module import FxqModule
+from fxq.graph.names import qualified_name
+from fxq.graph.opdef import OpDef
+from fxq.lowering.executable import choose_executor
+
+
+def save(model: FxqModule, path: str | os.PathLike[str], *, known: Iterable[Any] = ()) -> None:
+    """Stores a converted model in one file: its graph, all that `fxq.report` knows of it, and its tensors. No code is stored.
+
+    The file is written beside its place and then put there: there is the whole new file, or what was there before.
+
+    Args:
+        model: from convert_fx, quantize, convert_to_reference_fx or fuse_fx.
+        path: any name; `.fxq` is usual.
+        known: functions and classes of yours that the graph calls, such as the dataclass that it returns. The file has their names only:
+            give the same ones to `load`.
+
+    Raises:
+        FileError: something in the model has no form in a file, and nothing was written; or the file cannot be written.
+        StageError: the model is not converted.
+    """
+    _require_stage(model)
+    contents = contents_of(model, _by_name(known), f"fxq {_version()}")
+    write_file(Path(path), contents)
+
+
+def load(path: str | os.PathLike[str], *, runtime: str = "auto", known: Iterable[Any] = ()) -> FxqModule:
+    """The model that `save` has stored, with the same bits in its results, and the same report.
+
+    Files of strangers are safe to load: nothing in a file is run, only ops that fxq knows are built, and at most the size of the file and
+    100 times the size of its graph, which is 16 MiB at most, is taken as memory. What the model computes, once it is called, is up to
+    whoever made it.
+
+    Args:
+        runtime: as for convert_fx.
+        known: functions, classes and OpDefs of yours that the graph calls, as given to `save` and to `prepare_fx`.
+
+    Raises:
+        FileError: there is no such file, it is damaged, no model, of a newer version, or needs something that was not given.
+        ConfigError: there is no such runtime.
+    """
+    executor = choose_executor(runtime)
+    given = tuple(known)
+    own_ops = tuple(each for each in given if isinstance(each, OpDef))
+    contents = read_file(Path(path))
+    try:
+        model = build_model(contents, Given(_by_name(given), own_ops))
+    except Unknown as error:
+        raise _not_given(path, error.name) from error
+    except FxqError:
+        raise
+    except Exception as error:
+        raise FileError(
+            str(path),
+            expected="a model that fxq.save has stored",
+            found=f"{type(error).__name__}: {str(error)[:500]}",
+            remedy="save the model again, with the fxq that has made it",
+        ) from error
+    for graph in (each for each in model.modules() if isinstance(each, FxqModule)):
+        graph.run_with(executor)
+    return model
+
+
+def _by_name(known: Iterable[Any]) -> dict[str, Any]:
+    """Functions and classes by qualified name. A model has its OpDefs already."""
+    return {qualified_name(each): each for each in known if not isinstance(each, OpDef)}
+
+
+def _version() -> str:
+    try:
+        return version("fxq")
+    except PackageNotFoundError:
+        return "from source"
+
+
+def _require_stage(model: Any) -> None:
+    if isinstance(model, FxqModule) and model.stage in STAGES and all(graph.stage in STAGES for graph in graphs_of(model)):
+        return
+    found = f"a model at stage {model.stage.name}" if isinstance(model, FxqModule) else f"a {type(model).__qualname__}"
+    raise StageError(
+        "fxq.save",
+        expected="a model that fxq.convert_fx or fxq.quantize returned",
+        found=found,
+        remedy="convert it first; a prepared model is stored by its state_dict, a float one by torch.save",
+    )
+
+
+def _not_given(path: str | os.PathLike[str], name: str) -> FileError:
+    short = name.rpartition(".")[2]
+    return FileError(
+        str(path),
+        expected=f"{name} among `known`",
+        found="nothing of that name: the graph calls it, and a file has names only",
+        remedy=f"if you trust this function or class of yours: fxq.load(path, known=[{short}])",
+    )
