@@ -12,7 +12,8 @@ or step by step, as with torch.ao.quantization.quantize_fx:
 
 from fxq.api import calibrate, convert_fx, convert_to_reference_fx, fuse_fx, prepare_fx, prepare_qat_fx, quantize
 from fxq.compat import from_torch_ao
-from fxq.errors import CalibrationError, CaptureError, ConfigError, DataError, FileError, FxqError, StageError
+from fxq.errors import CalibrationError, CaptureError, ConfigError, DataError, ExportError, FileError, FxqError, StageError
+from fxq.export import OnnxExport, export_onnx
 from fxq.files import load, save
 from fxq.graph.module import FxqModule
 from fxq.graph.parse import parse_graph
@@ -74,10 +75,10 @@ __all__ = [
     # what came of it
     "report", "Report", "compare", "Comparison", "diff", "Difference", "profile", "TimeProfile",
     "FxqModule", "Stage", "Reason", "print_graph", "parse_graph", "to_dot",
-    # on disk
-    "save", "load",
+    # on disk, and for other runtimes
+    "save", "load", "export_onnx", "OnnxExport",
     # quantized values
     "QuantSpec", "QParams", "QTensor",
     # what can go wrong
-    "FxqError", "CaptureError", "ConfigError", "CalibrationError", "StageError", "DataError", "FileError",
+    "FxqError", "CaptureError", "ConfigError", "CalibrationError", "StageError", "DataError", "FileError", "ExportError",
 ]  # fmt: skip

@@ -50,3 +50,7 @@ class DataError(FxqError):
 
 class FileError(FxqError):
     """A model cannot be stored in a file, or a file is no model that fxq.save has stored."""
+
+
+class ExportError(FxqError):
+    """The model cannot be written in another format."""

@@ -104,6 +104,21 @@ class AttachedNorm:
     eps: float
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """The float op that an int8 node stands for: y = q(op(dq(x), ..., **constants)).
+
+    Attributes:
+        op: its canonical name.
+        inputs: names of its activation operands, in the order in which the node reads them.
+        constants: what the other operands are, without tensors and without what the graph computes.
+    """
+
+    op: str
+    inputs: tuple[str, ...]
+    constants: Mapping[str, Any]
+
+
 class Resolution(Protocol):
     """What the QConfigMapping says of a node (a value of fxq.qconfig_mapping).
 
@@ -121,8 +136,8 @@ class Resolution(Protocol):
     def explicit(self) -> bool: ...
 
 
-_KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals", "fxq_whole", "fxq_writes", "fxq_norm")
-_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS, _WHOLE, _WRITES, _NORM = _KEYS
+_KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals", "fxq_whole", "fxq_writes", "fxq_norm", "fxq_meaning")
+_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS, _WHOLE, _WRITES, _NORM, _MEANING = _KEYS
 _SHOWN = (_TYPE, _ORIGINS, _QUANT, _REFUSALS, _WHOLE)
 _T = TypeVar("_T")
 
@@ -222,6 +237,15 @@ def norm_of(node: Node) -> AttachedNorm | None:
 
 def set_norm(node: Node, norm: AttachedNorm | None) -> None:
     node.meta[_NORM] = norm
+
+
+def meaning_of(node: Node) -> Meaning | None:
+    """The float op that a lowered node stands for; None for one that is what it says."""
+    return _get(node, _MEANING, None)
+
+
+def set_meaning(node: Node, meaning: Meaning | None) -> None:
+    node.meta[_MEANING] = meaning
 
 
 def copy_annotations(source: Node, target: Node) -> None:

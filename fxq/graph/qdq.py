@@ -41,14 +41,30 @@ def insert_qdq(value: Node, qparams: QParams, after: Node) -> Node:
     """x → dequantize(quantize(x)), behind the node `after`. Returns the dequantize node; readers are left as they are."""
     graph, found, spec = value.graph, tensor_type(value), qparams.spec
     assert found is not None, f"{value.name} is no tensor"
-    operands = {"qmin": spec.qmin, "qmax": spec.qmax, "axis": spec.axis, **_constants(value, qparams)}
+    operands = _operands(value, qparams)
     with graph.inserting_after(after):
         q = graph.create_node("call_function", quantize, (value,), operands, name=f"{value.name}_q")
-    with graph.inserting_after(q):
-        dq = graph.create_node("call_function", dequantize, (q,), operands, name=f"{value.name}_dq")
     set_type(q, TensorType(found.shape, spec.torch_dtype))
-    set_type(dq, found)
+    return _insert_dequantize(q, operands, f"{value.name}_dq")
+
+
+def insert_dequantize(integers: Node, qparams: QParams) -> Node:
+    """x → dequantize(x), behind x. Returns the new node; readers are left as they are."""
+    return _insert_dequantize(integers, _operands(integers, qparams), f"{integers.name.removesuffix('_q')}_dq")
+
+
+def _insert_dequantize(integers: Node, operands: dict[str, Any], name: str) -> Node:
+    found = tensor_type(integers)
+    assert found is not None, f"{integers.name} is no tensor"
+    with integers.graph.inserting_after(integers):
+        dq = integers.graph.create_node("call_function", dequantize, (integers,), operands, name=name)
+    set_type(dq, TensorType(found.shape, torch.float32))
     return dq
+
+
+def _operands(value: Node, qparams: QParams) -> dict[str, Any]:
+    spec = qparams.spec
+    return {"qmin": spec.qmin, "qmax": spec.qmax, "axis": spec.axis, **_constants(value, qparams)}
 
 
 def _constants(value: Node, qparams: QParams) -> dict[str, Any]:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch.fx import Node
+from torch.fx.node import map_arg
 
-from fxq.graph.annotation import NodeQuant, TensorType, origin_of, quant_of, set_quant, set_type, tensor_type, update_quant
+from fxq.graph.annotation import (
+    Meaning,
+    NodeQuant,
+    TensorType,
+    origin_of,
+    quant_of,
+    set_meaning,
+    set_quant,
+    set_type,
+    tensor_type,
+    update_quant,
+)
 from fxq.graph.constants import free_path, module_of, put_module, remove_unread, remove_unread_tensors
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
@@ -54,6 +67,7 @@ def _lower_node(node: Node, profile: BackendProfile) -> bool:
     if isinstance(result, Reason):
         update_quant(node, reason=result)
         return False
+    set_meaning(node, _meaning(site.call))
     if isinstance(result, Call):
         write_call(node, result)
         for dequantized in set(site.call.activations.values()):
@@ -70,6 +84,18 @@ def _read_site(node: Node, profile: BackendProfile) -> Site:
     inputs = {name: qparams_of(operand) for name, operand in call.activations.items()}
     results = [qparams_of(reader) for reader in node.users if is_quantize(reader)]
     return Site(node, call, inputs, results[0] if results else None, profile)
+
+
+def _meaning(call: Call) -> Meaning:
+    """What the op was asked for in float, which its integer form does not show: a table has no name, bounds become integers."""
+    constants = {name: value for name, value in call.operands.items() if not _has_nodes(value)}
+    return Meaning(call.op.name, tuple(call.activations), constants)
+
+
+def _has_nodes(value: Any) -> bool:
+    found: list[Node] = []
+    map_arg(value, found.append)
+    return bool(found)
 
 
 def _call_op(node: Node, op: IntegerOp, inputs: Iterable[Node]) -> None:
@@ -96,9 +122,11 @@ def _requantize(q: Node) -> None:
     """q(dq(x, a), b) → table(x)"""
     dq = q.args[0]
     assert isinstance(dq, Node)
-    before, after = qparams_of(dq), qparams_of(q)
+    before, after, call = qparams_of(dq), qparams_of(q), call_of(q)
+    assert call is not None
     _call_op(q, Table(build_table(lambda values: values, before, after)), [dq])
     set_quant(q, NodeQuant({"input": before.spec}, after.spec, qparams=after))
+    set_meaning(q, _meaning(call))
 
 
 def _take_places(module: FxqModule) -> None:

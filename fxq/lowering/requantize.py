@@ -51,7 +51,7 @@ def pack_weights(weight: Tensor, scales: Scales, bias: Tensor | None = None, *, 
     assert weight.dtype == torch.int8, weight.dtype
     products = _input_times_weight(weight, scales)
     folded = quantize_bias(bias, products) - int(scales.x.zero_point) * _sum_over_taps(weight)
-    return PackedWeights(weight, _wrap_int32(folded), _multiplier(products, scales.y, multiplier_bits))
+    return PackedWeights(weight, wrap_int32(folded), _multiplier(products, scales.y, multiplier_bits))
 
 
 def pack_transposed_weights(
@@ -72,7 +72,7 @@ def pack_transposed_weights(
     assert weight.dtype == torch.int8, weight.dtype
     rows = transposed_rows(weight, groups)
     products = _input_times_weight(rows, _over_groups(scales, groups))
-    return PackedWeights(weight, _wrap_int32(quantize_bias(bias, products)), _multiplier(products, scales.y, multiplier_bits))
+    return PackedWeights(weight, wrap_int32(quantize_bias(bias, products)), _multiplier(products, scales.y, multiplier_bits))
 
 
 def transposed_accumulator_bound(weight: Tensor, scales: Scales, bias: Tensor | None, groups: int, node: str) -> Reason | None:
@@ -184,6 +184,6 @@ def _sum_over_taps(weight: Tensor) -> Tensor:
     return weight.flatten(1).to(torch.int64).sum(1)
 
 
-def _wrap_int32(values: Tensor) -> Tensor:
+def wrap_int32(values: Tensor) -> Tensor:
     """Modulo 2^32. Accumulation is modular too, so bias' may wrap where acc itself is proved to fit."""
     return (((values + _INT32) % (2 * _INT32)) - _INT32).to(torch.int32)

@@ -20,7 +20,7 @@ LAYERS = (
     ("observers", "patterns", "runtime"),
     ("qconfig_mapping",),
     ("passes", "qat", "lowering"),
-    ("report", "visualize", "files"),
+    ("report", "visualize", "files", "export"),
     ("api",),
     ("compat", "testing"),
     ("demo",),
