@@ -15,6 +15,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import _get_qualified_name
 
 from fxq.graph.annotation import annotations_of, set_annotations
+from fxq.graph.copies import note_copies
 from fxq.graph.history import History
 from fxq.graph.opdef import OpDef
 from fxq.graph.profile import BackendProfile
@@ -144,6 +145,7 @@ class FxqModule(GraphModule):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FxqModule:
+        note_copies(self, memo)
         duplicate = _rebuild(copy.deepcopy(self._state(), memo), self._records())
         memo[id(self)] = duplicate
         return duplicate

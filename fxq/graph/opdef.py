@@ -142,6 +142,11 @@ class OpDef:
         return tuple(self.signature.parameters)
 
     @cached_property
+    def by_role(self) -> Mapping[Role, tuple[str, ...]]:
+        """The operands of each role."""
+        return {role: tuple(name for name in self.operands if role_of(name) is role) for role in Role}
+
+    @cached_property
     def positional(self) -> tuple[str, ...]:
         """Operands that are written by position in a canonical call: the tensors, up to the first attribute."""
         leading = [name for name in self.operands if role_of(name) is not Role.ATTRIBUTE and name != "residual"]
@@ -171,9 +176,12 @@ class Call:
     def nodes(self, role: Role) -> dict[str, Node]:
         """Operands of a role that are nodes: name → node; "tensors[1]" is the second of a list."""
         found: dict[str, Node] = {}
-        for name, value in self.operands.items():
-            if role_of(name) is role:
-                found.update(_named_nodes(name, value))
+        for name in self.op.by_role[role]:
+            value = self.operands.get(name)
+            if isinstance(value, Node):
+                found[name] = value
+            elif isinstance(value, list | tuple):
+                found.update((f"{name}[{i}]", item) for i, item in enumerate(value) if isinstance(item, Node))
         return found
 
     @property
@@ -194,11 +202,3 @@ class Call:
     def follows_readers(self) -> bool:
         """Worth doing on integers only if an int8 op reads the result: nothing is computed, or a number is added or multiplied."""
         return self.op.policy is Policy.MOVES or self.has_number
-
-
-def _named_nodes(name: str, value: Any) -> dict[str, Node]:
-    if isinstance(value, Node):
-        return {name: value}
-    if isinstance(value, list | tuple):
-        return {f"{name}[{i}]": item for i, item in enumerate(value) if isinstance(item, Node)}
-    return {}

@@ -221,14 +221,17 @@ def own_ops(node: Node) -> tuple[OpDef, ...]:
     return found
 
 
-def call_of(node: Node) -> Call | None:
-    """A canonical node as a Call; None for any other node."""
+def op_of(node: Node) -> OpDef | None:
+    """The op that a canonical node calls; None for any other node."""
     if node.op != "call_function":
         return None
-    op = _ops_by_call().get(node.target) or next((each for each in own_ops(node) if each.call is node.target), None)
-    if op is None:
-        return None
-    return Call(op, {**dict(zip(op.positional, node.args, strict=False)), **node.kwargs})
+    return _ops_by_call().get(node.target) or next((each for each in own_ops(node) if each.call is node.target), None)
+
+
+def call_of(node: Node) -> Call | None:
+    """A canonical node as a Call; None for any other node."""
+    op = op_of(node)
+    return None if op is None else Call(op, {**dict(zip(op.positional, node.args, strict=False)), **node.kwargs})
 
 
 def write_call(node: Node, call: Call) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,17 +18,16 @@ from fxq.graph.qtypes import QParams
 
 def is_quantize(value: object) -> bool:
     """A quantize node."""
-    return _is_call_of("quantize", value)
+    return _is_call_of(quantize, value)
 
 
 def is_dequantize(value: object) -> bool:
     """A dequantize node."""
-    return _is_call_of("dequantize", value)
+    return _is_call_of(dequantize, value)
 
 
-def _is_call_of(name: str, value: object) -> bool:
-    call = call_of(value) if isinstance(value, Node) else None
-    return call is not None and call.op.name == name
+def _is_call_of(function: Callable[..., Any], value: object) -> bool:
+    return isinstance(value, Node) and value.op == "call_function" and value.target is function
 
 
 def integers_behind(dequantized: Node) -> Node:

@@ -7,15 +7,17 @@ pass, the node and its neighbours.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.fx import Node
 
 from fxq.graph.annotation import quant_of, tensor_type, type_of
+from fxq.graph.constants import find, module_of
 from fxq.graph.module import FxqModule
-from fxq.graph.opdef import Policy
+from fxq.graph.opdef import Call, Policy
 from fxq.graph.ops import call_of
 from fxq.graph.stages import Stage
 from fxq.graph.text import format_node
@@ -35,7 +37,19 @@ class Violation:
     promise: str
 
 
-Check = Callable[[FxqModule], Iterator[Violation]]
+@dataclass(frozen=True)
+class View:
+    """A graph, and its canonical nodes as calls, in order."""
+
+    module: FxqModule
+    calls: Mapping[Node, Call]
+
+    @classmethod
+    def of(cls, module: FxqModule) -> View:
+        return cls(module, {node: call for node in module.graph.nodes if (call := call_of(node)) is not None})
+
+
+Check = Callable[[View], Iterator[Violation]]
 
 
 def verify(module: FxqModule, stage: Stage, made_by: str = "") -> None:
@@ -47,61 +61,96 @@ def verify(module: FxqModule, stage: Stage, made_by: str = "") -> None:
     Raises:
         VerificationError: names the pass, the first node that breaks a promise, and its neighbours.
     """
-    module.graph.lint()
+    view = View.of(module)
     for check in CHECKS[stage]:
-        for violation in check(module):
+        for violation in check(view):
             raise VerificationError(_describe(violation, stage, made_by))
 
 
 def _describe(violation: Violation, stage: Stage, made_by: str) -> str:
     node = violation.node
     around = [*node.all_input_nodes, node, *node.users]
-    lines = "\n".join(f"  {'>' if each is node else ' '} {each.name} = {format_node(each)}" for each in around if each.op != "output")
+    lines = "\n".join(f"  {'>' if each is node else ' '} {each.name} = {_written(each)}" for each in around if each.op != "output")
     return f"{made_by or 'the graph'} breaks a promise of stage {stage.name}: {node.name} {violation.promise}\n{lines}"
 
 
-def _ops_are_typed(module: FxqModule) -> Iterator[Violation]:
-    for node in module.graph.nodes:
-        call = call_of(node)
+def _written(node: Node) -> str:
+    """As in a printed graph, if what that shows of the model is there."""
+    return format_node(node) if all(map(_has_target, (node, *node.all_input_nodes))) else node.format_node() or node.name
+
+
+def _has_target(node: Node) -> bool:
+    if node.op not in ("get_attr", "call_module"):
+        return True
+    found = find(module_of(node), str(node.target))
+    return found is not None if node.op == "get_attr" else isinstance(found, nn.Module)
+
+
+def _operands_come_first(view: View) -> Iterator[Violation]:
+    seen: set[Node] = set()
+    for node in view.module.graph.nodes:
+        if not seen.issuperset(node.all_input_nodes):
+            operand = next(each for each in node.all_input_nodes if each not in seen)
+            yield Violation(node, f"reads {operand.name}, which is not computed before")
+        seen.add(node)
+
+
+def _names_differ(view: View) -> Iterator[Violation]:
+    seen: set[str] = set()
+    for node in view.module.graph.nodes:
+        if node.name in seen:
+            yield Violation(node, "has the name of another node")
+        seen.add(node.name)
+
+
+def _targets_exist(view: View) -> Iterator[Violation]:
+    for node in view.module.graph.nodes:
+        if not _has_target(node):
+            what = "tensor" if node.op == "get_attr" else "module"
+            yield Violation(node, f"refers to {node.target}, which is no {what} of the model")
+
+
+def _ops_are_typed(view: View) -> Iterator[Violation]:
+    for node in view.module.graph.nodes:
+        call = view.calls.get(node)
         is_tensor = node.op == "get_attr" or (call is not None and call.op.policy is not Policy.METADATA)
         if is_tensor and type_of(node) is None:
             yield Violation(node, "has no shape and dtype")
 
 
-def _tensors_are_read_once(module: FxqModule) -> Iterator[Violation]:
+def _tensors_are_read_once(view: View) -> Iterator[Violation]:
     """So that the users of a get_attr node are all who read its tensor."""
     seen: set[str] = set()
-    for node in module.graph.nodes:
-        if node.op == "get_attr" and str(node.target) in seen:
+    for node in view.module.graph.find_nodes(op="get_attr"):
+        if str(node.target) in seen:
             yield Violation(node, f"reads {node.target} once more")
-        if node.op == "get_attr":
-            seen.add(str(node.target))
+        seen.add(str(node.target))
 
 
-def _nodes_are_annotated(module: FxqModule) -> Iterator[Violation]:
-    for node in module.graph.nodes:
+def _nodes_are_annotated(view: View) -> Iterator[Violation]:
+    for node in view.module.graph.nodes:
         if node.op not in ("output", "get_attr") and quant_of(node) is None:
             yield Violation(node, "has no NodeQuant")
 
 
-def _groups_have_one_spec(module: FxqModule) -> Iterator[Violation]:
+def _groups_have_one_spec(view: View) -> Iterator[Violation]:
     spec_of_group: dict[int, object] = {}
-    for node in module.graph.nodes:
+    for node in view.module.graph.nodes:
         quant = quant_of(node)
         if quant is not None and quant.group is not None and spec_of_group.setdefault(quant.group, quant.output) != quant.output:
             yield Violation(node, f"asks for {quant.output} in group {quant.group}, which has {spec_of_group[quant.group]}")
 
 
-def _quantized_values_have_groups(module: FxqModule) -> Iterator[Violation]:
-    for node in module.graph.nodes:
+def _quantized_values_have_groups(view: View) -> Iterator[Violation]:
+    for node in view.module.graph.nodes:
         quant = quant_of(node)
         if quant is not None and (quant.output is None) != (quant.group is None):
             yield Violation(node, "is quantized without a sharing group, or has a group without being quantized")
 
 
-def _groups_have_one_observer(module: FxqModule) -> Iterator[Violation]:
+def _groups_have_one_observer(view: View) -> Iterator[Violation]:
     observers = defaultdict(set)
-    for node in module.graph.find_nodes(op="call_module"):
+    for node in view.module.graph.find_nodes(op="call_module"):
         quant = quant_of(node)
         if quant is not None and quant.rule == OBSERVER_RULE:
             observers[quant.group].add(node.target)
@@ -109,19 +158,16 @@ def _groups_have_one_observer(module: FxqModule) -> Iterator[Violation]:
                 yield Violation(node, f"is a second observer of group {quant.group}")
 
 
-def _no_observers(module: FxqModule) -> Iterator[Violation]:
-    for node in module.graph.find_nodes(op="call_module"):
+def _no_observers(view: View) -> Iterator[Violation]:
+    for node in view.module.graph.find_nodes(op="call_module"):
         quant = quant_of(node)
         if quant is not None and quant.rule == OBSERVER_RULE:
             yield Violation(node, "is an observer")
 
 
-def _quantization_meets_its_dtype(module: FxqModule) -> Iterator[Violation]:
+def _quantization_meets_its_dtype(view: View) -> Iterator[Violation]:
     """quantize reads floats, dequantize integers, and no op that computes floats reads integers."""
-    for node in module.graph.nodes:
-        call = call_of(node)
-        if call is None:
-            continue
+    for node, call in view.calls.items():
         for name, operand in call.activations.items():
             found = tensor_type(operand)
             reads_integers = found is not None and found.dtype in INTEGERS
@@ -132,33 +178,34 @@ def _quantization_meets_its_dtype(module: FxqModule) -> Iterator[Violation]:
                 yield Violation(node, "reads floats")
 
 
-def _int8_operands_are_dequantized(module: FxqModule) -> Iterator[Violation]:
-    for node in module.graph.nodes:
-        call, quant = call_of(node), quant_of(node)
-        if call is None or quant is None or not quant.inputs:
+def _int8_operands_are_dequantized(view: View) -> Iterator[Violation]:
+    for node, call in view.calls.items():
+        quant = quant_of(node)
+        if quant is None or not quant.inputs:
             continue
         for name, operand in call.activations.items():
-            source = call_of(operand)
+            source = view.calls.get(operand)
             if name in quant.inputs and (source is None or source.op.name != "dequantize"):
                 yield Violation(node, f"is int8, but {name} is not dequantized")
 
 
-def _nothing_is_left_to_lower(module: FxqModule) -> Iterator[Violation]:
-    for node in module.graph.nodes:
-        call, quant = call_of(node), quant_of(node)
-        reads_dequantized = call is not None and quant is not None and bool(quant.inputs) and quant.is_int8
-        if reads_dequantized and call is not None and not call.op.keeps_qparams:
+def _nothing_is_left_to_lower(view: View) -> Iterator[Violation]:
+    for node, call in view.calls.items():
+        quant = quant_of(node)
+        reads_dequantized = quant is not None and bool(quant.inputs) and quant.is_int8
+        if reads_dequantized and not call.op.keeps_qparams:
             yield Violation(node, "is int8 and still a float op")
 
 
 # the rule of NodeQuants that belong to observers
 OBSERVER_RULE = "observer"
 
-_TYPED = (_ops_are_typed, _tensors_are_read_once)
+_FORMED = (_operands_come_first, _names_differ, _targets_exist)
+_TYPED = (*_FORMED, _ops_are_typed, _tensors_are_read_once)
 _ANNOTATED = (*_TYPED, _nodes_are_annotated, _groups_have_one_spec)
 
 CHECKS: dict[Stage, tuple[Check, ...]] = {
-    Stage.TRACED: (),
+    Stage.TRACED: _FORMED,
     Stage.FUSED: _TYPED,
     Stage.ANNOTATED: _ANNOTATED,
     Stage.OBSERVED: (*_ANNOTATED, _quantized_values_have_groups, _groups_have_one_observer),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, SerializationInfo, model_serializer
@@ -58,7 +59,7 @@ class ObserverFactory(BaseModel):
         """Name of the observer class."""
         return self.kind.__name__
 
-    @property
+    @cached_property
     def spec(self) -> QuantSpec:
         """What the observers are asked for."""
         return spec_from_args(self.kind.default_spec, self.args)
@@ -69,13 +70,12 @@ class ObserverFactory(BaseModel):
 
     def __call__(self) -> Observer:
         """A new observer that has seen nothing. Raises ConfigError if an argument is missing or does not fit."""
-        missing = [name for name, required in _own_args(self.kind).items() if required and name not in self.args]
-        if missing:
+        if self._missing:
             raise ConfigError(
                 f"{self.observer}.with_args",
-                expected=f"{', '.join(missing)}, which {self.observer} cannot do without",
+                expected=f"{', '.join(self._missing)}, which {self.observer} cannot do without",
                 found=", ".join(self.args) or "no arguments",
-                remedy=f"{self.observer}.with_args({', '.join(f'{name}=...' for name in missing)})",
+                remedy=f"{self.observer}.with_args({', '.join(f'{name}=...' for name in self._missing)})",
             )
         made: Observer = self.kind(self.spec, **self._own_values())
         return made
@@ -90,6 +90,10 @@ class ObserverFactory(BaseModel):
 
     def _key(self) -> tuple[object, ...]:
         return (self.kind, self.spec, json.dumps(self._own_values(), sort_keys=True))
+
+    @cached_property
+    def _missing(self) -> list[str]:
+        return [name for name, required in _own_args(self.kind).items() if required and name not in self.args]
 
     def _own_values(self) -> dict[str, Any]:
         return {name: value for name, value in self.args.items() if name not in SPEC_ARGS}

@@ -8,11 +8,14 @@ The search over ranges is the one of OMSE (Choukroun et al. 2019, arXiv:1902.068
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fxq.graph.qtypes import QParams, QuantSpec, choose_qparams
@@ -25,9 +28,11 @@ CANDIDATES = 8
 FINE_STEPS = (1 / 6, 1 / 12, 1 / 24, 1 / 48, 1 / 96, 1 / 192, 1 / 384, 1 / 768)
 # elements (candidates × edges) computed at once: below 2^15 torch works in the calling thread
 GROUP = 2**15 - 64
+# numbers rounded at once by torch.round: below 2^11, for the same reason
+ROUNDED = 2**11 - 1
 # (x + ROUND) − ROUND = rint(x) in f64 for |x| < 2^51; torch.round would start threads for each group
 ROUND = 1.5 * 2.0**52
-# knots are filled up to a multiple of this many
+# edges and knots are filled up to a multiple of this many, so that those of similar size can be searched at once
 KNOTS = 64
 # a bin that holds a single value is taken this wide, in bins, so that density stays finite
 LEAST_WIDTH = 2.0**-10
@@ -66,29 +71,31 @@ class Knots:
 
 @dataclass(frozen=True, eq=False)
 class Mass:
-    """count[j] elements, evenly between edge[j] and edge[j + 1]; f64, in units of the bin width 2^exponent.
+    """count[.., j] elements, evenly between edge[.., j] and edge[.., j + 1]; f64, in units of the bin width 2^exponent.
 
-    Edge j is j + first, but no edge is outside of the channel's own values.
+    Both edges of every bin in use are here; the empty bins between two of them are one. Edges are whole numbers, but none is
+    outside of the channel's own values. The last one is repeated, with nothing in between, to fill up to a multiple of KNOTS.
+
+    Attributes:
+        place: of the first edge here that is not below the i-th edge of the histogram, number i + first; int64 [.., bins + 1].
+        first: number of the first edge in use; f64 [..].
     """
 
     edge: Tensor
     count: Tensor
     exponent: Tensor
-    first: int
+    place: Tensor
+    first: Tensor
 
-    @cached_property
+    @property
     def knots(self) -> Knots:
-        """Edges between bins of the same density are left out: of few elements, most bins are empty.
-
-        Knots at which nothing falls fill them up to a multiple of KNOTS, so that masses of similar size can be searched at once.
-        """
+        """Of a single channel. Edges between bins of the same density are left out."""
         width = self.edge.diff()
         density = torch.where(width > 0, self.count / width, 0.0)
-        fall = torch.nn.functional.pad(density, (1, 0)) - torch.nn.functional.pad(density, (0, 1))
+        fall = F.pad(density, (1, 0)) - F.pad(density, (0, 1))
         changes = fall.nonzero()[:, 0]
-        fill = (0, -len(changes) % KNOTS if len(changes) else KNOTS)
-        edge, fall = (torch.nn.functional.pad(each[changes], fill) for each in (self.edge, fall))
-        return Knots(edge, fall, self.exponent)
+        fill = (0, _missing(len(changes)))
+        return Knots(F.pad(self.edge[changes], fill), F.pad(fall[changes], fill), self.exponent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +122,7 @@ class Ranges:
     high: Tensor
     spec: QuantSpec
 
-    @property
+    @cached_property
     def free(self) -> tuple[bool, bool]:
         """Which of the two ends can move: an end that is on the other side of 0 cannot, and a symmetric spec has one end."""
         if self.spec.symmetric:
@@ -132,6 +139,25 @@ class Ranges:
 
 
 @dataclass(frozen=True, eq=False)
+class Channel:
+    """What is searched for the best range of a single channel."""
+
+    mass: Mass
+    ranges: Ranges
+
+    @property
+    def size(self) -> Hashable:
+        """Those with equal sizes can be searched at once."""
+        return self.ranges.free, len(self.mass.edge), len(self.mass.place)
+
+    @property
+    def most(self) -> int:
+        """How many of equal size make a group."""
+        candidates: int = COARSE_SHIFTS ** sum(self.ranges.free)
+        return min(ROUNDED // candidates, GROUP // max(3 * len(self.mass.edge), len(self.mass.place)))
+
+
+@dataclass(frozen=True, eq=False)
 class Start:
     """Where the exact search of a channel starts: its most promising shifts, [candidates, 2]."""
 
@@ -142,7 +168,12 @@ class Start:
     @property
     def size(self) -> Hashable:
         """Those with equal sizes can be searched at once."""
-        return self.ranges.free, self.knots.edge.shape, self.shifts.shape
+        return self.ranges.free, len(self.knots.edge)
+
+    @property
+    def most(self) -> int:
+        """How many of equal size make a group."""
+        return GROUP // (len(self.shifts) * len(self.knots.edge))
 
 
 def search_qparams(histogram: Histogram, spec: QuantSpec) -> QParams:
@@ -157,43 +188,46 @@ def search_qparams(histogram: Histogram, spec: QuantSpec) -> QParams:
 def search_all(histograms: Sequence[Histogram], spec: QuantSpec) -> list[QParams]:
     """search_qparams of each: the same bits, in less time where they are small.
 
-    A channel's search does not depend on others. Exact errors are computed for several channels at once, because for small ones
+    A channel's search does not depend on others. Errors are computed for several channels at once, because for small ones
     the calls take longer than the arithmetic.
     """
-    starts = [_start_of(channel, spec) for histogram in histograms for channel in histogram.channels()]
-    scale, zero_point = torch.empty(len(starts)), torch.empty(len(starts), dtype=torch.int32)
-    for places in _searched_at_once(starts):
-        found = _search([starts[place] for place in places])
-        scale[places], zero_point[places] = found.scale, found.zero_point
-    sizes = [histogram.low.numel() for histogram in histograms]
-    shapes = [histogram.low.shape for histogram in histograms]
-    each = zip(torch.split(scale, sizes), torch.split(zero_point, sizes), shapes, strict=True)
-    return [QParams(spec, scales.reshape(shape), zero_points.reshape(shape)) for scales, zero_points, shape in each]
+    channels = [Channel(_mass_of(each), Ranges(each.low, each.high, spec)) for histogram in histograms for each in histogram.channels()]
+    found = iter(_at_once(_at_once(channels, _coarse), _fine))
+    return [_shaped(list(islice(found, histogram.low.numel())), histogram.low.shape) for histogram in histograms]
 
 
-def _start_of(channel: Histogram, spec: QuantSpec) -> Start:
-    mass, ranges = _mass_of(channel), Ranges(channel.low, channel.high, spec)
-    return Start(mass.knots, ranges, _coarse(mass, ranges))
+_Searched = TypeVar("_Searched", Channel, Start)
+_Found = TypeVar("_Found")
 
 
-def _searched_at_once(starts: Sequence[Start]) -> Iterator[list[int]]:
-    """The places of starts of equal size, as many as make a group."""
+def _at_once(searched: Sequence[_Searched], search: Callable[[Sequence[_Searched]], Iterable[_Found]]) -> list[_Found]:
+    """What the search finds for each, made for those of equal size, as many as make a group."""
     by_size: dict[Hashable, list[int]] = {}
-    for place, start in enumerate(starts):
-        by_size.setdefault(start.size, []).append(place)
+    for place, each in enumerate(searched):
+        by_size.setdefault(each.size, []).append(place)
+    found: dict[int, _Found] = {}
     for places in by_size.values():
-        step = max(GROUP // (len(starts[places[0]].shifts) * starts[places[0]].knots.edge.numel()), 1)
-        yield from (places[first : first + step] for first in range(0, len(places), step))
+        step = max(searched[places[0]].most, 1)
+        for part in (places[first : first + step] for first in range(0, len(places), step)):
+            found |= zip(part, search([searched[place] for place in part]), strict=True)
+    return [found[place] for place in range(len(searched))]
 
 
-def _search(starts: Sequence[Start]) -> QParams:
-    """The best ranges of channels whose starts are of equal size: one (scale, zero_point) each."""
-    knots = Knots(*(torch.stack([getattr(each.knots, name) for each in starts]) for name in ("edge", "fall", "exponent")))
-    low, high = (torch.stack([getattr(each.ranges, end) for each in starts])[:, None] for end in ("low", "high"))
-    ranges = Ranges(low, high, starts[0].ranges.spec)
-    best = _fine(knots, ranges, torch.stack([each.shifts for each in starts]))
-    chosen = ranges.qparams(_best(knots, ranges, torch.cat([torch.zeros_like(best), best], dim=1)))
-    return QParams(ranges.spec, chosen.scale[:, 0], chosen.zero_point[:, 0])
+def _stacked(parts: Sequence[Any], *names: str) -> Iterator[Tensor]:
+    """The tensors of these names, of several parts as one: [parts, ..]."""
+    return (torch.stack([getattr(part, name) for part in parts]) for name in names)
+
+
+def _together(ranges: Sequence[Ranges]) -> Ranges:
+    """Of several channels: [channels, 1]."""
+    low, high = _stacked(ranges, "low", "high")
+    return Ranges(low[:, None], high[:, None], ranges[0].spec)
+
+
+def _shaped(found: list[QParams], shape: torch.Size) -> QParams:
+    """The qparams of a tensor from those of its channels."""
+    scale, zero_point = _stacked(found, "scale", "zero_point")
+    return QParams(found[0].spec, scale.reshape(shape), zero_point.reshape(shape))
 
 
 def squared_errors(knots: Knots, candidates: QParams) -> Tensor:
@@ -231,35 +265,51 @@ def _steps_of(exponent: Tensor, candidates: QParams) -> Steps:
 
 
 def _mass_of(channel: Histogram) -> Mass:
-    """The bins from the first to the last that is used; these two are cut at the exact extremes. Without any, one without width."""
-    used = channel.counts.nonzero()
-    if not len(used):
-        return Mass(torch.zeros(2, dtype=torch.float64), torch.zeros(1, dtype=torch.float64), channel.exponent, 0)
-    start, stop = int(used[0]), int(used[-1]) + 1
-    half, unit = len(channel.counts) // 2, float(power_of_two(-channel.exponent))
-    first, last = start - half, stop - 1 - half
+    """The bins in use, the first and the last of them cut at the exact extremes. Where none is: a single empty one."""
+    half = len(channel.counts) // 2
+    used = F.pad(channel.counts != 0, (1, 1))
+    is_edge = used[1:] | used[:-1]
+    edges = is_edge.nonzero()[:, 0]
+    if not len(edges):
+        edges = torch.tensor([half, half + 1])
+    first, last, unit = int(edges[0]) - half, int(edges[-1]) - half - 1, float(power_of_two(-channel.exponent))
     lowest = min(max(first, float(channel.low) * unit), first + 1 - LEAST_WIDTH)
     highest = max(min(last + 1, float(channel.high) * unit), max(last, lowest) + LEAST_WIDTH)
-    edge = torch.arange(first, last + 2, dtype=torch.float64).clamp_(lowest, highest)
-    return Mass(edge, channel.counts[start:stop].to(torch.float64), channel.exponent, first)
+    fill = (0, _missing(len(edges)))
+    edge = F.pad(edges - half, fill, value=last + 1).to(torch.float64).clamp_(lowest, highest)
+    count = F.pad(channel.counts[edges[:-1]], fill).to(torch.float64)
+    place = is_edge.cumsum(0).sub_(is_edge.to(torch.int64)).clamp_(max=len(edges) - 1)
+    return Mass(edge, count, channel.exponent, place, torch.tensor(first))
 
 
-def _coarse(mass: Mass, ranges: Ranges) -> Tensor:
-    """The most promising shifts of the whole grid, by the approximate error, and the full range: [candidates, 2]."""
+def _missing(count: int) -> int:
+    """From a multiple of KNOTS that is not 0."""
+    return -count % KNOTS if count else KNOTS
+
+
+def _coarse(channels: Sequence[Channel]) -> Iterable[Start]:
+    """The most promising shifts of the whole grid, by the approximate error, and the full range."""
+    mass = Mass(*_stacked([channel.mass for channel in channels], "edge", "count", "exponent", "place", "first"))
+    ranges = _together([channel.ranges for channel in channels])
     axis = torch.arange(COARSE_SHIFTS, dtype=torch.float64) * COARSE_STEP
     shifts = torch.cartesian_prod(*(axis if free else axis[:1] for free in ranges.free))
     best = approximate_errors(mass, ranges.qparams(shifts)).topk(min(CANDIDATES, len(shifts)), largest=False).indices
-    return torch.cat([shifts[:1], shifts[best]])
+    promising = torch.cat([shifts[:1].expand(len(channels), 1, 2), shifts[best]], dim=1)
+    return (Start(channel.mass.knots, channel.ranges, each) for channel, each in zip(channels, promising, strict=True))
 
 
-def _fine(knots: Knots, ranges: Ranges, shifts: Tensor) -> Tensor:
-    """The best of these shifts, then the better of its neighbours at ever smaller distances: [channels, 1, 2]."""
-    best = _best(knots, ranges, shifts)
+def _fine(starts: Sequence[Start]) -> Iterable[QParams]:
+    """The best of each start's shifts, then the better of its neighbours at ever smaller distances."""
+    knots = Knots(*_stacked([start.knots for start in starts], "edge", "fall", "exponent"))
+    ranges = _together([start.ranges for start in starts])
+    best = _best(knots, ranges, torch.stack([start.shifts for start in starts]))
     sides = torch.tensor([0.0, -1.0, 1.0], dtype=torch.float64)
     around = torch.cartesian_prod(*(sides if free else sides[:1] for free in ranges.free))
     for step in FINE_STEPS:
         best = _best(knots, ranges, (best + step * around).clamp(min=0))
-    return best
+    chosen = ranges.qparams(_best(knots, ranges, torch.cat([torch.zeros_like(best), best], dim=1)))
+    each = zip(chosen.scale[:, 0], chosen.zero_point[:, 0], strict=True)
+    return (QParams(ranges.spec, scale, zero_point) for scale, zero_point in each)
 
 
 def _best(knots: Knots, ranges: Ranges, shifts: Tensor) -> Tensor:
@@ -286,8 +336,10 @@ def approximate_errors(mass: Mass, candidates: QParams) -> Tensor:
 
 def _moments_at(mass: Mass, moments: Tensor, end: Tensor) -> Tensor:
     """The moments up to the edge that is nearest to each end: [3, .., candidates]."""
-    edge = (end - mass.first).round().clamp(0, mass.count.shape[-1]).to(torch.int64)
-    return moments.gather(-1, edge.expand(3, *edge.shape))
+    first, bins = mass.first[..., None], mass.place.shape[-1] - 1
+    nearest = (end - first).add_(ROUND).sub_(ROUND).add_(first + bins // 2).clamp_(0, bins).to(torch.int64)
+    place = mass.place.gather(-1, nearest)
+    return moments.gather(-1, place.expand(3, *place.shape))
 
 
 def _clipped(moment: Tensor, end: Tensor) -> Tensor:

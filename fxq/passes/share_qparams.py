@@ -9,7 +9,7 @@ from torch.fx import Node
 
 from fxq.graph.annotation import quant_of, update_quant
 from fxq.graph.module import FxqModule
-from fxq.graph.ops import call_of
+from fxq.graph.ops import call_of, op_of
 from fxq.graph.qtypes import QParams, QuantSpec
 from fxq.graph.topology import classes
 from fxq.passes.pipeline import Context
@@ -59,9 +59,9 @@ def fixed_qparams(node: Node) -> QParams | None:
 
     They hold for the integers they are written for; with others (int8 activations) the result is observed like any other.
     """
-    call, quant = call_of(node), quant_of(node)
-    if call is None or quant is None or not quant.is_int8 or call.op.fixed is None or quant.output is None:
+    op, quant = op_of(node), quant_of(node)
+    if op is None or quant is None or not quant.is_int8 or op.fixed is None or quant.output is None:
         return None
-    of_op = call.op.fixed.spec
+    of_op = op.fixed.spec
     # eps bounds scales that are measured; this one is known
-    return call.op.fixed if replace(quant.output, eps=of_op.eps) == of_op else None
+    return op.fixed if replace(quant.output, eps=of_op.eps) == of_op else None

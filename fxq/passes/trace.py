@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from fxq.errors import StageError
+from fxq.graph.copies import copy_module
 from fxq.graph.infer import infer_types
 from fxq.graph.module import FxqModule
 from fxq.graph.reasons import Reason
@@ -104,7 +104,7 @@ def _part(child: nn.Module, path: str, forms: list[Inputs], job: _Job) -> FxqMod
     reason = job.whole.get(path)
     if reason is not None or is_leaf(child):
         called = Call(path, arguments_of(child, inputs, {}), reason, job.counts)
-        part = call_whole(copy.deepcopy(child), path.rpartition(".")[2], called)
+        part = call_whole(copy_module(child), path.rpartition(".")[2], called)
     else:
         part = _capture(child, inputs, path, job, {})
     for form in reversed(forms):  # the first one's types stay
@@ -137,7 +137,7 @@ def _capture(model: nn.Module, inputs: Inputs, path: str, job: _Job, concrete_ar
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    duplicate = copy.deepcopy(model)
+    duplicate = copy_module(model)
     unwrap_children(duplicate)
     write_out_attention(duplicate)
     return duplicate

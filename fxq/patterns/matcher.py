@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from fxq.graph.ops import call_of
+from fxq.graph.ops import call_of, op_of
 from fxq.patterns.expressions import OpPattern, Pattern, Var
 
 
@@ -64,11 +64,13 @@ def _solutions(pattern: Pattern, value: Any, bound: _Bound, failures: list[Misma
     if isinstance(pattern, Var):
         yield from _bind(pattern, value, bound, failures, depth)
         return
-    call = call_of(value) if isinstance(value, Node) else None
-    if call is None or call.op.name not in pattern.ops:
-        found = call.op.name if call else str(value)
+    op = op_of(value) if isinstance(value, Node) else None
+    if op is None or op.name not in pattern.ops:
+        found = op.name if op else str(value)
         failures.append(Mismatch(str(value), f"expected {' or '.join(sorted(pattern.ops))}, found {found}", depth))
         return
+    call = call_of(value)
+    assert call is not None
     operands = [call.operands[name] for name in call.op.positional][: len(pattern.operands)]
     if len(operands) < len(pattern.operands):
         failures.append(Mismatch(str(value), f"expected {len(pattern.operands)} tensor operands, found {len(operands)}", depth))

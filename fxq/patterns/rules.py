@@ -12,7 +12,7 @@ from fxq.errors import ConfigError
 from fxq.graph.annotation import note_refusal
 from fxq.graph.constants import remove_unread
 from fxq.graph.module import FxqModule
-from fxq.graph.ops import call_of
+from fxq.graph.ops import op_of
 from fxq.graph.reasons import Reason
 from fxq.patterns.expressions import OpPattern
 from fxq.patterns.matcher import Match, all_matches
@@ -85,9 +85,9 @@ def _rewrite_at(node: Node, rules: Sequence[Rule], most: int) -> Iterator[Applie
 
 
 def _first_allowed(node: Node, rules: Sequence[Rule]) -> tuple[Rule, Match] | None:
-    call = call_of(node)
+    op = op_of(node)
     for rule in rules:
-        if call is None or call.op.name not in rule.pattern.ops:
+        if op is None or op.name not in rule.pattern.ops:
             continue
         objections = []
         for found in all_matches(rule.pattern, node):

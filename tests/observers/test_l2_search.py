@@ -125,10 +125,16 @@ def test_searching_together_leaves_other_observers_their_own_qparams() -> None:
         assert qparams.scale.item() == observer.qparams().scale.item()
 
 
+def _mass(edge: Tensor, count: Tensor) -> Mass:
+    """All bins in use, of a histogram from −2048 to 2048."""
+    place = (torch.arange(4097) - 2048 - int(edge[0])).clamp(0, len(edge) - 1)
+    return Mass(edge, count, torch.tensor(0), place, edge[0])
+
+
 def test_squared_errors_against_dense_sampling() -> None:
     # three bins of 1, 5 and 2 elements, some narrower and some wider than a step, some outside the range
     edge = torch.tensor([-3.0, -2.0, -1.0, 0.0], dtype=torch.float64)
-    mass = Mass(edge, torch.tensor([1.0, 5.0, 2.0], dtype=torch.float64), torch.tensor(0), first=-3)
+    mass = _mass(edge, torch.tensor([1.0, 5.0, 2.0], dtype=torch.float64))
     spec = QuantSpec("uint8", 0, 7, axis=0)
     candidates = choose_qparams(torch.tensor([-3.0, -1.5, -20.0]), torch.tensor([0.0, 0.4, 9.0]), spec)
     points = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
@@ -146,7 +152,7 @@ def test_squared_errors_against_dense_sampling() -> None:
 def test_approximate_errors_are_near_the_exact_ones() -> None:
     # a bell of ±1000 bins, much finer than the steps
     edge = torch.arange(-1000, 1001, dtype=torch.float64) - 17
-    mass = Mass(edge, torch.exp(-((edge[:-1] / 250) ** 2) / 2), torch.tensor(0), first=-1017)
+    mass = _mass(edge, torch.exp(-((edge[:-1] / 250) ** 2) / 2))
     tops = torch.tensor([1000.0, 800.0, 500.0, 200.0])
     candidates = choose_qparams(-0.7 * tops, tops, QuantSpec("uint8", 0, 63, axis=0))
     exact = squared_errors(mass.knots, candidates)

@@ -16,8 +16,8 @@ from networkx.algorithms.isomorphism import DiGraphMatcher
 from torch.fx import Graph, Node
 
 from fxq.graph.module import FxqModule
-from fxq.graph.opdef import Call
-from fxq.graph.ops import call_of, ops_by_name, write_call
+from fxq.graph.opdef import Call, OpDef
+from fxq.graph.ops import call_of, op_of, ops_by_name, write_call
 from fxq.graph.parse import parse_graph
 from fxq.graph.spellings import normal_form
 from fxq.patterns import matcher, rules
@@ -273,13 +273,13 @@ def looks(block: str, count: int, monkeypatch: pytest.MonkeyPatch) -> int:
     module = parse_graph(f"r0: f32[1, 2, 3, 3] = input{lines}\noutput r{count}")
     seen = []
 
-    def counting(node: Node) -> Call | None:
+    def counting(node: Node) -> OpDef | None:
         seen.append(node)
-        return call_of(node)
+        return op_of(node)
 
     with monkeypatch.context() as patched:
-        patched.setattr(matcher, "call_of", counting)
-        patched.setattr(rules, "call_of", counting)
+        patched.setattr(matcher, "op_of", counting)
+        patched.setattr(rules, "op_of", counting)
         rewrite(module, FUSIONS)
     return len(seen)
 

@@ -1,0 +1,52 @@
+"""Deep copies of modules, in half the time that copy.deepcopy takes."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from typing import Any
+
+from torch import nn
+
+# values of these types are their own copies
+_ATOMS = frozenset((bool, int, float, str, type(None)))
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """copy.deepcopy(module)."""
+    memo: dict[int, Any] = {}
+    note_copies(module, memo)
+    duplicate: nn.Module = copy.deepcopy(module, memo)
+    return duplicate
+
+
+def note_copies(module: nn.Module, memo: dict[int, Any]) -> None:
+    """Puts copies of the module and of all inside it into the memo, where copy.deepcopy finds them.
+
+    Of modules that it would take apart and put together again, that is. It spends most of its time on what is alike in all
+    modules: a dozen empty dicts of hooks and some numbers.
+    """
+    plain = [each for each in module.modules() if id(each) not in memo and _is_plain(type(each))]
+    memo.update((id(each), object.__new__(type(each))) for each in plain)
+    for each in plain:
+        memo[id(each)].__dict__.update((name, _copied(value, memo)) for name, value in each.__dict__.items())
+
+
+def _is_plain(kind: type[nn.Module]) -> bool:
+    """Whether a module of this class is copied attribute by attribute. torch's own __setstate__ only serve old pickles."""
+    ways = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__new__")
+    restores = kind.__setstate__.__module__.startswith("torch.nn.")
+    return restores and all(getattr(kind, way, None) is getattr(nn.Module, way, None) for way in ways)
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    kind = type(value)
+    if kind in _ATOMS or (kind is tuple and _ATOMS.issuperset(map(type, value))):
+        return value
+    if id(value) in memo or kind not in (dict, OrderedDict, set) or (kind is set and value):
+        return copy.deepcopy(value, memo)
+    duplicate: Any = kind()
+    memo[id(value)] = duplicate
+    if value:
+        duplicate.update((key, _copied(item, memo)) for key, item in value.items())
+    return duplicate
