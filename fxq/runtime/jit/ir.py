@@ -79,6 +79,13 @@ class Emitter:
         """Writes the value `offset` bytes behind the pointer."""
         self.b.store(value, self.at(pointer, offset)).align = align
 
+    def scratch(self, nbytes: int) -> Value:
+        """Memory of the function's own, at a multiple of 64."""
+        with self.b.goto_entry_block():
+            place = self.b.alloca(I8, nbytes)
+        place.align, place.type = 64, PTR
+        return place
+
     def fill(self, pointer: Value, byte: Value, count: Value | int) -> None:
         """count bytes from pointer on become `byte`."""
         self.call("llvm.memset.p0.i64", VOID, [pointer, byte, _value(count), ir.Constant(I1, 0)])

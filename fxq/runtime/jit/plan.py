@@ -13,7 +13,7 @@ from fxq.runtime.jit.kernels.copy import plan_copy
 from fxq.runtime.jit.planner import Home, Planner, Site, Unplannable
 from fxq.runtime.jit.program import Program
 from fxq.runtime.jit.steps import concatenation, frame_of, row_of
-from fxq.runtime.jit.views import View, channels_last, row_major
+from fxq.runtime.jit.views import View, row_major
 from fxq.runtime.region import Region, Step
 
 # results of these are some channels of their operand, or all of it, so that a border around one is a border around the other
@@ -32,6 +32,7 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa) -> Program:
     planner = Planner(region, values, isa)
     _check_shapes(planner)
     _assign_homes(planner)
+    _prefer_orders(planner)
     _demand_borders(planner)
     for value in range(region.inputs):
         _enter(planner, value)
@@ -73,6 +74,20 @@ def _is_written(region: Region, value: int) -> bool:
     return row is not None and row.writes
 
 
+def _prefer_orders(planner: Planner) -> None:
+    """From the readers to what they read: the memory order that a value is read in, for what can be written in any."""
+    region = planner.region
+    for number, step in reversed(list(enumerate(region.steps))):
+        value, row = region.inputs + number, row_of(step)
+        for operand in filter(planner.is_tensor, step.reads):
+            shape = planner.kind(operand).shape
+            order = row.order(len(shape)) if row is not None and row.order else None
+            if order is None and planner.is_tensor(value) and planner.kind(value).shape == shape:
+                order = planner.orders.get(value)
+            if order is not None:
+                planner.orders.setdefault(operand, order)
+
+
 def _demand_borders(planner: Planner) -> None:
     """From the readers to what they read: a border around a part is one around the whole."""
     region = planner.region
@@ -103,17 +118,16 @@ def _enter(planner: Planner, value: int) -> None:
     if kind.dtype == torch.float32:
         planner.views[value] = outside
         return
-    inside = planner.allocate(value)
-    planner.views[value] = inside
+    inside = planner.place(value, planner.orders.get(value, outside.memory_order))
     planned = plan_copy(outside, inside, planner.isa, flip=kind.signed)
     planner.call(f"input {value}", planned, x=outside, y=inside)
 
 
 def _leave(planner: Planner, number: int, value: int) -> View:
-    """The result, in memory that the caller gives: images as the integer ops have them, channels last; floats in row-major order."""
+    """The result, in memory that the caller gives: bytes in the order that they have inside, floats in row-major order."""
     kind, inside = planner.kind(value), planner.views[value]
-    order = row_major if kind.dtype == torch.float32 else channels_last
-    outside = planner.add_output(number, value, order(len(kind.shape)))
+    order = row_major(len(kind.shape)) if kind.dtype == torch.float32 else inside.memory_order
+    outside = planner.add_output(number, value, order)
     planned = plan_copy(inside, outside, planner.isa, flip=kind.signed)
     planner.call(f"output {number}", planned, x=inside, y=outside)
     return outside

@@ -79,6 +79,7 @@ class Planner:
         values: every value of one run on tensors of these shapes: tensors, sizes.
         isa: what kernels are written for.
         frames: value → the border that it is placed with.
+        orders: value → the memory order that its readers like best.
         homes: value → the value whose buffer it is a part of, and its first channel there.
         views: value → where it lies.
     """
@@ -87,6 +88,7 @@ class Planner:
     values: Mapping[int, Any]
     isa: Isa
     frames: dict[int, Frame] = field(default_factory=dict)
+    orders: dict[int, tuple[int, ...]] = field(default_factory=dict)
     homes: dict[int, Home] = field(default_factory=dict)
     views: dict[int, View] = field(default_factory=dict)
     _buffers: list[Buffer] = field(default_factory=list)
@@ -132,18 +134,27 @@ class Planner:
         return self.views[value]
 
     def allocate(self, value: int, order: tuple[int, ...] | None = None) -> View:
-        """A buffer of the value's own, with the border that its readers need; the call that fills the border goes with the next stage."""
-        kind, frame = self.kind(value), self.frames.get(value)
+        """A buffer of the value's own, channels last by default; only then does it have the border that its readers need.
+
+        The call that fills the border goes with the next stage. Readers that need one copy what lies in another order.
+        """
+        kind, last = self.kind(value), channels_last(len(self.kind(value).shape))
+        frame = self.frames.get(value) if order is None or _alike(order, last, kind.shape, self.frames.get(value)) else None
         border = frame.border if frame else ()
-        strides = strides_in(order or channels_last(len(kind.shape)), kind.shape, border)
+        strides = strides_in(last if frame or order is None else order, kind.shape, border)
         offset = sum(before * strides[dim + 2] for dim, (before, _) in enumerate(border)) * kind.element
         nbytes = padded_elements(kind.shape, border) * kind.element + SLACK if len(kind.shape) > 1 else kind.shape[0] * kind.element + SLACK
         self._buffers.append(Buffer(self._name(value), nbytes))
-        view = View(len(self._buffers) - 1, offset, kind.shape, strides, kind.element)
+        view = View(len(self._buffers) - 1, offset, kind.shape, strides, kind.element, framed=frame is not None)
         if frame and any(any(pair) for pair in border):
-            planned = plan_border(view.layout(channels_last(len(kind.shape))), border, frame.byte, self.isa)
+            planned = plan_border(view.layout(last), border, frame.byte, self.isa)
             self._stages.append([self._call(self._name(value), planned, {"y": view}, view)])
         return view
+
+    def scratch(self, step: str, images: int, nbytes: int) -> View:
+        """Bytes that one call of a step leaves for another, so many for each image."""
+        self._buffers.append(Buffer(step, images * nbytes))
+        return View(len(self._buffers) - 1, 0, (images, nbytes), (nbytes, 1))
 
     def _name(self, value: int) -> str:
         return f"input {value}" if value < self.region.inputs else self.region.steps[value - self.region.inputs].name
@@ -186,6 +197,13 @@ class Planner:
         offsets = dict(zip(arena, placed.offsets, strict=True))
         all_offsets = tuple(offsets.get(number, 0) for number in range(len(buffers)))
         return Program(self.region.name, buffers, all_offsets, placed.nbytes, tuple(self._packed), stages, tuple(outputs))
+
+
+def _alike(order: tuple[int, ...], other: tuple[int, ...], shape: tuple[int, ...], frame: Frame | None) -> bool:
+    """Whether elements lie in the same places in both memory orders: dimensions of length 1 may come anywhere."""
+    border = frame.border if frame else ()
+    strides = zip(shape, strides_in(order, shape, border), strides_in(other, shape, border), strict=True)
+    return all(length == 1 or a == b for length, a, b in strides)
 
 
 def _joined(stages: Sequence[Sequence[Call]]) -> list[tuple[Call, ...]]:
@@ -238,8 +256,10 @@ class Site:
         return tuple(self.planner.kind(value).signed for value in values if self.planner.is_tensor(value))
 
     def image(self, position: int) -> View:
-        """The operand with its channels innermost, by a copy where it lies otherwise."""
-        return self.in_order(position, channels_last(len(self.view(position).shape)))
+        """The operand with its channels innermost, and in the border that its readers need; by a copy where it lies otherwise."""
+        order = channels_last(len(self.view(position).shape))
+        lacks_border = self.operand(position) in self.planner.frames and not self.view(position).framed
+        return self.relaid(position, order) if lacks_border else self.in_order(position, order)
 
     def in_order(self, position: int, order: tuple[int, ...]) -> View:
         """The operand with the last dimension of that order innermost, by a copy where it lies otherwise."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from fxq.graph import functional, movement
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Sub
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.linear import Linear
+from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool, Mean, Sum
 from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
@@ -20,6 +21,7 @@ from fxq.runtime.jit.kernels.pool import plan_max_pool, plan_mean_pool
 from fxq.runtime.jit.kernels.quantize import FloatTensor, plan_dequantize, plan_quantize
 from fxq.runtime.jit.layers import Operands
 from fxq.runtime.jit.planner import Frame, Kind, Site, Unplannable
+from fxq.runtime.jit.products import plan_matmul_step
 from fxq.runtime.jit.views import View, channels_last, row_major
 from fxq.runtime.region import Step
 
@@ -33,12 +35,14 @@ class StepRow:
         plan: places the result and appends calls.
         writes: whether the result can be written anywhere, a part of a concatenation included.
         accepts: whether an op of this class is compiled at all; shapes are not known then.
+        order: the memory order that it reads operands in best, by their rank; None for the one that its readers like best.
     """
 
     function: Any
     plan: Callable[[Site], None]
     writes: bool = False
     accepts: Callable[[Step], bool] = lambda step: True
+    order: Callable[[int], tuple[int, ...]] | None = None
 
 
 # ---- ops that compute
@@ -116,7 +120,7 @@ def _broadcasts(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
 
 
 def _plan_quantize(site: Site) -> None:
-    x, y = site.view(0), site.planner.place(site.value)
+    x, y = site.view(0), site.planner.place(site.value, site.planner.orders.get(site.value))
     order = y.memory_order
     site.call(plan_quantize(site.step.kwargs, _floats(x, order), y.layout(order), site.planner.isa), x=x, y=y)
 
@@ -142,7 +146,7 @@ def _plan_view(site: Site) -> None:
     source, planner = site.view(0), site.planner
     moved = source.moved(lambda tensor: site.step.run({**planner.values, site.operand(0): tensor}))
     if moved is not None and (site.value not in planner.frames or _is_part(site)):
-        planner.views[site.value] = moved
+        planner.views[site.value] = replace(moved, framed=source.framed and _is_part(site))
     elif moved is not None:
         planner.copy(site.step.name, moved, planner.place(site.value))
     elif site.step.function in _RESHAPES:
@@ -154,7 +158,7 @@ def _plan_view(site: Site) -> None:
 def _copy_reshaped(site: Site, source: View) -> None:
     """Elements go in the order of the source's shape, so the target has to have that shape too."""
     planner = site.planner
-    target = planner.place(site.value)
+    target = planner.place(site.value, planner.orders.get(site.value))
     reshaped = target.moved(lambda tensor: tensor.reshape(source.shape))
     if reshaped is None:
         rows = planner.allocate(site.value, row_major(len(target.shape)))
@@ -242,9 +246,6 @@ def _is_per_tensor(step: Step) -> bool:
 
 
 _VIEWS = (
-    movement.reshape,
-    movement.flatten,
-    movement.unflatten,
     movement.permute,
     movement.transpose,
     movement.squeeze,
@@ -258,22 +259,24 @@ _ALIASES = (movement.contiguous, movement.identity, movement.dropout)
 _SIZES = (movement.size, movement.dim, operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv)
 
 STEPS: tuple[StepRow, ...] = (
-    StepRow(Conv, _plan_conv, writes=True, accepts=_pads_zeros),
-    StepRow(Linear, _plan_linear),
+    StepRow(Conv, _plan_conv, writes=True, accepts=_pads_zeros, order=channels_last),
+    StepRow(Linear, _plan_linear, order=row_major),
+    StepRow(MatMul, plan_matmul_step, order=row_major),
     StepRow(Add, _plan_binary, writes=True),
     StepRow(Sub, _plan_binary, writes=True),
     StepRow(AddFixedPoint, _plan_binary, writes=True),
     StepRow(Mul, _plan_binary, writes=True),
     StepRow(Table, _plan_table, writes=True),
-    StepRow(MaxPool, _plan_max_pool, writes=True, accepts=_is_undilated),
-    StepRow(AdaptiveMaxPool, _plan_max_pool, writes=True),
-    StepRow(AvgPool, _plan_mean_pool, writes=True),
-    StepRow(AdaptiveAvgPool, _plan_mean_pool, writes=True),
-    StepRow(Mean, _plan_mean_pool),
-    StepRow(Sum, _plan_mean_pool),
+    StepRow(MaxPool, _plan_max_pool, writes=True, accepts=_is_undilated, order=channels_last),
+    StepRow(AdaptiveMaxPool, _plan_max_pool, writes=True, order=channels_last),
+    StepRow(AvgPool, _plan_mean_pool, writes=True, order=channels_last),
+    StepRow(AdaptiveAvgPool, _plan_mean_pool, writes=True, order=channels_last),
+    StepRow(Mean, _plan_mean_pool, order=channels_last),
+    StepRow(Sum, _plan_mean_pool, order=channels_last),
     StepRow(functional.quantize, _plan_quantize, writes=True, accepts=_is_per_tensor),
     StepRow(functional.dequantize, _plan_dequantize, accepts=_is_per_tensor),
     StepRow(movement.cat, _plan_cat, writes=True),
+    *(StepRow(function, _plan_view, order=row_major) for function in _RESHAPES),
     *(StepRow(function, _plan_view) for function in _VIEWS),
     *(StepRow(function, _plan_alias) for function in _ALIASES),
     *(StepRow(function, _plan_nothing) for function in _SIZES),

@@ -45,6 +45,7 @@ class View:
         offset: of the first element, in bytes.
         shape, strides: as of a tensor; strides in elements.
         element: bytes of one.
+        framed: whether the border that readers need is around it.
     """
 
     buffer: int
@@ -52,6 +53,7 @@ class View:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     element: int = 1
+    framed: bool = False
 
     @property
     def memory_order(self) -> tuple[int, ...]:
@@ -68,7 +70,7 @@ class View:
     def part(self, dim: int, start: int, count: int) -> View:
         """The slice start..start+count of a dimension."""
         shape = (*self.shape[:dim], count, *self.shape[dim + 1 :])
-        return replace(self, offset=self.offset + start * self.strides[dim] * self.element, shape=shape)
+        return replace(self, offset=self.offset + start * self.strides[dim] * self.element, shape=shape, framed=self.framed and dim < 2)
 
     def in_shape(self, shape: tuple[int, ...]) -> View:
         """A dense view in another shape."""
@@ -83,7 +85,7 @@ class View:
         if result.untyped_storage()._cdata != source.untyped_storage()._cdata:
             return None
         offset = self.offset + result.storage_offset() * self.element
-        return replace(self, offset=offset, shape=tuple(result.shape), strides=tuple(result.stride()))
+        return replace(self, offset=offset, shape=tuple(result.shape), strides=tuple(result.stride()), framed=False)
 
 
 def channels_last(rank: int) -> tuple[int, ...]:

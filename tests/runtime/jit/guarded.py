@@ -19,6 +19,7 @@ from fxq.graph import movement
 from fxq.graph.functional import dequantize, quantize
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand
 from fxq.runtime.integer.conv import ConvGeometry
+from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.outputs import IntegerOutput
 from fxq.runtime.integer.pool import AdaptiveAvgPool, MaxPool, PoolGeometry
 from fxq.runtime.integer.table import Table
@@ -53,6 +54,9 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(conv((100, 1, 5, 5), ConvGeometry((2, 2), two, (1, 1), 100))), [random_bytes((2, 100, 9, 11))]
     yield one_step(linear(37, 70)), [random_bytes((5, 37))]
     yield one_step(linear(37, 70, "float", residual=True), 2), [random_bytes((2, 19, 37)), random_bytes((2, 19, 70))]
+    for a, b in (((2, 3, 15, 70), (2, 3, 70, 37)), ((2, 3, 5, 9), (9, 35))):
+        yield one_step(MatMul(3, 9, 0.01, OUTPUTS["shifted"]), 2), [random_bytes(a).contiguous(), random_bytes(b).contiguous()]
+        yield one_step(MatMul(3, 9, 0.01, OUTPUTS["float"]), 2), [random_bytes(a).contiguous(), random_bytes(b).mT.contiguous().mT]
     yield one_step(MaxPool(PoolGeometry((3, 3), (2, 2), (1, 1)))), [image]
     yield one_step(AdaptiveAvgPool((2, 3), 0.9, 100, OUTPUTS["shifted"])), [image]
     yield one_step(Add(Operand(3, 0.5), Operand(9, 0.4), OUTPUTS["shifted"]), 2), [image, image]

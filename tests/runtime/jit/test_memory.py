@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 FAMILIES = {
     "binaries": "fixedpointsum product sum",
     "rows": "dynamic_gemm quantizerows rowranges",
-    "rest": "border copy depthwise dequantize gemm lookup maxpooling meanpooling quantize",
+    "rest": "border copy depthwise dequantize gemm lookup matmul maxpooling meanpooling pack quantize",
 }
 
 
@@ -37,7 +37,8 @@ def test_every_family_is_among_the_examples() -> None:
     """A new file of kernels needs an example in guarded.py."""
     folder = Path(inspect.getfile(kernels)).parent
     assert {path.stem for path in folder.glob("*.py")} == {
-        *("__init__", "conv", "copy", "depthwise", "dynamic_gemm", "dynamic_rows", "elementwise", "gemm", "gemm_shape", "pool", "quantize"),
+        *("__init__", "conv", "copy", "depthwise", "dynamic_gemm", "dynamic_rows", "elementwise", "gemm", "gemm_shape", "matmul", "pack"),
+        *("pool", "quantize", "tile_sum"),
     }
 
 

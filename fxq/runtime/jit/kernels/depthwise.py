@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.jit.epilogue import HEADER_BYTES, Epilogue, Form, header, store_bytes, store_floats
-from fxq.runtime.jit.ir import I8, I16, I32, I64, Emitter, Value, splat, vec
+from fxq.runtime.jit.interleave import interleaved
+from fxq.runtime.jit.ir import I8, I64, Emitter, Value, vec
 from fxq.runtime.jit.isa import TAPS, Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
 from fxq.runtime.jit.layers import Operands, layer_constants, layer_form
@@ -237,7 +238,7 @@ class _Block:
         for group in range(taps.row_groups):
             rows = range(group * TAPS, min((group + 1) * TAPS, taps.kernel[0]))
             type = vec(I8, self.panel.vectors * k.isa.lanes)
-            result += _interleaved(e, [e.load(here, type, r * row) for r in rows], k.isa, self.panel.vectors)
+            result += interleaved(e, [e.load(here, type, r * row) for r in rows], k.isa, self.panel.vectors)
         return result
 
     def _finish(self, rows: list[list[Value]], y: Value) -> None:
@@ -255,45 +256,6 @@ class _Block:
             return
         for number, packed in enumerate(epilogue.bytes(values)):
             store_bytes(e, packed, self.panel.count, y, number * step)
-
-
-def _interleaved(e: Emitter, rows: list[Value], isa: Isa, vectors: int) -> list[Value]:
-    """Up to four rows of bytes → vectors of [r0 r1 r2 r3] lanes, in the order of isa.channels."""
-    if vectors == 4:
-        return _interleaved_bytes(e, rows, isa)
-    wide = vec(I16 if vectors == 2 else I32, rows[0].type.count)
-    if vectors == 1:
-        shifted = [e.b.shl(e.b.zext(row, wide), splat(wide, 8 * t)) for t, row in enumerate(rows)]
-        total = shifted[0]
-        for value in shifted[1:]:
-            total = e.b.or_(total, value)
-        return [total]
-    words = [e.b.zext(row, wide) for row in rows]
-    pairs = [_shifted_pair(e, words[t : t + 2], wide) for t in range(0, len(words), 2)]
-    high = pairs[1] if len(pairs) > 1 else splat(wide, 0)
-    return [e.b.bitcast(e.shuffle(pairs[0], lanes, high), isa.sums) for lanes in _unpacked(isa.lanes * 2, 8)]
-
-
-def _interleaved_bytes(e: Emitter, rows: list[Value], isa: Isa) -> list[Value]:
-    zeros = splat(isa.bytes, 0)
-    r0, r1, r2, r3 = (rows[t] if t < len(rows) else zeros for t in range(TAPS))
-    words = vec(I16, 2 * isa.lanes)
-    low, high = _unpacked(isa.vector_bytes, 16)
-    halves = [(e.b.bitcast(e.shuffle(r0, lanes, r1), words), e.b.bitcast(e.shuffle(r2, lanes, r3), words)) for lanes in (low, high)]
-    return [e.b.bitcast(e.shuffle(a, lanes, b), isa.sums) for a, b in halves for lanes in _unpacked(2 * isa.lanes, 8)]
-
-
-def _shifted_pair(e: Emitter, words: list[Value], wide: Any) -> Value:
-    return words[0] if len(words) == 1 else e.b.or_(words[0], e.b.shl(words[1], splat(wide, 8)))
-
-
-def _unpacked(lanes: int, block: int) -> tuple[list[int], list[int]]:
-    """Masks that interleave two vectors inside blocks of that many lanes: the low halves, the high halves."""
-    half = block // 2
-    starts = range(0, lanes, block)
-    low = [index for start in starts for i in range(half) for index in (start + i, lanes + start + i)]
-    high = [index + half for index in low]
-    return low, high
 
 
 def accepts_depthwise(op: Conv, operands: Operands) -> bool:

@@ -1,8 +1,7 @@
 """Convolution and linear as an implicit matrix product: tiles of pixels × channels, whose taps are runs of adjacent bytes.
 
-A tile holds its accumulators in registers, which start as the bias; for four bytes of a run it loads the panel's vectors once and
-broadcasts four bytes of each pixel. Borders need no case: the input has a halo. Source of the blocking: Goto and van de Geijn,
-"Anatomy of High-Performance Matrix Multiplication", 2008, with the weights packed ahead.
+A tile holds its accumulators in registers, which start as the bias (`tile_sum`). Borders need no case: the input has a halo. Source of the
+blocking: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008, with the weights packed ahead.
 """
 
 from __future__ import annotations
@@ -10,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import product
-from math import prod
 from typing import Any
 
 from fxq.runtime.jit.epilogue import Epilogue, store_bytes, store_floats
 from fxq.runtime.jit.ir import I8, I64, Emitter, Value, vec
-from fxq.runtime.jit.isa import TAPS
 from fxq.runtime.jit.kernel import Layout, Work
-from fxq.runtime.jit.kernels.gemm_shape import SHORT_SUM, GemmShape, Pixels
+from fxq.runtime.jit.kernels.gemm_shape import GemmShape, Pixels
+from fxq.runtime.jit.kernels.tile_sum import TileSum
 from fxq.runtime.jit.packing import Panel, lane_channels
 
 # packed weights up to this size stay in the second-level cache while the panels go by for each tile of pixels
@@ -259,41 +256,8 @@ class Tiles:
         self._finish(panel, place, block, rows, parameters)
 
     def sum(self, panel: Panel, pixels: Pixels, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
-        """acc + Σ over all runs."""
-        e, k = self.e, self.k
-        offsets = pixels.offsets(k.window.stride)
-        step_bytes = panel.vectors * k.isa.vector_bytes
-
-        def step(acc: list[Value], x: Value, weights: Value, x_offset: int, w_offset: int) -> list[Value]:
-            loaded = [k.isa.load_weights(e, weights, w_offset + j * k.isa.vector_bytes) for j in range(panel.vectors)]
-            result = []
-            for pixel, offset in enumerate(offsets):
-                taps = k.isa.broadcast(e, x, offset + x_offset)
-                sums = acc[pixel * panel.vectors : (pixel + 1) * panel.vectors]
-                result += [k.isa.dot(e, value, taps, w) for value, w in zip(sums, loaded, strict=True)]
-            return result
-
-        if k.window.sum_steps <= SHORT_SUM:
-            for number, (run, inner) in enumerate(product(self._run_offsets(), range(k.window.run_steps))):
-                acc = step(acc, x, weights, run + TAPS * inner, number * step_bytes)
-            return acc
-        return self._sum_loops(list(k.window.steps), x, weights, acc, _Unrolled(step, k.window.run_steps, step_bytes))
-
-    def _run_offsets(self) -> list[int]:
-        return [sum(parts) for parts in product(*([i * step for i in range(count)] for count, step in self.k.window.steps))]
-
-    def _sum_loops(self, dims: list[tuple[int, int]], x: Value, weights: Value, acc: list[Value], run: _Unrolled) -> list[Value]:
-        """Loops over the dimensions of the runs, then along a run."""
-        e = self.e
-        if not dims:
-            return run.emit(e, x, weights, acc)
-        (count, stride), inner = dims[0], dims[1:]
-        w_bytes = prod(c for c, _ in inner) * run.steps * run.step_bytes
-
-        def body(i: Value | int, carried: list[Value]) -> list[Value]:
-            return self._sum_loops(inner, e.at(x, e.mul(i, stride)), e.at(weights, e.mul(i, w_bytes)), carried, run)
-
-        return e.loop(0, count, body, acc)
+        """acc + Σ over all taps."""
+        return TileSum(self.e, self.k.isa, self.k.window, panel.vectors, pixels.offsets(self.k.window.stride)).run(x, weights, acc)
 
     def _finish(self, panel: Panel, place: Place, block: Block, rows: list[list[Value]], parameters: Value) -> None:
         e, k = self.e, self.k
@@ -324,27 +288,6 @@ class Tiles:
             [epilogue.plus_residual(v, e.shuffle(row_bytes, [int(c) for c in lanes[j]])) for j, v in enumerate(row)]
             for row, row_bytes in zip(values, loaded, strict=True)
         ]
-
-
-@dataclass(frozen=True)
-class _Unrolled:
-    """Steps along one run, several in each turn of the loop."""
-
-    step: Callable[[list[Value], Value, Value, int, int], list[Value]]
-    steps: int
-    step_bytes: int
-
-    def emit(self, e: Emitter, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
-        """acc + Σ over the run."""
-        turn = next(count for count in (2, 1) if self.steps % count == 0)
-
-        def body(i: Value | int, carried: list[Value]) -> list[Value]:
-            x_here, w_here = e.at(x, e.mul(i, TAPS)), e.at(weights, e.mul(i, self.step_bytes))
-            for t in range(turn):
-                carried = self.step(carried, x_here, w_here, TAPS * t, t * self.step_bytes)
-            return carried
-
-        return e.loop(0, self.steps, body, acc, step=turn)
 
 
 def _as_value(value: Value | int) -> Value:

@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 
 from fxq.runtime.jit.epilogue import HEADER_BYTES, Form
-from fxq.runtime.jit.isa import TAPS
+from fxq.runtime.jit.isa import TAPS, Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Span
 from fxq.runtime.jit.packing import Panel, panels_of
 from fxq.runtime.jit.rows import pixel_reach
@@ -67,6 +67,18 @@ class Pixels:
         return [r * row + c * strides[-1] for r, c in product(range(self.rows), range(self.columns))]
 
 
+def tile_height(isa: Isa, vectors: int, sum_steps: int) -> int:
+    """How many rows a tile has at most: accumulators, one register for each vector of weights, and one for the input."""
+    if isa.vector_bytes < 64:
+        return 4
+    return min(7 if sum_steps <= SHORT_SUM else 14, (isa.registers - 1 - vectors) // vectors)
+
+
+def least_waste(most: int, rows: int) -> int:
+    """The tile, from half of `most` on, whose whole number computes the fewest rows twice; the largest of equals."""
+    return min(range(most, most // 2 - 1, -1), key=lambda height: -(-rows // height) * height)
+
+
 @dataclass(frozen=True)
 class GemmShape(Kernel):
     """y[pixel, channel] = epilogue(bias[channel] + Σ_run Σ_byte x[pixel + run + byte]·w[channel, run, byte])
@@ -109,16 +121,9 @@ class GemmShape(Kernel):
 
     @cached_property
     def tile_pixels(self) -> int:
-        """How many pixels one tile has at most: accumulators, one register for each vector of weights, and one for the input."""
-        if self.isa.vector_bytes < 64:
-            return 4
-        room = (self.isa.registers - 1 - self.vectors) // self.vectors
-        most = min(7 if self.window.sum_steps <= SHORT_SUM else 14, room)
-        return self._least_waste(most) if self.is_matrix and self.y.pixels >= most else most
-
-    def _least_waste(self, most: int) -> int:
-        """The tile, from half of `most` on, whose whole number computes the fewest pixels of an image twice; the largest of equals."""
-        return min(range(most, most // 2 - 1, -1), key=lambda pixels: -(-self.y.pixels // pixels) * pixels)
+        """How many pixels one tile has at most."""
+        most = tile_height(self.isa, self.vectors, self.window.sum_steps)
+        return least_waste(most, self.y.pixels) if self.isa.vector_bytes == 64 and self.is_matrix and self.y.pixels >= most else most
 
     @cached_property
     def tile(self) -> Pixels:
