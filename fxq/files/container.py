@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from fxq.errors import FileError
@@ -58,20 +58,16 @@ def write_file(path: Path, contents: Contents) -> None:
     _require_room(path, len(header.encode()) + sum(128 + len(name) for name in contents.tensors))
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        save_file(dict(contents.tensors), temporary, {_KEY: header})
-        _flush(temporary)
+        with temporary.open("xb") as file:
+            file.write(serialize(dict(contents.tensors), {_KEY: header}))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         remedy = "choose a place that exists, may be written to and has room"
         raise FileError(str(path), expected="a file that can be written", found=str(error), remedy=remedy) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Before the name points to the bytes, they are on disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _require_room(path: Path, header_bytes: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
@@ -10,7 +10,6 @@ from torch.fx import Node
 
 from fxq.errors import FileError
 from fxq.graph.annotation import origin_of, whole_reason_of
-from fxq.graph.islands import parts_of
 from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
 from fxq.graph.reasons import Why
@@ -48,7 +47,7 @@ def refuse_function(node: Node) -> FileError:
     kind = "class" if isinstance(node.target, type) else "function"
     return refuse(
         f"{node.name}{_line(node)}",
-        f"the {kind} {qualified_name(node.target)}{_definition(node.target)}, which is Python of yours",
+        f"the {kind} {qualified_name(node.target)}{_definition(node.target)}, which is in no table of fxq",
         "ops of fxq, and functions of torch that compute on tensors",
         f"fxq.save(model, path, known=[{short}]), and the same in fxq.load: a file has its name only",
     )
@@ -57,7 +56,6 @@ def refuse_function(node: Node) -> FileError:
 def refuse_module(module: nn.Module, node: Node | None, path: str, found: str) -> FileError:
     """The error that a module is Python of the user's, or of a class that is in no table."""
     kind = f"{qualified_name(type(module))}{_definition(type(module).forward)}"
-    parts = [part.path for part in parts_of(module) if isinstance(part, FxqModule)]
     whole = None if node is None else whole_reason_of(node)
     if whole is not None and whole.why is Why.UNTRACEABLE:
         found = f"its forward stays Python: {whole.detail}"
@@ -65,8 +63,17 @@ def refuse_module(module: nn.Module, node: Node | None, path: str, found: str) -
         f"module {path}{'' if node is None else _line(node)}",
         f"{kind}: {found}",
         "int8 ops, modules of torch.nn, and graphs of these",
-        _remedy(parts),
+        _remedy(list(_graphs_in(module, path))),
     )
+
+
+def _graphs_in(module: nn.Module, path: str) -> Iterator[str]:
+    """Paths of the nearest graphs inside a module."""
+    for name, child in module.named_children():
+        if isinstance(child, FxqModule):
+            yield f"{path}.{name}"
+        else:
+            yield from _graphs_in(child, f"{path}.{name}")
 
 
 def _remedy(parts: list[str]) -> str:

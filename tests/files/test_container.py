@@ -127,6 +127,12 @@ def test_the_old_file_stays_where_a_save_fails(small_model: fxq.FxqModule, small
     assert os.listdir(small_file.parent) == ["small.fxq"]
 
 
+def test_others_may_read_it_as_the_umask_says(small_model: fxq.FxqModule, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    fxq.save(small_model, tmp_path / "model.fxq")
+    assert (tmp_path / "model.fxq").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_no_folder(small_model: fxq.FxqModule, tmp_path: Path) -> None:
     with pytest.raises(fxq.FileError, match="exists"):
         fxq.save(small_model, tmp_path / "none" / "model.fxq")

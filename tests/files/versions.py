@@ -1,0 +1,90 @@
+"""Files of every version of the format, kept for ever: `python -m tests.files.versions` makes those of the current one, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import fxq
+from fxq.files.container import VERSION
+
+DATA = Path(__file__).with_name("data")
+PROFILES = ("x86", "qnnpack")
+
+
+class Inner(nn.Module):
+    """A graph of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(x))
+
+
+class Everything(nn.Module):
+    """Every integer op, and every kind of record. "integers" is the same on all machines, "floats" is computed by torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.up = nn.Conv2d(2, 4, 3, padding=1), nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2)
+        self.linear, self.to_heads, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.prelu, self.layer_norm, self.group_norm = nn.PReLU(4), nn.LayerNorm(4), nn.GroupNorm(2, 4)
+        self.inner = Inner()
+        self.lrn, self.shift = nn.LocalResponseNorm(2), nn.Parameter(torch.linspace(0, 1, 3))
+        self.labels = ["cat", "dog"]
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Any]:
+        y = self.prelu(F.max_pool2d(self.conv(y), 2))
+        y = self.up(y) - F.interpolate(y, scale_factor=2.0)
+        y = F.leaky_relu(F.interpolate(y, size=(4, 4), mode="bilinear"), 0.1) + F.avg_pool2d(F.hardswish(y), 2, count_include_pad=False)
+        y = self.group_norm(F.silu(y)) * F.adaptive_max_pool2d(y, 1)
+        rows = F.silu(self.layer_norm(F.gelu(self.linear(y.flatten(2).transpose(1, 2)))))
+        rows = (self.to_heads(rows) @ F.silu(rows).transpose(1, 2)).softmax(-1) @ rows
+        rows = F.silu(rows.sum(1, keepdim=True)) + rows.mean(1, keepdim=True)
+        x = F.relu6(self.conv(x)) + self.conv(x)
+        pooled = F.adaptive_avg_pool2d(self.inner(x), 1)[..., 0, 0]
+        integers = self.head(F.silu(torch.cat([pooled, rows[:, 0]], 0)))
+        floats = torch.cumsum(self.lrn(self.conv(y[:, :2])), 1).abs().amax((2, 3))[:, :3].add(self.shift)
+        return {"x": x, "integers": integers, "floats": [floats.to(x.dtype), (y.shape[0], None, slice(1, 2))]}
+
+
+def make(profile: str) -> tuple[fxq.FxqModule, tuple[Tensor, ...]]:
+    """The model, and inputs for it."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    inputs = (torch.randn(1, 2, 8, 8, generator=generator), torch.randn(1, 2, 8, 8, generator=generator))
+    custom = fxq.PrepareCustomConfig().set_input_quantized_indexes([0]).set_output_quantized_indexes([0])
+    custom.set_standalone_module_name("inner", None, (torch.randn(1, 4, 8, 8),), None, None).set_preserved_attributes(["labels"])
+    mapping = fxq.get_default_qconfig_mapping(profile)
+    prepared = fxq.prepare_fx(Everything().eval(), mapping, inputs, custom, profile=profile)
+    fxq.calibrate(prepared, [inputs], progress=False)
+    converted = fxq.convert_fx(prepared, fxq.ConvertCustomConfig().set_preserved_attributes(["labels"]), keep_original_weights=True)
+    return converted, inputs
+
+
+def results(model: fxq.FxqModule, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """What the model gives for these inputs, of which it takes the first one quantized."""
+    with torch.no_grad():
+        found = model(fxq.QTensor.from_float(x, model.get_submodule("x_entry").qparams), y)
+    return {"x": found["x"].int_repr().contiguous(), "integers": found["integers"], "floats": found["floats"][0]}
+
+
+def main() -> None:
+    for profile in PROFILES:
+        path = DATA / f"version-{VERSION}-{profile}.fxq"
+        if path.exists():
+            raise SystemExit(f"{path.name} exists: it stays as it is")
+        model, (x, y) = make(profile)
+        fxq.save(model, path)
+        save_file({"input.x": x, "input.y": y, **results(model, x, y)}, path.with_suffix(".safetensors"))
+
+
+if __name__ == "__main__":
+    main()
