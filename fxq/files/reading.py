@@ -18,6 +18,7 @@ from fxq.files.schema import (
     GraphRecord,
     HeldRecord,
     IntegerRecord,
+    MeaningRecord,
     ModelRecord,
     ModuleRecord,
     NodeRecord,
@@ -31,7 +32,7 @@ from fxq.files.schema import (
 )
 from fxq.files.values import TORCH_DTYPES, from_json
 from fxq.graph import annotation
-from fxq.graph.annotation import NodeQuant, TensorType, ValueType
+from fxq.graph.annotation import Meaning, NodeQuant, TensorType, ValueType
 from fxq.graph.constants import owner_of, tensor_at
 from fxq.graph.module import FxqModule, OriginalWeights
 from fxq.graph.opdef import OpDef
@@ -184,6 +185,8 @@ class _Reader:
         annotation.set_origins(node, record.origins)
         if record.quant is not None:
             annotation.set_quant(node, self._quant(record.quant))
+        if record.meaning is not None:
+            annotation.set_meaning(node, self._meaning(record, record.meaning))
         if record.whole is not None:
             annotation.set_whole_reason(node, record.whole)
         if record.writes:
@@ -195,6 +198,16 @@ class _Reader:
         inputs = {operand.name: operand.spec for operand in record.inputs}
         qparams, weight = self._qparams(record.qparams), self._qparams(record.weight)
         return NodeQuant(inputs, record.output, record.group, record.rule, record.reason, qparams, weight)
+
+    def _meaning(self, node: NodeRecord, record: MeaningRecord) -> Meaning | None:
+        """None for an op of the writer's own that the reader was not given: its integer form runs without."""
+        op = _ops(self.given).get(record.op)
+        if op is None:
+            return None
+        named = {name.partition("[")[0] for name in record.inputs} | set(record.constants)
+        if not named <= set(op.operands) or (node.kind == "module" and len(record.inputs) != len(node.args)):
+            raise Invalid(f"node {node.name}: the operands {sorted(named)[:8]} of {op.name}")
+        return Meaning(record.op, record.inputs, {name: from_json(value, {}) for name, value in record.constants.items()})
 
     def _qparams(self, record: QParamsRecord | None) -> QParams | None:
         if record is None:
@@ -256,9 +269,13 @@ def _path(record: NodeRecord, given: Given) -> Any:
     return record.target
 
 
+def _ops(given: Given) -> Mapping[str, OpDef]:
+    """All ops by name; those of fxq have their names to themselves."""
+    return {**{op.name: op for op in given.ops}, **ops_by_name()}
+
+
 def _op(record: NodeRecord, given: Given) -> Any:
-    own = {op.name: op for op in given.ops}
-    op = ops_by_name().get(record.target) or own.get(record.target)
+    op = _ops(given).get(record.target)
     if op is None:
         raise Unknown(record.target)
     op.signature.bind(*record.args, **record.kwargs)

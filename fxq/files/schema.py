@@ -124,6 +124,14 @@ class QuantRecord(Record):
     weight: QParamsRecord | None = None
 
 
+class MeaningRecord(Record):
+    """Meaning."""
+
+    op: str
+    inputs: tuple[str, ...] = ()
+    constants: dict[str, JsonValue] = {}
+
+
 class RefusalRecord(Record):
     """A rewrite that was refused at a node."""
 
@@ -151,6 +159,7 @@ class NodeRecord(Record):
     type: ValueTypeRecord = None
     origins: Annotated[tuple[Origin, ...], FailFast()] = ()
     quant: QuantRecord | None = None
+    meaning: MeaningRecord | None = None
     refusals: Annotated[tuple[RefusalRecord, ...], FailFast()] = ()
     whole: Reason | None = None
     writes: bool = False

@@ -22,6 +22,7 @@ from fxq.files.schema import (
     GraphRecord,
     HeldRecord,
     IntegerRecord,
+    MeaningRecord,
     ModelRecord,
     ModuleRecord,
     NodeKind,
@@ -41,9 +42,11 @@ from fxq.files.schema import (
 )
 from fxq.files.values import UnknownValue, to_json
 from fxq.graph.annotation import (
+    Meaning,
     NodeQuant,
     TensorType,
     ValueType,
+    meaning_of,
     origins_of,
     quant_of,
     refusals_of,
@@ -157,6 +160,7 @@ def _node_record(node: Node, job: _Job, path: str) -> NodeRecord:
     try:
         args = tuple(map(to_json, (*node.args[:1], *node.args[1 + target.given :])))
         kwargs = {name: to_json(value) for name, value in node.kwargs.items()}
+        meaning = _meaning_record(meaning_of(node))
     except UnknownValue as error:
         raise refuse_value(node, str(error)) from error
     return NodeRecord(
@@ -168,6 +172,7 @@ def _node_record(node: Node, job: _Job, path: str) -> NodeRecord:
         type=_type_record(type_of(node)),
         origins=origins_of(node),
         quant=None if quant is None else _quant_record(quant, job, join_path(path, node.name)),
+        meaning=meaning,
         refusals=tuple(RefusalRecord(rule=rule, reason=reason) for rule, reason in refusals_of(node)),
         whole=whole_reason_of(node),
         writes=was_seen_writing(node),
@@ -192,6 +197,13 @@ def _target(node: Node, job: _Job) -> _Target:
         if name in job.known or name in functions_by_name():
             return _Target("known" if name in job.known else "function", name)
     raise refuse_function(node)
+
+
+def _meaning_record(meaning: Meaning | None) -> MeaningRecord | None:
+    if meaning is None:
+        return None
+    constants = {name: to_json(value) for name, value in meaning.constants.items()}
+    return MeaningRecord(op=meaning.op, inputs=meaning.inputs, constants=constants)
 
 
 def _type_record(value: ValueType) -> ValueTypeRecord:

@@ -112,6 +112,13 @@ def test_a_reference_model_gives_the_same_file(path: Path, tmp_path: Path) -> No
         assert again.dtype == values.dtype and abs(again - values).max() <= 1e-6 * abs(values).max(), name
 
 
+def test_a_model_from_a_file_gives_the_same_file(net: fxq.FxqModule, path: Path, tmp_path: Path) -> None:
+    fxq.save(net, tmp_path / "net.fxq")
+    fxq.export_onnx(net, path)
+    fxq.export_onnx(fxq.load(tmp_path / "net.fxq"), tmp_path / "loaded.onnx")
+    assert path.read_bytes() == (tmp_path / "loaded.onnx").read_bytes()
+
+
 def test_model_is_not_changed(net: fxq.FxqModule, path: Path) -> None:
     before, expected = fxq.print_graph(net), net(X)
     fxq.export_onnx(net, path)

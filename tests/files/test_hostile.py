@@ -69,6 +69,9 @@ EDITS: dict[str, Edit] = {
     "path of an attribute": _module("integer", path="training"),
     "two modules in one place": lambda document: document["model"]["modules"].append(document["model"]["modules"][0]),
     "tensor in the place of a module": lambda document: document["model"]["tensors"][0].update(path="conv"),
+    "operands of a meaning": _node("module", meaning={"op": "conv", "inputs": ["__class__"]}),
+    "too few operands of a meaning": _node("module", meaning={"op": "conv", "inputs": []}),
+    "value in a meaning": _node("module", meaning={"op": "conv", "inputs": ["input"], "constants": {"stride": {"code": "1"}}}),
     # values that stand for nothing
     "unknown value": _node("function", args=[{"code": "1"}]),
     "two keys": _node("function", args=[{"tuple": [], "dict": []}]),
