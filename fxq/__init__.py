@@ -56,6 +56,7 @@ from fxq.qconfig_mapping import (
 )
 from fxq.report import Comparison, Difference, Report, TimeProfile, compare, diff, profile, report
 from fxq.runtime.qtensor import QTensor
+from fxq.tuning import Sensitivity, sensitivity
 from fxq.visualize import to_dot
 
 __version__ = "0.1.0"
@@ -73,7 +74,7 @@ __all__ = [
     "HistogramObserver", "PerChannelHistogramObserver", "PercentileObserver", "EntropyObserver", "MSEObserver", "PerChannelMSEObserver",
     "RecordingObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",
     # what came of it
-    "report", "Report", "compare", "Comparison", "diff", "Difference", "profile", "TimeProfile",
+    "report", "Report", "compare", "Comparison", "sensitivity", "Sensitivity", "diff", "Difference", "profile", "TimeProfile",
     "FxqModule", "Stage", "Reason", "print_graph", "parse_graph", "to_dot",
     # on disk, and for other runtimes
     "save", "load", "export_onnx", "OnnxExport",

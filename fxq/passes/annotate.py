@@ -36,7 +36,7 @@ def annotate(module: FxqModule, context: Context) -> int:
     refused = {node: reason for node in module.graph.nodes if node.op != "output" and (reason := refusals.refusal(node)) is not None}
     calls = {node: call for node in module.graph.nodes if node not in refused and (call := call_of(node)) is not None}
     chosen = choose_int8(module.graph, calls, returned)
-    specs = _specs(chosen, returned)
+    specs = specs_of_values(chosen, returned)
     require_quantized(module, specs, refused)
     for node in module.graph.nodes:
         if node.op != "output" and (node.op != "get_attr" or node in specs):
@@ -45,7 +45,7 @@ def annotate(module: FxqModule, context: Context) -> int:
     return len(chosen)
 
 
-def _specs(chosen: Calls, returned: Set[Node]) -> dict[Node, QuantSpec]:
+def specs_of_values(chosen: Calls, returned: Set[Node]) -> dict[Node, QuantSpec]:
     """The spec of every quantized value."""
     specs: dict[Node, QuantSpec] = {}
     for node, call in chosen.items():

@@ -22,7 +22,7 @@ LAYERS = (
     ("passes", "qat", "lowering"),
     ("report", "visualize", "files", "export"),
     ("api",),
-    ("compat", "testing"),
+    ("compat", "testing", "tuning"),
     ("demo",),
     ("cli",),
     ("", "__main__"),

@@ -48,3 +48,13 @@ def test_layer_with_a_wrong_scale_is_number_one(model: nn.Module, batches: list[
     with torch.no_grad():
         int8.get_submodule(DAMAGED).multiplier.mul_(1.25)
     assert fxq.compare(model, int8, batches[:1]).rows[0].module == DAMAGED
+
+
+def test_proposal_reaches_its_target_when_applied(model: nn.Module, batches: list[Tensor]) -> None:
+    mapping, few = fxq.get_default_qconfig_mapping("x86"), batches[:1]
+    int8 = fxq.quantize(model, few, qconfig_mapping=mapping, progress=False)
+    target = fxq.compare(model, int8, few).output.sqnr_db + 6
+    proposal = fxq.sensitivity(model, mapping, (few[0],), few, min_sqnr_db=target, progress=False).proposal
+    assert proposal is not None and 1 <= len(proposal.kept_float) <= 6
+    applied = fxq.quantize(model, few, qconfig_mapping=proposal.mapping, progress=False)
+    assert fxq.compare(model, applied, few).output.sqnr_db == proposal.sqnr_db >= target
