@@ -66,7 +66,7 @@ in three ways, and compares them. Takes one to two minutes.
 """
 
 _QAT_DEMO = """\
-Trains a small MobileNetV2 on noisy images of digits, quantizes it by
+Trains a small MobileNetV2 on distorted images of digits, quantizes it by
 calibration and by training, and prints what each way loses. Takes some
 minutes.
 """
@@ -138,7 +138,7 @@ def _add_demo(commands: Any) -> None:
 
 def _add_qat_demo(commands: Any) -> None:
     parser = commands.add_parser("qat-demo", help="what training gains over calibration", description=_QAT_DEMO)
-    parser.add_argument("--seed", type=int, default=0, help="of noise and training (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of distortions and training (default: %(default)s)")
     parser.set_defaults(run=_qat_demo)
 
 

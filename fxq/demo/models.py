@@ -1,4 +1,4 @@
-"""Two small float networks for 8×8 images, built from the blocks that large ones are made of."""
+"""Small float networks for images of digits, built from the blocks that large ones are made of."""
 
 from __future__ import annotations
 
@@ -98,6 +98,32 @@ class MobileNetDigits(nn.Module):
         )
         self.dropout = nn.Dropout(0.1)
         self.classifier = nn.Linear(192, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.features(x).mean(dim=(2, 3))
+        return cast(Tensor, self.classifier(self.dropout(y)))
+
+
+class DeepMobileNetDigits(nn.Module):
+    """f32 [N, 1, 16, 16] → f32 [N, 10]: nine narrow inverted residuals on 16×16, 8×8 and 4×4 pixels; expansion by 6, as in MobileNetV2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            _conv_bn_relu6(1, 16, 3),
+            InvertedResidual(16, 8, 1, expansion=1),
+            InvertedResidual(8, 12, 2, expansion=6),
+            InvertedResidual(12, 12, 1, expansion=6),
+            InvertedResidual(12, 16, 2, expansion=6),
+            InvertedResidual(16, 16, 1, expansion=6),
+            InvertedResidual(16, 16, 1, expansion=6),
+            InvertedResidual(16, 32, 1, expansion=6),
+            InvertedResidual(32, 32, 1, expansion=6),
+            InvertedResidual(32, 32, 1, expansion=6),
+            _conv_bn_relu6(32, 160, 1),
+        )
+        self.dropout = nn.Dropout(0.1)
+        self.classifier = nn.Linear(160, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.features(x).mean(dim=(2, 3))

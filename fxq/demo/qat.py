@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from rich import box
@@ -13,10 +13,10 @@ from torch import nn
 from fxq.api import convert_fx, prepare_qat_fx, quantize
 from fxq.demo.compare import CALIBRATION_BATCH
 from fxq.demo.digits import Digits
+from fxq.demo.distorted import Distortion, load_distorted_digits
 from fxq.demo.evaluate import accuracy
-from fxq.demo.models import MobileNetDigits
-from fxq.demo.noisy import Noise, load_noisy_digits
-from fxq.demo.train import Recipe, fine_tune, train
+from fxq.demo.models import DeepMobileNetDigits
+from fxq.demo.train import Recipe, Trained, fine_tune, one_thread, rmsprop, train
 from fxq.graph.qtypes import WEIGHT_PER_CHANNEL
 from fxq.observers import MinMaxObserver, PerChannelMinMaxObserver, default_weight_observer
 from fxq.qat import QATSchedule, get_lsq_qconfig
@@ -32,14 +32,28 @@ class QATRecipe:
     Attributes:
         float_epochs: of the float network.
         epochs: of training with rounding, after that.
-        noise: what makes the digits hard; its seed is `seed`.
+        distortion: what makes the digits hard; its seed is `seed`.
         seed: of everything.
     """
 
-    float_epochs: int = 10
-    epochs: int = 4
-    noise: Noise = field(default_factory=Noise)
+    float_epochs: int = 4
+    epochs: int = 2
+    distortion: Distortion = field(default_factory=Distortion)
     seed: int = 0
+
+    @property
+    def floats(self) -> Recipe:
+        """Of the float network: RMSprop and the weight decay that MobileNetV2 was trained with."""
+        return Recipe(self.float_epochs, peak_lr=0.01, weight_decay=4e-5, label_smoothing=0.0, seed=self.seed, optimizer=rmsprop)
+
+    def tuning(self, peak_lr: float) -> Recipe:
+        """Of training on from the float network."""
+        return Recipe(self.epochs, peak_lr=peak_lr, weight_decay=0.0, label_smoothing=0.0, seed=self.seed)
+
+    @property
+    def frozen_from(self) -> int:
+        """The epoch from which ranges and batch norms stay: the last one sees what is deployed."""
+        return max(self.epochs - 1, 1)
 
 
 @dataclass(frozen=True)
@@ -80,16 +94,21 @@ def run_qat_demo(console: Console, recipe: QATRecipe | None = None) -> tuple[Rea
         FxqError: scikit-learn is not installed.
     """
     recipe = recipe or QATRecipe()
-    digits = load_noisy_digits(replace(recipe.noise, seed=recipe.seed))
-    console.print(f"training MobileNetDigits on {len(digits.train):,} noisy images of digits", highlight=False)
-    bars = console if console.is_terminal else None
-    trained = train(MobileNetDigits, digits, Recipe(epochs=recipe.float_epochs, seed=recipe.seed), bars)
-    found = [Reached("float32", trained.accuracy)]
-    for reached in compare_ways(trained.model, digits, recipe):
-        console.print(f"{reached.name}: {reached.accuracy:.2f} %", highlight=False)
-        found.append(reached)
+    with one_thread():
+        digits = load_distorted_digits(replace(recipe.distortion, seed=recipe.seed))
+        trained = train_float(digits, recipe, console)
+        found = [Reached("float32", trained.accuracy)]
+        for reached in compare_ways(trained.model, digits, recipe):
+            console.print(f"{reached.name}: {reached.accuracy:.2f} %", highlight=False)
+            found.append(reached)
     console.print(qat_table(found))
     return tuple(found)
+
+
+def train_float(digits: Digits, recipe: QATRecipe, console: Console) -> Trained:
+    """The float network, trained; says so on the console."""
+    console.print(f"training {DeepMobileNetDigits.__name__} on {len(digits.train):,} distorted images of digits", highlight=False)
+    return train(DeepMobileNetDigits, digits, recipe.floats, console if console.is_terminal else None)
 
 
 def compare_ways(model: nn.Module, digits: Digits, recipe: QATRecipe) -> Iterator[Reached]:
@@ -109,13 +128,12 @@ def _trained(model: nn.Module, digits: Digits, way: Way, recipe: QATRecipe) -> n
     was_training = model.training
     prepared = prepare_qat_fx(model.train(), QConfigMapping().set_global(way.qconfig), (digits.train.images[:2],))
     model.train(was_training)
-    # ranges settle, and the last epoch sees what is deployed
-    schedule = QATSchedule(freeze_observers=max(recipe.epochs - 1, 1), freeze_bn=max(recipe.epochs - 1, 1))
-    fine_tune(prepared, digits.train, Recipe(recipe.epochs, peak_lr=way.peak_lr, weight_decay=0.0, seed=recipe.seed), schedule)
+    schedule = QATSchedule(freeze_observers=recipe.frozen_from, freeze_bn=recipe.frozen_from)
+    fine_tune(prepared, digits.train, recipe.tuning(way.peak_lr), schedule.apply)
     return convert_fx(prepared)
 
 
-def qat_table(found: list[Reached]) -> Table:
+def qat_table(found: Sequence[Reached]) -> Table:
     """A row for each way; the first one is float32."""
     table = Table("", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("accuracy\n%", "change\npoints"):

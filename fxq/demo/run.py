@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from fxq.demo.compare import Compared, compare, this_machine
 from fxq.demo.digits import load_digits
 from fxq.demo.models import MobileNetDigits, ResNetDigits
 from fxq.demo.results import show_results, write_results
-from fxq.demo.train import Recipe, train
+from fxq.demo.train import Recipe, one_thread, train
 from fxq.errors import FxqError
 from fxq.graph.text import print_graph
 from fxq.report import report
@@ -21,10 +20,6 @@ from fxq.visualize import to_dot
 
 NETWORKS = (ResNetDigits, MobileNetDigits)
 _FILES = "report.txt, report.json, graph.txt, graph.dot and model.pt"
-
-
-# more threads gain little on such small networks, lose much on a busy machine, and give other weights
-_THREADS = 1
 
 
 def run_demo(out: Path, console: Console, recipe: Recipe | None = None, *, runs: int = 40) -> tuple[Compared, ...]:
@@ -42,7 +37,7 @@ def run_demo(out: Path, console: Console, recipe: Recipe | None = None, *, runs:
         FxqError: the folder cannot be written, or scikit-learn is not installed.
     """
     _make_folder(out)
-    with _threads(_THREADS):
+    with one_thread():
         results = _train_and_compare(console, recipe, runs)
         machine = this_machine()
     console.print()
@@ -52,17 +47,6 @@ def run_demo(out: Path, console: Console, recipe: Recipe | None = None, *, runs:
     written = f"\nWritten to {out}: this table (results.txt, results.json), and a folder for each int8 model with {_FILES}."
     console.print(written, highlight=False, markup=False)
     return tuple(results)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """This many threads for torch, and afterwards as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _train_and_compare(console: Console, recipe: Recipe | None, runs: int) -> list[Compared]:

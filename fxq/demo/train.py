@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,16 +16,29 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from fxq.demo.digits import Digits, Split
 from fxq.demo.evaluate import accuracy
-from fxq.qat import QATSchedule
 
 _SHIFT = 1  # pixels
+
+# parameters, learning rate, weight decay → what trains them
+OptimizerOf = Callable[[Iterable[nn.Parameter], float, float], Optimizer]
+
+
+def adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> Optimizer:
+    """AdamW with torch's defaults."""
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def rmsprop(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> Optimizer:
+    """RMSprop with the decay and momentum that MobileNetV2 was trained with (Sandler et al. 2018, section 6.1)."""
+    return torch.optim.RMSprop(parameters, lr=lr, alpha=0.9, eps=1e-3, momentum=0.9, weight_decay=weight_decay)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: AdamW, with the learning rate rising to `peak_lr` and falling to 0 again (OneCycle).
+    """How a network is trained: the learning rate rises to `peak_lr` and falls to 0 again (OneCycle).
 
     Attributes:
+        optimizer: made from parameters, `peak_lr` and `weight_decay`.
         label_smoothing: share of the target probability that is spread over all classes.
         seed: of the first weights, the order of the images, their shifts, and dropout.
     """
@@ -35,6 +49,7 @@ class Recipe:
     weight_decay: float = 0.05
     label_smoothing: float = 0.05
     seed: int = 0
+    optimizer: OptimizerOf = adamw
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +96,35 @@ def train(build: Callable[[], nn.Module], digits: Digits, recipe: Recipe | None 
     return Trained(model, tuple(losses), accuracy(model, digits.test))
 
 
-def fine_tune(prepared: nn.Module, data: Split, recipe: Recipe, schedule: QATSchedule) -> None:
-    """Trains a model of prepare_qat_fx on, in place, and leaves it in eval mode; the schedule counts epochs.
+def fine_tune(model: nn.Module, data: Split, recipe: Recipe, before_epoch: Callable[[nn.Module, int], None]) -> None:
+    """Trains a trained model on, in place, and leaves it in eval mode.
 
     torch's global random state is the same afterwards as before.
+
+    Args:
+        before_epoch: called with the model and the number of each epoch, such as QATSchedule.apply.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        schedule.apply(prepared.train(), 0)
-        for number, _ in enumerate(_epochs(prepared, data, recipe), start=1):
-            schedule.apply(prepared, number)
-    prepared.eval()
+        epochs = _epochs(model.train(), data, recipe)
+        for number in range(recipe.epochs):
+            before_epoch(model, number)
+            next(epochs)
+    model.eval()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes with one thread inside, and afterwards with as many as before.
+
+    More threads gain little on such small networks, lose much on a busy machine, and give other weights.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _progress(console: Console | None) -> Progress:
@@ -102,7 +135,7 @@ def _progress(console: Console | None) -> Progress:
 def _epochs(model: nn.Module, data: Split, recipe: Recipe) -> Iterator[float]:
     """Trains for one epoch at each step; yields its mean loss."""
     steps = len(data.batches(recipe.batch_size))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
+    optimizer = recipe.optimizer(model.parameters(), recipe.peak_lr, recipe.weight_decay)
     schedule = OneCycleLR(optimizer, recipe.peak_lr, epochs=recipe.epochs, steps_per_epoch=steps)
     optimization = _Optimization(optimizer, schedule, recipe.label_smoothing)
     for _ in range(recipe.epochs):

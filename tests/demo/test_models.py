@@ -5,17 +5,19 @@ import torch
 from torch import nn
 from torch.fx import symbolic_trace
 
-from fxq.demo.models import BasicBlock, InvertedResidual, MobileNetDigits, ResNetDigits
+from fxq.demo.models import BasicBlock, DeepMobileNetDigits, InvertedResidual, MobileNetDigits, ResNetDigits
 
 
-@pytest.mark.parametrize(("network", "parameters"), [(ResNetDigits, 174_970), (MobileNetDigits, 123_242)])
-def test_size_and_shape(network: type[nn.Module], parameters: int) -> None:
+@pytest.mark.parametrize(
+    ("network", "parameters", "size"), [(ResNetDigits, 174_970, 8), (MobileNetDigits, 123_242, 8), (DeepMobileNetDigits, 59_434, 16)]
+)
+def test_size_and_shape(network: type[nn.Module], parameters: int, size: int) -> None:
     model = network().eval()
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-    assert model(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
+    assert model(torch.zeros(3, 1, size, size)).shape == (3, 10)
 
 
-@pytest.mark.parametrize("network", [ResNetDigits, MobileNetDigits])
+@pytest.mark.parametrize("network", [ResNetDigits, MobileNetDigits, DeepMobileNetDigits])
 def test_traces_to_the_same_function(network: type[nn.Module]) -> None:
     torch.manual_seed(0)
     model = network().eval()

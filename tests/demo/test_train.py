@@ -9,7 +9,7 @@ from torch import nn
 
 from fxq.demo.digits import Digits, load_digits
 from fxq.demo.models import MobileNetDigits, ResNetDigits
-from fxq.demo.train import Recipe, shifted, train
+from fxq.demo.train import OptimizerOf, Recipe, adamw, fine_tune, rmsprop, shifted, train
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +57,18 @@ def test_every_shift_happens_and_nothing_else() -> None:
     moved = shifted(image.expand(300, 1, 8, 8))
     assert moved.shape == (300, 1, 8, 8)
     assert {tuple(one.flatten().tolist()) for one in moved} == nine
+
+
+def test_fine_tuning_calls_before_each_epoch_and_ends_in_eval_mode(few: Digits) -> None:
+    model, called = ResNetDigits(), []
+    first = model.classifier.weight.clone()
+    fine_tune(model, few.train, Recipe(epochs=3), lambda found, epoch: called.append((found is model, epoch, found.training)))
+    assert called == [(True, 0, True), (True, 1, True), (True, 2, True)]
+    assert not model.training
+    assert not torch.equal(model.classifier.weight, first)
+
+
+@pytest.mark.parametrize("optimizer", [adamw, rmsprop])
+def test_every_optimizer_trains(optimizer: OptimizerOf, few: Digits) -> None:
+    trained = train(ResNetDigits, few, Recipe(epochs=3, batch_size=16, peak_lr=3e-3, weight_decay=1e-4, optimizer=optimizer))
+    assert trained.losses[-1] < 0.75 * trained.losses[0]
