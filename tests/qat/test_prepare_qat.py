@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import Interpreter, Node
 
 import fxq
-from fxq.errors import CalibrationError, ConfigError
+from fxq.errors import CalibrationError, ConfigError, StageError
 from fxq.graph.annotation import quant_of
 from fxq.observers import MinMaxObserver
 from fxq.qat.fake_quantize import FakeQuantize
@@ -246,6 +246,11 @@ def test_evaluation_mode_is_an_error() -> None:
 def test_convert_before_any_step_is_an_error() -> None:
     with pytest.raises(CalibrationError, match="at least one training step"):
         fxq.convert_fx(prepared(small()))
+
+
+def test_wrapped_model_is_not_converted() -> None:
+    with pytest.raises(StageError, match=r"(?s)OBSERVED.*DataParallel.*prepare_fx returned"):
+        fxq.convert_fx(nn.DataParallel(prepared(small())))  # type: ignore[arg-type]
 
 
 def test_nan_in_training_is_an_error_that_says_where() -> None:
