@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fxq.errors import FxqError
 from fxq.files.objections import objection_to
+from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
@@ -34,6 +35,7 @@ from fxq.runtime.interface import QTensorEntry, QTensorExit
 INTEGER_OPS: tuple[type[IntegerOp], ...] = (
     Conv, ConvTranspose, Linear, MatMul, Add, Sub, AddFixedPoint, Mul, Table, PRelu, Softmax, LayerNorm, GroupNorm,
     MaxPool, AdaptiveMaxPool, AvgPool, AdaptiveAvgPool, Mean, Sum, Nearest, Bilinear, QTensorEntry, QTensorExit,
+    DynamicLinear,
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.binary import AddFixedPoint
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
@@ -89,6 +90,13 @@ def _conv_transpose(values: Values, tensors: Tensors) -> Iterator[str]:
 def _linear(values: Values, tensors: Tensors) -> Iterator[str]:
     yield from _tensor("weight", tensors["weight"], (torch.int8,), 2)
     yield from _per_channel(tensors, tensors["weight"].shape[0])
+
+
+def _dynamic_linear(values: Values, tensors: Tensors) -> Iterator[str]:
+    weight = tensors["weight"]
+    yield from _tensor("weight", weight, (torch.int8,), 2)
+    for name in ("scale", *(["bias"] if "bias" in tensors else [])):
+        yield from _tensor(name, tensors[name], (torch.float32,), 1, weight.shape[0])
 
 
 def _per_channel(tensors: Tensors, channels: int) -> Iterator[str]:
@@ -174,6 +182,7 @@ _CHECKS: Mapping[type[IntegerOp], Callable[[Values, Tensors], Iterator[str]]] = 
     Conv: _conv,
     ConvTranspose: _conv_transpose,
     Linear: _linear,
+    DynamicLinear: _dynamic_linear,
     Table: _table,
     PRelu: _prelu,
     LayerNorm: _layer_norm,

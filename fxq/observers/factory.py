@@ -91,7 +91,7 @@ class ObserverFactory(BaseModel):
     def _key(self) -> tuple[object, ...]:
         return (self.kind, self.spec, json.dumps(self._own_values(), sort_keys=True))
 
-    @cached_property
+    @property
     def _missing(self) -> list[str]:
         return [name for name, required in _own_args(self.kind).items() if required and name not in self.args]
 

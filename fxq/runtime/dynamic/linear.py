@@ -54,9 +54,14 @@ class DynamicLinear(DynamicOp):
         return self._features[0]
 
     @property
+    def weights(self) -> RowWeights:
+        """The constants that it has now."""
+        return RowWeights(self.weight, self.scale, self.bias)
+
+    @property
     def product(self) -> RowProduct:
         """What it computes, with the constants that it has now."""
-        return RowProduct(RowWeights(self.weight, self.scale, self.bias), self.output, self.per_row)
+        return RowProduct(self.weights, self.output, self.per_row)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., I] of any float dtype → y [..., O] of x's dtype. Raises DataError for other dtypes and shapes."""
