@@ -57,7 +57,7 @@ from fxq.qconfig_mapping import (
 from fxq.report import Comparison, Difference, Report, TimeProfile, compare, diff, profile, report
 from fxq.runtime.qtensor import QTensor
 from fxq.tuning import Sensitivity, sensitivity
-from fxq.visualize import to_dot
+from fxq.visualize import to_dot, to_mermaid, to_svg, visualize
 
 __version__ = "0.1.0"
 
@@ -75,7 +75,8 @@ __all__ = [
     "RecordingObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",
     # what came of it
     "report", "Report", "compare", "Comparison", "sensitivity", "Sensitivity", "diff", "Difference", "profile", "TimeProfile",
-    "FxqModule", "Stage", "Reason", "print_graph", "parse_graph", "to_dot",
+    "FxqModule", "Stage", "Reason", "print_graph", "parse_graph",
+    "visualize", "to_dot", "to_svg", "to_mermaid",
     # on disk, and for other runtimes
     "save", "load", "export_onnx", "OnnxExport",
     # quantized values

@@ -66,6 +66,13 @@ def draw(model: FxqModule) -> Picture:
     Raises:
         StageError: the model is not one of fxq's.
     """
+    require_model(model)
+    nodes = [node for node in model.graph.nodes if kind_of(node) is not Kind.CONSTANT]
+    return Picture(tuple(map(_box, nodes)), tuple(arrow for node in nodes for arrow in _arrows_to(node)))
+
+
+def require_model(model: object) -> None:
+    """Raises StageError for what is not a model of fxq's."""
     if not isinstance(model, FxqModule):
         raise StageError(
             "visualize",
@@ -73,8 +80,6 @@ def draw(model: FxqModule) -> Picture:
             found=f"a {type(model).__module__}.{type(model).__qualname__}",
             remedy="trace it first: fxq.fuse_fx(model, example_inputs)",
         )
-    nodes = [node for node in model.graph.nodes if kind_of(node) is not Kind.CONSTANT]
-    return Picture(tuple(map(_box, nodes)), tuple(arrow for node in nodes for arrow in _arrows_to(node)))
 
 
 def _box(node: Node) -> Box:

@@ -271,6 +271,11 @@ class CompiledRegion:
             program = self._compiled(key, inputs)
         return self.region.run(inputs) if program is None else program.run(inputs)
 
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """Those that are kept, the one compiled last behind the others."""
+        return tuple(compiled.program for compiled in self._programs.values() if compiled is not None)
+
     def program_for(self, inputs: Sequence[Tensor]) -> Program | None:
         """The program that runs on tensors like these, compiled if need be; None where the integer ops do."""
         compiled = self._compiled(_key(inputs), inputs)
