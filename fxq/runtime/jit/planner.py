@@ -70,6 +70,14 @@ class Home:
     channel: int
 
 
+@dataclass(frozen=True, eq=False)
+class KernelCall:
+    """A planned call and the tensors that it is for, by operand of its kernel."""
+
+    planned: Planned
+    tensors: Mapping[str, View]
+
+
 @dataclass(eq=False)
 class Planner:
     """The state of planning: values placed so far, and the calls that compute them.
@@ -164,6 +172,10 @@ class Planner:
     def call(self, step: str, planned: Planned, **tensors: View) -> None:
         """Appends a call; operands of the kernel that are not among the tensors are its constants, in order."""
         self._stages.append([self._call(step, planned, tensors, tensors["y"])])
+
+    def call_together(self, step: str, calls: Sequence[KernelCall]) -> None:
+        """Appends calls that may run in any order: each writes its own part of the result."""
+        self._stages.append([self._call(step, call.planned, call.tensors, call.tensors["y"]) for call in calls])
 
     def _call(self, step: str, planned: Planned, tensors: Mapping[str, View], result: View) -> Call:
         constants = iter(planned.constants)

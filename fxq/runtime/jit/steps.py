@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -11,18 +11,20 @@ from typing import Any
 from fxq.graph import functional, movement
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Sub
 from fxq.runtime.integer.conv import Conv
+from fxq.runtime.integer.conv_transpose import ConvTranspose
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool, Mean, Sum
 from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
+from fxq.runtime.jit.kernels.conv_transpose import phase_convs, transposed_border
 from fxq.runtime.jit.kernels.elementwise import plan_binary, plan_table
 from fxq.runtime.jit.kernels.pool import plan_max_pool, plan_mean_pool
 from fxq.runtime.jit.kernels.quantize import FloatTensor, plan_dequantize, plan_quantize
 from fxq.runtime.jit.layers import Operands
-from fxq.runtime.jit.planner import Frame, Kind, Site, Unplannable
+from fxq.runtime.jit.planner import Frame, KernelCall, Kind, Site, Unplannable
 from fxq.runtime.jit.products import plan_matmul_step
-from fxq.runtime.jit.views import View, channels_last, row_major
+from fxq.runtime.jit.views import Border, View, channels_last, row_major
 from fxq.runtime.region import Step
 
 
@@ -35,6 +37,7 @@ class StepRow:
         plan: places the result and appends calls.
         writes: whether the result can be written anywhere, a part of a concatenation included.
         accepts: whether an op of this class is compiled at all; shapes are not known then.
+        border: of zero points that it reads around its first operand, whose size is given.
         order: the memory order that it reads operands in best, by their rank; None for the one that its readers like best.
     """
 
@@ -42,6 +45,7 @@ class StepRow:
     plan: Callable[[Site], None]
     writes: bool = False
     accepts: Callable[[Step], bool] = lambda step: True
+    border: Callable[[Any, Sequence[int]], Border] | None = None
     order: Callable[[int], tuple[int, ...]] | None = None
 
 
@@ -56,6 +60,18 @@ def _plan_conv(site: Site) -> None:
     operands = Operands(x.layout(order), y.layout(order), residual.layout(order) if residual else None, site.signed)
     planned = plan_conv(op, operands, site.planner.isa)
     site.call(planned, x=x, y=y, **({"residual": residual} if residual else {}))
+
+
+def _plan_conv_transpose(site: Site) -> None:
+    op: Any = site.step.function
+    x, y = site.image(0), site.planner.place(site.value)
+    order, calls = channels_last(len(x.shape)), []
+    for phase in phase_convs(op, x.shape[2:]):
+        part = y.moved(operator.itemgetter((slice(None), slice(None), *phase.outputs)))
+        assert part is not None, "strides can say every other pixel"
+        planned = plan_conv(phase.op, Operands(x.layout(order), part.layout(order), signed=site.signed), site.planner.isa)
+        calls.append(KernelCall(planned, {"x": x, "y": part}))
+    site.planner.call_together(site.step.name, calls)
 
 
 def _plan_linear(site: Site) -> None:
@@ -259,7 +275,8 @@ _ALIASES = (movement.contiguous, movement.identity, movement.dropout)
 _SIZES = (movement.size, movement.dim, operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv)
 
 STEPS: tuple[StepRow, ...] = (
-    StepRow(Conv, _plan_conv, writes=True, accepts=_pads_zeros, order=channels_last),
+    StepRow(Conv, _plan_conv, writes=True, accepts=_pads_zeros, border=conv_border, order=channels_last),
+    StepRow(ConvTranspose, _plan_conv_transpose, writes=True, border=transposed_border, order=channels_last),
     StepRow(Linear, _plan_linear, order=row_major),
     StepRow(MatMul, plan_matmul_step, order=row_major),
     StepRow(Add, _plan_binary, writes=True),
@@ -296,9 +313,11 @@ def row_of(step: Step) -> StepRow | None:
 
 def frame_of(step: Step, operand: Kind) -> Frame | None:
     """The border that a step reads around its first operand."""
-    if not isinstance(step.function, Conv):
+    row, op = row_of(step), step.function
+    if row is None or row.border is None:
         return None
-    border = conv_border(step.function)
-    if len(operand.shape) != len(border) + 2:
+    rank = op.geometry.rank  # type: ignore[attr-defined]
+    if len(operand.shape) != rank + 2:
         raise Unplannable(f"{step.name} is given {operand.shape}, one image and no batch")
-    return Frame(border, step.function.input_zero_point + 128 * operand.signed) if any(map(any, border)) else None
+    border = row.border(op, operand.shape[2:])
+    return Frame(border, op.input_zero_point + 128 * operand.signed) if any(map(any, border)) else None  # type: ignore[attr-defined]

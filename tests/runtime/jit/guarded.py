@@ -19,6 +19,7 @@ from fxq.graph import movement
 from fxq.graph.functional import dequantize, quantize
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand
 from fxq.runtime.integer.conv import ConvGeometry
+from fxq.runtime.integer.conv_transpose import ConvTransposeGeometry
 from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.outputs import IntegerOutput
 from fxq.runtime.integer.pool import AdaptiveAvgPool, MaxPool, PoolGeometry
@@ -29,7 +30,7 @@ from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.program import Call, Program
 from fxq.runtime.region import Region
-from tests.runtime.jit.regions import OUTPUTS, conv, dynamic_linear, linear, one_step, random_bytes
+from tests.runtime.jit.regions import OUTPUTS, conv, conv_transpose, dynamic_linear, linear, one_step, random_bytes
 
 PAGE = mmap.PAGESIZE
 _ALIGNMENT = 64
@@ -52,6 +53,8 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(conv((40, 5, 3, 3), ConvGeometry((1, 1), two, (2, 2), 4), "float")), [random_bytes((2, 20, 9, 11))]
     yield one_step(conv((37, 1, 3, 3), ConvGeometry((1, 1), one, (1, 1), 37))), [image]
     yield one_step(conv((100, 1, 5, 5), ConvGeometry((2, 2), two, (1, 1), 100))), [random_bytes((2, 100, 9, 11))]
+    spread = ConvTransposeGeometry((2, 2), (1, 1), (1, 1), (1, 1), 1)
+    yield one_step(conv_transpose((37, 35, 3, 3), spread)), [image]
     yield one_step(linear(37, 70)), [random_bytes((5, 37))]
     yield one_step(linear(37, 70, "float", residual=True), 2), [random_bytes((2, 19, 37)), random_bytes((2, 19, 70))]
     for a, b in (((2, 3, 15, 70), (2, 3, 70, 37)), ((2, 3, 5, 9), (9, 35))):

@@ -12,6 +12,7 @@ from torch import Tensor
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.product import RowWeights
 from fxq.runtime.integer.conv import Conv, ConvGeometry
+from fxq.runtime.integer.conv_transpose import ConvTranspose, ConvTransposeGeometry
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.outputs import Activation, FloatOutput, IntegerOutput, Output, PackedWeights, Residual
 from fxq.runtime.jit.execute import CompiledRegion
@@ -101,3 +102,11 @@ def dynamic_linear(features: int, outputs: int, output: str = "float", *, bias: 
     chosen = OUTPUTS[output]
     assert isinstance(chosen, FloatOutput)
     return DynamicLinear(RowWeights(weight, 0.01 * scale + 1e-4, shift - 0.5 if bias else None), chosen, per_row=per_row)
+
+
+def conv_transpose(shape: Sequence[int], geometry: ConvTransposeGeometry, output: str = "shifted") -> ConvTranspose:
+    """A transposed convolution with weights of that shape: [I, O/groups, *kernel]."""
+    outputs = shape[1] * geometry.groups
+    spread = random_weights((outputs, shape[0] // geometry.groups, *shape[2:]), OUTPUTS[output])
+    weight = random_weights(shape, OUTPUTS[output]).weight
+    return ConvTranspose(PackedWeights(weight, spread.bias, spread.multiplier), geometry, 77, OUTPUTS[output])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,8 +25,8 @@ from fxq.runtime.jit.views import Border
 _ROWS_TO_SHARE = 14
 
 
-def conv_border(op: Conv) -> Border:
-    """The border of zero points that a convolution reads around its input."""
+def conv_border(op: Conv, _size: Sequence[int]) -> Border:
+    """The border of zero points that a convolution reads around an input of any size."""
     return op.geometry.padding
 
 
