@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import uuid
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from fxq.errors import FileError
+from fxq.errors import FileError, FxqError
 from fxq.files.schema import DTYPES, Document, TensorRecord
 
 # of the format; a file says which one it has
@@ -25,7 +26,10 @@ VERSION = 1
 # the most that the header of a file may take: graph and table of tensors
 MOST_HEADER_BYTES = 16 * 2**20
 
+# to make a list of more takes memory, and nobody reads it
+_MOST_FAULTS = 1000
 _KEY = "fxq"
+_IS_VERSION = re.compile("[1-9][0-9]{0,9}")
 _LENGTH_BYTES = 8
 _MADE_BY_SAVE = "a file that fxq.save has written"
 _WRITE_AGAIN = "save or copy the model again"
@@ -128,7 +132,7 @@ def _check_header_size(path: Path) -> None:
 def _split(path: Path, header: str) -> tuple[int, str, str]:
     first, _, text = header.partition("\n")
     version, _, digest = first.partition(" ")
-    if not version.isascii() or not version.isdigit() or len(version) > len(str(2**31)):
+    if not _IS_VERSION.fullmatch(version):
         raise _damaged(path, f"the version {version[:20]!r}")
     return int(version), digest, text
 
@@ -144,9 +148,17 @@ def _parse(path: Path, version: int, text: str) -> Document:
     try:
         return Document.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))[:200]
-        raise _damaged(path, f"a graph whose {place or 'JSON'} is not valid: {first['msg'][:200]}") from error
+        raise _damaged(path, _first_fault(error)) from error
+    except FxqError as error:  # what a dataclass of fxq has to say of its fields
+        raise _damaged(path, f"{error.where}: {error.found[:200]}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    if error.error_count() > _MOST_FAULTS:
+        return f"a graph with {error.error_count()} faults"
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))[:200]
+    return f"a graph whose {place or 'JSON'} is not valid: {first['msg'][:200]}"
 
 
 def _tensor(path: Path, file: Any, record: TensorRecord) -> Tensor:

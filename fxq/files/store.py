@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fxq.errors import FileError, FxqError, StageError
+from fxq.errors import FileError, StageError
 from fxq.files.container import read_file, write_file
 from fxq.files.reading import STAGES, Given, Unknown, build_model
 from fxq.files.writing import contents_of
@@ -62,7 +62,7 @@ def load(path: str | os.PathLike[str], *, runtime: str = "auto", known: Iterable
         model = build_model(contents, Given(_by_name(given), own_ops))
     except Unknown as error:
         raise _not_given(path, error.name) from error
-    except FxqError:
+    except FileError:
         raise
     except Exception as error:
         raise FileError(

@@ -98,7 +98,7 @@ def test_a_newer_version_says_so(small_file: Path) -> None:
         fxq.load(small_file)
 
 
-@pytest.mark.parametrize("version", ["", "one", "-1", "1.0", "9" * 5000, "²"])
+@pytest.mark.parametrize("version", ["", "one", "0", "-1", "1.0", "9" * 5000, "²"])
 def test_no_version(version: str, small_file: Path) -> None:
     write(small_file, "{}", {}, version=version)
     with pytest.raises(fxq.FileError, match="the version"):

@@ -90,6 +90,7 @@ EDITS: dict[str, Edit] = {
     "a stage that is not stored": _model(stage="OBSERVED"),
     "no stage": _model(stage="COMPILED"),
     "integers that a float op reads": _node("input", type={"dtype": "uint8", "shape": [1]}),
+    "range of integers": _node("op", quant={"output": {"dtype": "int8", "qmin": -127, "qmax": 1000}}),
     "unknown field": _model(code="import os"),
     "wrong type": _model(training="yes"),
     "preserved forward": _model(preserved=[{"name": "forward", "is_held": False, "value": 1}]),
