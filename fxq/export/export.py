@@ -23,7 +23,7 @@ from fxq.export.translate import TensorShape, Translated, translate
 from fxq.graph.annotation import TensorType, quant_of, set_type, type_of
 from fxq.graph.constants import remove_unread
 from fxq.graph.module import FxqModule
-from fxq.graph.reasons import Reason
+from fxq.graph.reasons import Reason, Why
 from fxq.graph.stages import Stage
 from fxq.lowering.lift import lift
 from fxq.passes.arguments import Inputs, split_inputs
@@ -43,7 +43,7 @@ class OnnxExport:
         inputs, outputs: names, in order.
         quantized: values that are stored as 8-bit integers between ops.
         bytes: size of the file.
-        stays_float: node that was to be quantized, or that computes → why it is float in the file as in the model.
+        stays_float: why what computes is float in the file as in the model.
     """
 
     path: Path
@@ -116,7 +116,7 @@ def _reference(model: FxqModule) -> FxqModule:
 def _reasons(model: FxqModule) -> Iterator[Reason]:
     for node in model.graph.nodes:
         quant = quant_of(node)
-        if quant is not None and quant.reason is not None:
+        if quant is not None and quant.reason is not None and quant.reason.why is not Why.NO_ELEMENTS:
             yield quant.reason
 
 

@@ -111,6 +111,8 @@ def read_file(path: Path) -> Contents:
             document = _parse(path, version, text)
             contents = Contents(document, {record.name: _tensor(path, file, record) for record in document.tensors})
             unknown = set(file.keys()) - contents.tensors.keys()
+    except FileNotFoundError as error:
+        raise FileError(str(path), expected=_MADE_BY_SAVE, found="no such file", remedy="check the path") from error
     except (OSError, SafetensorError) as error:
         raise _damaged(path, f"{error}") from error
     if unknown or _digest(text, contents) != digest:

@@ -228,25 +228,29 @@ class OriginTracer(Tracer):
     def _keep_dynamic(self, node: Node) -> None:
         """torch.zeros((n, 3)) asks n for its number, and then calls with the stand-in after all."""
         for operand in node.all_input_nodes if self._tentative else ():
-            if self._tentative.get(operand) == _instruction():
+            if operand in self._tentative and self._tentative[operand] == _instruction():
                 del self._tentative[operand]
                 self.graph.erase_node(self._assumed.pop(operand))
 
 
+# the frames that it calls: what runs the trace is no line of the model
+_TRACE = OriginTracer.trace.__code__
+
+
 def _source() -> str:
     """file:line, or "" where no code of the user's is being run."""
-    line = user_line()
+    line = user_line(_TRACE)
     return "" if line is None else line.place
 
 
 def _source_and_code() -> str:
-    line = user_line()
+    line = user_line(_TRACE)
     return "forward" if line is None else f"{line.place}, `{line.code}`"
 
 
 def _instruction() -> object:
     """Tells apart the calls of one line."""
-    frame = user_frame()
+    frame = user_frame(_TRACE)
     return None if frame is None else (id(frame), frame.f_lasti)
 
 

@@ -112,12 +112,19 @@ def test_origins_name_module_type_index_and_line() -> None:
             assert origin.source == f"{__file__}:{first + offset}"
 
 
+def test_calls_that_no_line_of_the_model_makes_have_no_source() -> None:
+    """The modules of a Sequential are called by torch; the line that asks for the trace is not the model's."""
+    module = trace(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.ones(1, 2))
+    assert [origin.source for node in module.graph.nodes if (origin := origin_of(node)) is not None] == ["", ""]
+
+
 def test_a_package_whose_path_begins_like_torchs_is_user_code() -> None:
     """…/torchvision is not …/torch."""
     torch_folder, own_folder = Path(torch.__file__).parent, Path(fxq.__file__).parent
     assert not is_user_code(str(torch_folder / "nn" / "functional.py"))
     assert not is_user_code(str(own_folder / "api.py"))
     assert not is_user_code("<eval_with_key>.1")
+    assert not is_user_code(inspect.__file__)
     assert is_user_code(str(torch_folder.with_name("torchvision") / "models" / "resnet.py"))
     assert is_user_code(str(own_folder.with_name("fxq_models") / "net.py"))
 
