@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -120,8 +121,12 @@ class Observer(nn.Module):
             return
         # statistics made inside the user's inference_mode could not be loaded into or trained with outside of it
         with torch.inference_mode(False), torch.no_grad():
-            self.record(self._as_float32(x))
-            self.batches_seen = self.batches_seen + 1
+            self.take_in(self._as_float32(x))
+
+    def take_in(self, values: Tensor) -> None:
+        """Records a batch as it is: f32, not empty, outside autograd; and counts it."""
+        self.record(values)
+        self.batches_seen = self.batches_seen + 1
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         """(scale, zero_point) of `qparams()`, under torch.ao's name."""
@@ -149,7 +154,7 @@ class Observer(nn.Module):
         else:
             low, high = torch.aminmax(self._channels_first(values, self.spec.axis), dim=1)
         # aminmax hands NaN on, and an infinity is an extreme: no further pass over the data is needed
-        if not bool(torch.isfinite(low).all() and torch.isfinite(high).all()):
+        if not (np.isfinite(low.cpu().numpy()).all() and np.isfinite(high.cpu().numpy()).all()):
             raise CalibrationError(
                 f"{self.label}, batch {self.batches + 1}",
                 expected="finite values",
@@ -211,5 +216,7 @@ class Observer(nn.Module):
 
 def flatten(values: Tensor) -> Tensor:
     """The same elements in one dimension, in the order of memory: no copy for channels_last or a transpose."""
+    if values.is_contiguous():
+        return values.view(-1)
     by_stride = sorted(range(values.ndim), key=values.stride, reverse=True)
     return values.permute(by_stride).reshape(-1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from fxq.errors import ConfigError
-from fxq.graph.qtypes import WEIGHT_PER_CHANNEL, QuantSpec
+from fxq.graph.qtypes import WEIGHT_PER_CHANNEL, QuantSpec, in_f64, in_torch
 from fxq.observers.extremes import check_per_channel
 from fxq.observers.minmax import MinMaxObserver
 
@@ -46,8 +46,8 @@ class MovingAverageMinMaxObserver(MinMaxObserver):
 
     def _step(self, average: Tensor, newest: Tensor) -> Tensor:
         # the difference of two f32 can be larger than the largest f32
-        wide = average.to(torch.float64)
-        return (wide + self.averaging_constant * (newest.to(torch.float64) - wide)).to(torch.float32)
+        wide = in_f64(average)
+        return in_torch((wide + self.averaging_constant * (in_f64(newest) - wide)).astype(np.float32), newest)
 
 
 class MovingAveragePerChannelMinMaxObserver(MovingAverageMinMaxObserver):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,32 +39,56 @@ class _Rounding(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, qparams: QParams) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.qparams = qparams
-        return rounded(x, qparams)
+        steps = _steps(x, qparams)
+        ctx.clips = qparams.spec.axis is None or not _are_inside(steps, qparams)
+        if ctx.clips:
+            ctx.save_for_backward(x)
+            ctx.qparams = qparams
+        return _values(_clip(steps, qparams) if ctx.clips else steps, qparams).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        if not ctx.clips:
+            return gradient, None
         (x,) = ctx.saved_tensors
         return passed_on(gradient, x, ctx.qparams), None
 
 
 def rounded(x: Tensor, qparams: QParams) -> Tensor:
     """x' of fake_quantize, without a gradient. With r = rint(fl(x · inv)): clip(r + z) − z = clip(r, qmin − z, qmax − z)."""
-    low, high = _bounds(qparams, x.ndim)
-    steps = x.to(torch.float32) * along(1.0 / qparams.scale, qparams.spec.axis, x.ndim)
-    steps.round_().clamp_(low, high)
-    return steps.mul_(along(qparams.scale, qparams.spec.axis, x.ndim)).to(x.dtype)
+    return _values(_clip(_steps(x, qparams), qparams), qparams).to(x.dtype)
+
+
+def _steps(x: Tensor, qparams: QParams) -> Tensor:
+    """rint(fl(x · inv)), f32."""
+    return (x.to(torch.float32) * along(qparams.scale.reciprocal(), qparams.spec.axis, x.ndim)).round_()
+
+
+def _clip(steps: Tensor, qparams: QParams) -> Tensor:
+    return steps.clamp_(*_bounds(qparams, steps.ndim))
+
+
+def _values(steps: Tensor, qparams: QParams) -> Tensor:
+    return steps.mul_(along(qparams.scale, qparams.spec.axis, steps.ndim))
+
+
+def _are_inside(steps: Tensor, qparams: QParams) -> bool:
+    """Whether nothing is clipped, as with weights whose ranges are those of now: then there is no mask to make and to apply."""
+    low, high = _bounds(qparams, steps.ndim)
+    if not isinstance(low, int) or not steps.numel():
+        return False
+    least, most = torch.aminmax(steps)
+    return bool(least >= low) and bool(most <= high)
 
 
 def passed_on(gradient: Tensor, x: Tensor, qparams: QParams) -> Tensor:
     """The gradient where x is inside of the range, 0 elsewhere."""
     low, high = _bounds(qparams, x.ndim)
-    inverse = along(1.0 / qparams.scale, qparams.spec.axis, x.ndim)
-    if isinstance(low, int) and isinstance(high, int) and qparams.scale.ndim == 0 and x.dtype == torch.float32:
-        inside: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, *_first_outside(low, high, inverse))
+    if isinstance(low, int) and qparams.scale.ndim == 0 and x.dtype == torch.float32:
+        first_outside = _first_outside(low, high, float(qparams.scale.reciprocal()))
+        inside: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, *first_outside)
         return inside
-    steps = torch.round(x.to(torch.float32) * inverse)
+    steps = _steps(x, qparams)
     passed: Tensor = gradient * ((steps >= low) & (steps <= high))
     return passed
 
@@ -71,25 +96,24 @@ def passed_on(gradient: Tensor, x: Tensor, qparams: QParams) -> Tensor:
 def _bounds(qparams: QParams, rank: int) -> tuple[Any, Any]:
     """qmin − z and qmax − z: numbers where one pair is for all channels."""
     spec, zero_point = qparams.spec, qparams.zero_point
-    if zero_point.ndim and bool(zero_point.any()):
+    if zero_point.ndim and not spec.symmetric:
         zero_point = along(zero_point, spec.axis, rank).to(torch.float32)
         return spec.qmin - zero_point, spec.qmax - zero_point
-    z = 0 if zero_point.ndim else int(zero_point)
+    z = int(zero_point.flatten()[0]) if zero_point.ndim else int(zero_point)
     return spec.qmin - z, spec.qmax - z
 
 
-def _first_outside(low: int, high: int, inverse: Tensor) -> list[float]:
+@np.errstate(over="ignore", invalid="ignore")  # beyond the largest f32 nothing is outside
+def _first_outside(low: int, high: int, inverse: float) -> tuple[float, float]:
     """The largest f32 x below and the smallest above the range, in which low ≤ rint(fl(x · inv)) ≤ high.
 
     They are within a few units in the last place of (low − ½) / inv and (high + ½) / inv.
     """
-    limits = torch.tensor([[low - 0.5], [high + 0.5]], device=inverse.device) / inverse
-    offsets = torch.arange(-4, 5, dtype=torch.int32, device=inverse.device)
-    near = (limits.view(torch.int32) + offsets).view(torch.float32)
-    steps = torch.round(near * inverse)
-    below = torch.where(steps[0] < low, near[0], -torch.inf).amax()
-    above = torch.where(steps[1] > high, near[1], torch.inf).amin()
-    return torch.stack((below, above)).tolist()
+    inv = np.float32(inverse)
+    limits = np.array([[low - 0.5], [high + 0.5]], np.float32) / inv
+    near = (limits.view(np.int32) + np.arange(-4, 5, dtype=np.int32)).view(np.float32)
+    steps = np.rint(near * inv)
+    return float(near[0][steps[0] < low].max(initial=-np.inf)), float(near[1][steps[1] > high].min(initial=np.inf))
 
 
 class FakeQuantize(Observer):
@@ -141,7 +165,7 @@ class FakeQuantize(Observer):
             for name, buffer in self._unused.items():
                 setattr(self.observer, name, buffer)
         try:
-            self.observer.observe(values if self.forgets else over_all_ranks(self.observer, values))
+            self.observer.take_in(values if self.forgets else over_all_ranks(self.observer, values))
         except CalibrationError as error:
             remedy = f"{error.remedy}; in training, {DIVERGED}"
             raise CalibrationError(error.where, expected=error.expected, found=error.found, remedy=remedy) from None
