@@ -11,7 +11,7 @@ from torch import Tensor
 from fxq.errors import ConfigError, DataError
 from fxq.runtime.integer.module import IntegerOp, check_bytes
 
-_BITS = 11  # two weights of 11 bits and a byte fit in 31
+BITS = 11  # two weights of 11 bits and a byte fit in 31
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,15 @@ class ResizedAxis:
         return self.length / self.count if self.step is None else self.step
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Of each place of an interpolated dimension: the elements around it, i64 [count], and the weight of the latter, i32 [count]."""
+
+    before: Tensor
+    after: Tensor
+    weight: Tensor
+
+
 class Nearest(IntegerOp):
     """y[o] = x[i], copied: i = min(⌊fl(o·r)⌋, L − 1), or min(⌊fl((o + ½)·r)⌋, L − 1) with `exact`; r = fl(1/factor) or fl(L/O), all f32.
 
@@ -96,10 +105,10 @@ class Nearest(IntegerOp):
         check_bytes("Nearest", x)
         for dim, axis in enumerate(self.target.axes(x), 2):
             if axis.count != axis.length or axis.ratio != 1:
-                x = x.index_select(dim, self._sources(axis).to(x.device))
+                x = x.index_select(dim, self.sources(axis).to(x.device))
         return x
 
-    def _sources(self, axis: ResizedAxis) -> Tensor:
+    def sources(self, axis: ResizedAxis) -> Tensor:
         """Index of the element that each place copies, i64 [count]."""
         ratio = torch.tensor(axis.ratio, dtype=torch.float32)
         places = torch.arange(axis.count, dtype=torch.float32)
@@ -141,19 +150,23 @@ class Bilinear(IntegerOp):
         acc = x.to(torch.int32)
         for dim in reversed(range(2, x.ndim)):
             acc = self._interpolate(acc, dim, axes[dim - 2])
-        bits = _BITS * len(axes)
+        bits = BITS * len(axes)
         return acc.add_(1 << (bits - 1)).bitwise_right_shift_(bits).to(x.dtype)
 
     def _interpolate(self, x: Tensor, dim: int, axis: ResizedAxis) -> Tensor:
         """2^11 times the values at `count` places along one dimension, i32: x[i]·2^11 + (x[i + 1] − x[i])·λ."""
+        places = self.neighbours(axis)
+        before, after = (x.index_select(dim, index.to(x.device)) for index in (places.before, places.after))
+        shape = [-1 if axis_of == dim else 1 for axis_of in range(x.ndim)]
+        rise = after.sub_(before).mul_(places.weight.to(x.device).view(shape))
+        return before.bitwise_left_shift_(BITS).add_(rise)
+
+    def neighbours(self, axis: ResizedAxis) -> Neighbours:
+        """What each place along one dimension lies between."""
         places = self._places(axis)
         first = places.floor().clamp(max=axis.length - 1)
-        weight = ((places - first) * 2**_BITS).round().clamp(max=2**_BITS)
-        before = x.index_select(dim, first.to(x.device, torch.int64))
-        after = x.index_select(dim, (first + 1).clamp(max=axis.length - 1).to(x.device, torch.int64))
-        shape = [-1 if axis_of == dim else 1 for axis_of in range(x.ndim)]
-        rise = after.sub_(before).mul_(weight.to(x.device, torch.int32).view(shape))
-        return before.bitwise_left_shift_(_BITS).add_(rise)
+        weight = ((places - first) * 2**BITS).round().clamp(max=2**BITS)
+        return Neighbours(first.to(torch.int64), (first + 1).clamp(max=axis.length - 1).to(torch.int64), weight.to(torch.int32))
 
     def _places(self, axis: ResizedAxis) -> Tensor:
         """c, f64 [count]."""

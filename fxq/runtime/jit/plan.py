@@ -10,9 +10,10 @@ import torch
 from fxq.graph import movement
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernels.copy import plan_copy
+from fxq.runtime.jit.moves import concatenation
 from fxq.runtime.jit.planner import Home, Planner, Site, Unplannable
 from fxq.runtime.jit.program import Program
-from fxq.runtime.jit.steps import concatenation, frame_of, row_of
+from fxq.runtime.jit.steps import frame_of, row_of
 from fxq.runtime.jit.views import View, row_major
 from fxq.runtime.region import Region, Step
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -12,16 +12,24 @@ from fxq.graph import functional, movement
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Sub
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
+from fxq.runtime.integer.elementwise import PRelu
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.matmul import MatMul
+from fxq.runtime.integer.norm import GroupNorm, LayerNorm
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool, Mean, Sum
+from fxq.runtime.integer.resize import Bilinear, Nearest
+from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
 from fxq.runtime.jit.kernels.conv_transpose import phase_convs, transposed_border
 from fxq.runtime.jit.kernels.elementwise import plan_binary, plan_table
 from fxq.runtime.jit.kernels.pool import plan_max_pool, plan_mean_pool
+from fxq.runtime.jit.kernels.prelu import plan_prelu
 from fxq.runtime.jit.kernels.quantize import FloatTensor, plan_dequantize, plan_quantize
+from fxq.runtime.jit.kernels.resize import plan_bilinear, plan_nearest
 from fxq.runtime.jit.layers import Operands
+from fxq.runtime.jit.moves import RESHAPES, SHUFFLES, plan_alias, plan_cat, plan_nothing, plan_shuffle, plan_stack, plan_view
+from fxq.runtime.jit.norms import plan_group_norm_step, plan_layer_norm_step, plan_softmax_step
 from fxq.runtime.jit.planner import Frame, KernelCall, Kind, Site, Unplannable
 from fxq.runtime.jit.products import plan_matmul_step
 from fxq.runtime.jit.views import Border, View, channels_last, row_major
@@ -117,6 +125,20 @@ def _plan_table(site: Site) -> None:
     site.call(plan_table(op, x.layout(order), y.layout(order), site.planner.isa), x=x, y=y)
 
 
+def _plan_prelu(site: Site) -> None:
+    op: Any = site.step.function
+    x, y = site.image(0), site.planner.place(site.value)
+    order = channels_last(len(x.shape))
+    site.call(plan_prelu(op, x.layout(order), y.layout(order), site.planner.isa, signed=site.signed[0]), x=x, y=y)
+
+
+def _plan_resize(site: Site) -> None:
+    op: Any = site.step.function
+    x, y = site.image(0), site.planner.place(site.value)
+    order, plan = channels_last(len(x.shape)), plan_nearest if isinstance(op, Nearest) else plan_bilinear
+    site.call(plan(op, x.layout(order), y.layout(order), site.planner.isa), x=x, y=y)
+
+
 def _plan_binary(site: Site) -> None:
     op: Any = site.step.function
     operands = [site.view(0), site.view(1)]
@@ -154,96 +176,6 @@ def _floats(view: View, order: tuple[int, ...]) -> FloatTensor:
     return FloatTensor(view.layout(order), view.strides[order[-1]] * view.element)
 
 
-# ---- ops that move elements
-
-
-def _plan_view(site: Site) -> None:
-    """A part or another shape of the operand where strides can say it, else a copy."""
-    source, planner = site.view(0), site.planner
-    moved = source.moved(lambda tensor: site.step.run({**planner.values, site.operand(0): tensor}))
-    if moved is not None and (site.value not in planner.frames or _is_part(site)):
-        planner.views[site.value] = replace(moved, framed=source.framed and _is_part(site))
-    elif moved is not None:
-        planner.copy(site.step.name, moved, planner.place(site.value))
-    elif site.step.function in _RESHAPES:
-        _copy_reshaped(site, source)
-    else:
-        raise Unplannable(f"{site.step.name} moves elements in a way that strides cannot say")
-
-
-def _copy_reshaped(site: Site, source: View) -> None:
-    """Elements go in the order of the source's shape, so the target has to have that shape too."""
-    planner = site.planner
-    target = planner.place(site.value, planner.orders.get(site.value))
-    reshaped = target.moved(lambda tensor: tensor.reshape(source.shape))
-    if reshaped is None:
-        rows = planner.allocate(site.value, row_major(len(target.shape)))
-        planner.copy(site.step.name, source, rows.in_shape(source.shape))
-        planner.copy(site.step.name, rows, target)
-    else:
-        planner.copy(site.step.name, source, reshaped)
-
-
-_RESHAPES = (movement.reshape, movement.flatten, movement.unflatten)
-
-
-def _is_part(site: Site) -> bool:
-    """Whether the result is some channels of its operand: then the border around them is the operand's."""
-    before, after = site.view(0).shape, site.kind.shape
-    return len(before) == len(after) > 2 and before[0] == after[0] and before[2:] == after[2:]
-
-
-def _plan_alias(site: Site) -> None:
-    site.planner.views[site.value] = site.view(0)
-
-
-def _plan_cat(site: Site) -> None:
-    """Where the operands lie side by side already, or were written into their places, nothing is left to do."""
-    planner = site.planner
-    cat = concatenation(site.step, len(site.kind.shape))
-    views, dim = [planner.views[operand] for operand in cat.operands], cat.dim
-    if not any(site.value in placed for placed in (planner.views, planner.frames, planner.homes)):
-        joined = _side_by_side(views, dim)
-        if joined is not None:
-            planner.views[site.value] = joined
-            return
-    target, start = planner.place(site.value), 0
-    for view in views:
-        place = target.part(dim, start, view.shape[dim])
-        start += view.shape[dim]
-        if place != view:
-            planner.copy(site.step.name, view, place)
-
-
-@dataclass(frozen=True)
-class Concatenation:
-    """The operands of a cat, and its dimension as an index from 0."""
-
-    operands: tuple[int, ...]
-    dim: int
-
-
-def concatenation(step: Step, rank: int) -> Concatenation:
-    """Reads a step that calls cat."""
-    tensors = step.args[0] if step.args else step.kwargs["tensors"]
-    dim = step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else 0)
-    return Concatenation(tuple(value.index for value in tensors), dim % rank)
-
-
-def _side_by_side(views: list[View], dim: int) -> View | None:
-    """The views as one, if each begins where the one before it ends."""
-    first, extent = views[0], views[0].shape[dim]
-    for view in views[1:]:
-        if view != first.part(dim, extent, view.shape[dim]):
-            return None
-        extent += view.shape[dim]
-    return first.part(dim, 0, extent)
-
-
-def _plan_nothing(site: Site) -> None:
-    """Sizes are known when a program is planned."""
-
-
 # ---- the table
 
 
@@ -264,14 +196,19 @@ def _is_per_tensor(step: Step) -> bool:
 _VIEWS = (
     movement.permute,
     movement.transpose,
+    movement.movedim,
     movement.squeeze,
     movement.unsqueeze,
     movement.chunk,
     movement.split,
+    movement.tensor_split,
+    movement.narrow,
+    movement.select,
+    movement.expand,
     movement.unbind,
     movement.getitem,
 )
-_ALIASES = (movement.contiguous, movement.identity, movement.dropout)
+_ALIASES = (movement.contiguous, movement.clone, movement.identity, movement.dropout)
 _SIZES = (movement.size, movement.dim, operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv)
 
 STEPS: tuple[StepRow, ...] = (
@@ -284,6 +221,12 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(AddFixedPoint, _plan_binary, writes=True),
     StepRow(Mul, _plan_binary, writes=True),
     StepRow(Table, _plan_table, writes=True),
+    StepRow(PRelu, _plan_prelu, writes=True, order=channels_last),
+    StepRow(Softmax, plan_softmax_step),
+    StepRow(LayerNorm, plan_layer_norm_step, order=row_major),
+    StepRow(GroupNorm, plan_group_norm_step, writes=True, order=channels_last),
+    StepRow(Nearest, _plan_resize, writes=True, order=channels_last),
+    StepRow(Bilinear, _plan_resize, writes=True, order=channels_last),
     StepRow(MaxPool, _plan_max_pool, writes=True, accepts=_is_undilated, order=channels_last),
     StepRow(AdaptiveMaxPool, _plan_max_pool, writes=True, order=channels_last),
     StepRow(AvgPool, _plan_mean_pool, writes=True, order=channels_last),
@@ -292,11 +235,13 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(Sum, _plan_mean_pool, order=channels_last),
     StepRow(functional.quantize, _plan_quantize, writes=True, accepts=_is_per_tensor),
     StepRow(functional.dequantize, _plan_dequantize, accepts=_is_per_tensor),
-    StepRow(movement.cat, _plan_cat, writes=True),
-    *(StepRow(function, _plan_view, order=row_major) for function in _RESHAPES),
-    *(StepRow(function, _plan_view) for function in _VIEWS),
-    *(StepRow(function, _plan_alias) for function in _ALIASES),
-    *(StepRow(function, _plan_nothing) for function in _SIZES),
+    StepRow(movement.cat, plan_cat, writes=True),
+    StepRow(movement.stack, plan_stack, writes=True),
+    *(StepRow(function, plan_shuffle, writes=True) for function in SHUFFLES),
+    *(StepRow(function, plan_view, order=row_major) for function in RESHAPES),
+    *(StepRow(function, plan_view) for function in _VIEWS),
+    *(StepRow(function, plan_alias) for function in _ALIASES),
+    *(StepRow(function, plan_nothing) for function in _SIZES),
 )
 
 

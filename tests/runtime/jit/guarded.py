@@ -20,9 +20,13 @@ from fxq.graph.functional import dequantize, quantize
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand
 from fxq.runtime.integer.conv import ConvGeometry
 from fxq.runtime.integer.conv_transpose import ConvTransposeGeometry
+from fxq.runtime.integer.elementwise import PRelu
 from fxq.runtime.integer.matmul import MatMul
-from fxq.runtime.integer.outputs import IntegerOutput
+from fxq.runtime.integer.norm import Affine, GroupNorm, LayerNorm
+from fxq.runtime.integer.outputs import FloatOutput, IntegerOutput
 from fxq.runtime.integer.pool import AdaptiveAvgPool, MaxPool, PoolGeometry
+from fxq.runtime.integer.resize import Bilinear, Nearest, ResizeTarget
+from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.compile import compile_kernels
 from fxq.runtime.jit.dynamic import CompiledProduct
@@ -66,10 +70,24 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(AddFixedPoint.from_ratios(Operand(3, 0.5), Operand(9, 0.4), IntegerOutput("uint8", 9, 0, 255)), 2), [image, image]
     yield one_step(Mul(3, 9, 0.01, OUTPUTS["shifted"]), 2), [image, random_bytes((2, 37, 1, 1))]
     yield one_step(Table(random_bytes((256,)))), [image]
+    yield from normalizing(image)
+    for resize in (Nearest(ResizeTarget(size=13)), Bilinear(ResizeTarget(scale_factor=1.7))):
+        yield one_step(resize), [image]
     yield one_step(quantize, scale=0.1, zero_point=7), [torch.randn(2, 3, 9, 37)]
     yield one_step(quantize, scale=0.1, zero_point=7), [torch.randn(2, 21)]
     yield one_step(dequantize, scale=0.1, zero_point=7), [image]
     yield one_step(movement.flatten, start_dim=1), [image]
+
+
+def normalizing(image: Tensor) -> Iterator[tuple[Region, list[Tensor]]]:
+    """Softmax, norms, and what has a constant for each channel."""
+    affine = Affine(torch.randn(37), torch.randn(37))
+    for output in (IntegerOutput("uint8", 128, 0, 255, 40.0), FloatOutput()):
+        yield one_step(Softmax(0.05, -1, output)), [random_bytes((2, 3, 5, 77)).contiguous()]
+        yield one_step(LayerNorm((37,), 0.04, 1e-5, affine, output)), [random_bytes((2, 5, 37)).contiguous()]
+        yield one_step(PRelu(torch.randn(37), 0.05, 9, output)), [image]
+        for groups in (1, 37):
+            yield one_step(GroupNorm(groups, 0.04, 1e-5, affine, output)), [image]
 
 
 def programs(isa: Isa) -> Iterator[Program]:

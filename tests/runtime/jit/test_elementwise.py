@@ -15,7 +15,7 @@ from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
 from fxq.runtime.integer.outputs import IntegerOutput
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
 from fxq.runtime.integer.table import Table
-from fxq.runtime.jit.isa import Isa
+from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.region import Region, Step, Value
 from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, one_step, random_bytes
 
@@ -129,10 +129,39 @@ def test_flatten_and_cat(isa: Isa) -> None:
         check(region, [x, random_bytes((2, 5, 3, 4), 1)], isa)
 
 
+MOVES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "narrow": (movement.narrow, {"dim": 2, "start": 1, "length": 3}),
+    "select": (movement.select, {"dim": 2, "index": 1}),
+    "movedim": (movement.movedim, {"source": 1, "destination": 3}),
+    "tensor_split": (movement.tensor_split, {"sections": 3, "dim": 1, "item": 1}),
+    "expand": (movement.expand, {"sizes": (2, 12, 4, 6)}),
+    "clone": (movement.clone, {}),
+    "pixel_shuffle": (movement.pixel_shuffle, {"upscale_factor": 2}),
+    "pixel_unshuffle": (movement.pixel_unshuffle, {"downscale_factor": 2}),
+    "channel_shuffle": (movement.channel_shuffle, {"groups": 3}),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_moves(move: str) -> None:
+    """Between two tables, so that what is moved lies as programs have it."""
+    function, kwargs = MOVES[move]
+    table = Table(torch.arange(255, -1, -1).to(torch.uint8))
+    steps = Step("before", table, (Value(0),), {}), Step("move", function, (Value(1),), kwargs), Step("after", table, (Value(2),), {})
+    x = random_bytes((2, 1 if move == "expand" else 12, 4, 6))
+    check(_round_trip(*steps), [x], find_isa())
+    check(_round_trip(Step("move", function, (Value(0),), kwargs)), [x.contiguous()], find_isa())
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, -1])
+def test_stacks(dim: int) -> None:
+    step = Step("stack", movement.stack, ((Value(0), Value(1), Value(0)),), {"dim": dim})
+    check(Region("region", 2, (step,), (2,)), [random_bytes((2, 5, 3, 4)), random_bytes((2, 5, 3, 4), 1)], find_isa())
+
+
 def test_two_readers_share_one_border() -> None:
     """A value that is concatenated, padded by two convolutions and returned."""
     from fxq.runtime.integer.conv import ConvGeometry
-    from fxq.runtime.jit.isa import find_isa
     from tests.runtime.jit.regions import conv
 
     near, far = ConvGeometry((1, 1), ((1, 1),) * 2, (1, 1)), ConvGeometry((1, 1), ((2, 2),) * 2, (2, 2))
