@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,13 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import fxq
+from benchmarks.memory import grown_since, start_counting
 from benchmarks.results import write_json
 from fxq.lowering.executable import choose_executor
 
 _BATCH = 250
 _MOST_SECONDS = 30
-_MOST_GROWTH = 256 * 2**20  # bytes, far above 100 times the header of the files here
+_MOST_GROWTH = 32 * 2**20  # bytes, far above 200 times the header of the files here
 _CALLED = 50  # one in so many of the models that load is compiled and called, too: that takes a second
 
 Mutation = Callable[[bytearray, random.Random], bytes]
@@ -280,7 +281,7 @@ class Tally:
         faults: what should not have happened, with the seed.
         called: how many that loaded gave a result, or an exception.
         slowest: seconds of a load.
-        growth: bytes by which the largest process has grown.
+        growth: bytes by which the process has grown in a load, at most.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -313,21 +314,17 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _run(original: bytes, seeds: Sequence[int]) -> Tally:
     tally = Tally()
-    before = _peak()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mutant.fxq")
         for seed in seeds:
             made = mutant(original, seed)
             path.write_bytes(made.content)
             _one(path, made.kind, seed, tally)
-    tally.growth = _peak() - before
-    if tally.growth > _MOST_GROWTH:
-        tally.faults.append(f"seeds {seeds[0]}..{seeds[-1]}: {tally.growth / 2**20:.0f} MiB more memory")
     return tally
 
 
 def _one(path: Path, kind: str, seed: int, tally: Tally) -> None:
-    start = time.perf_counter()
+    before, start = start_counting(), time.perf_counter()
     model = None
     try:
         with _loading():
@@ -339,7 +336,10 @@ def _one(path: Path, kind: str, seed: int, tally: Tally) -> None:
             tally.faults.append(f"seed {seed}, {kind}: {error}")
     except Exception as error:  # noqa: BLE001, whatever else comes out is what this looks for
         tally.faults.append(f"seed {seed}, {kind}: {type(error).__name__}: {error}")
-    tally.slowest = max(tally.slowest, time.perf_counter() - start)
+    seconds, growth = time.perf_counter() - start, grown_since(before)
+    tally.slowest, tally.growth = max(tally.slowest, seconds), max(tally.growth, growth)
+    if seconds > _MOST_SECONDS or growth > _MOST_GROWTH:
+        tally.faults.append(f"seed {seed}, {kind}: {seconds:.1f} s, {growth / 2**20:.0f} MiB more memory")
     tally.faults += [f"seed {seed}, {kind}: {event}" for event in _watching]
     _watching.clear()
     if model is not None:
@@ -367,10 +367,6 @@ def _call(model: fxq.FxqModule, seed: int, tally: Tally) -> None:
         tally.called["a result" if expected is not None else "nothing"] += 1
     except Exception as error:  # noqa: BLE001, a model may compute anything: it must not take the process along
         tally.called[type(error).__name__] += 1
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _start(original: bytes) -> None:
@@ -423,9 +419,9 @@ def main() -> None:
     for outcome, number in sorted(tally.outcomes.items()):
         print(f"{number:8} {outcome}")
     print(f"called: {dict(tally.called.most_common())}")
-    print(f"slowest load {tally.slowest:.3f} s, memory of a process grew by at most {tally.growth / 2**20:.0f} MiB")
+    print(f"slowest load {tally.slowest:.3f} s, most memory of a load {tally.growth / 2**20:.1f} MiB")
     print(f"{len(tally.faults)} faults", *tally.faults[:40], sep="\n")
-    write_json(given.json, [asdict(tally)])
+    write_json(given.json, [vars(tally)])
     raise SystemExit(bool(tally.faults))
 
 

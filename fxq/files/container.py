@@ -19,15 +19,13 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from fxq.errors import FileError, FxqError
-from fxq.files.schema import DTYPES, Document, TensorRecord
+from fxq.files.schema import DTYPES, Document, TensorRecord, first_fault
 
 # of the format; a file says which one it has
 VERSION = 1
 # the most that the header of a file may take: graph and table of tensors
 MOST_HEADER_BYTES = 16 * 2**20
 
-# to make a list of more takes memory, and nobody reads it
-_MOST_FAULTS = 1000
 _KEY = "fxq"
 _IS_VERSION = re.compile("[1-9][0-9]{0,9}")
 _LENGTH_BYTES = 8
@@ -150,17 +148,9 @@ def _parse(path: Path, version: int, text: str) -> Document:
     try:
         return Document.model_validate_json(text)
     except ValidationError as error:
-        raise _damaged(path, _first_fault(error)) from error
+        raise _damaged(path, first_fault(error)) from error
     except FxqError as error:  # what a dataclass of fxq has to say of its fields
         raise _damaged(path, f"{error.where}: {error.found[:200]}") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    if error.error_count() > _MOST_FAULTS:
-        return f"a graph with {error.error_count()} faults"
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))[:200]
-    return f"a graph whose {place or 'JSON'} is not valid: {first['msg'][:200]}"
 
 
 def _tensor(path: Path, file: Any, record: TensorRecord) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import Annotated, Literal
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, JsonValue, ValidationError, model_validator
 
 from fxq.graph.annotation import Origin
 from fxq.graph.module import Interface
@@ -21,6 +22,12 @@ DTYPES: Mapping[str, torch.dtype] = {
     "int8": torch.int8, "int16": torch.int16, "int32": torch.int32, "int64": torch.int64, "bool": torch.bool, "complex64": torch.complex64,
 }  # fmt: skip
 
+# modules inside modules
+MOST_LEVELS = 64
+# to make a list of more takes memory, and nobody reads it
+_MOST_FAULTS = 1000
+# that hold other modules and have no record of their own: some, and some for each record
+_MOST_OWNERS, _OWNERS_PER_RECORD = 1000, 2
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _NOT_IN_PATHS = re.compile(r"[\"'\\]")
 
@@ -31,9 +38,19 @@ def is_identifier(name: str) -> bool:
 
 
 def is_path(path: str) -> bool:
-    """Whether the dotted path may stand there: no part is empty, private to Python or has a quote in it."""
+    """Whether the dotted path may stand there: its parts are not too many, and none is empty, private to Python or has a quote in it."""
     parts = path.split(".")
-    return path.isprintable() and not _NOT_IN_PATHS.search(path) and all(part and not part.startswith("__") for part in parts)
+    is_plain = path.isprintable() and not _NOT_IN_PATHS.search(path) and all(part and not part.startswith("__") for part in parts)
+    return is_plain and len(parts) <= MOST_LEVELS
+
+
+def first_fault(error: ValidationError) -> str:
+    """What is wrong, in a few words."""
+    if error.error_count() > _MOST_FAULTS:
+        return f"a graph with {error.error_count()} faults"
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))[:200]
+    return f"a graph whose {place or 'JSON'} is not valid: {first['msg'][:200]}"
 
 
 def _identifier(name: str) -> str:
@@ -288,6 +305,27 @@ class Document(Record):
     writer: str
     tensors: Annotated[tuple[TensorRecord, ...], FailFast()]
     model: ModelRecord
+
+    @model_validator(mode="after")
+    def _has_few_owners(self) -> Document:
+        """A module takes a thousand times the memory of a level in a path."""
+        graphs = list(_graphs_in(self.model))
+        most = _MOST_OWNERS + _OWNERS_PER_RECORD * sum(len(each.nodes) + len(each.tensors) + len(each.modules) for each in graphs)
+        if sum(map(_count_owners, graphs)) > most:
+            raise ValueError(f"there are more than {most} modules that only hold others")
+        return self
+
+
+def _graphs_in(model: ModelRecord) -> Iterator[ModelRecord]:
+    yield model
+    for each in model.modules:
+        if isinstance(each, GraphRecord):
+            yield from _graphs_in(each.model)
+
+
+def _count_owners(model: ModelRecord) -> int:
+    owners = (each.path.rpartition(".")[0] for each in (*model.tensors, *model.modules))
+    return len({prefix for owner in owners if owner for prefix in accumulate(owner.split("."), "{}.{}".format)})
 
 
 GraphRecord.model_rebuild()

@@ -43,7 +43,7 @@ def load(path: str | os.PathLike[str], *, runtime: str = "auto", known: Iterable
     """The model that `save` has stored, with the same bits in its results, and the same report.
 
     Files of strangers are safe to load: nothing in a file is run, only ops that fxq knows are built, and at most the size of the file and
-    100 times the size of its graph, which is 16 MiB at most, is taken as memory. What the model computes, once it is called, is up to
+    200 times the size of its graph, which is 16 MiB at most, is taken as memory. What the model computes, once it is called, is up to
     whoever made it.
 
     Args:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.fx import Node
 
@@ -17,6 +18,7 @@ from fxq.files.integer_ops import INTEGER_OPS, arguments_of
 from fxq.files.refusals import refuse, refuse_function, refuse_hooks, refuse_module, refuse_value
 from fxq.files.schema import (
     DTYPES,
+    MOST_LEVELS,
     Document,
     FloatRecord,
     GraphRecord,
@@ -38,6 +40,7 @@ from fxq.files.schema import (
     TupleTypeRecord,
     TypeRecord,
     ValueTypeRecord,
+    first_fault,
     is_path,
 )
 from fxq.files.values import UnknownValue, to_json
@@ -107,9 +110,17 @@ def contents_of(model: FxqModule, known: Mapping[str, Any], writer: str) -> Cont
         FileError: something in it has no form in a file; names it, where it is, and what to do.
     """
     job = _Job(known)
+    try:
+        return Contents(_document(model, job, writer), job.tensors)
+    except ValidationError as error:
+        remedy = "give modules shorter names and fewer levels, or save its parts one by one"
+        raise refuse("the model", first_fault(error), "names and levels as files have them", remedy) from error
+
+
+def _document(model: FxqModule, job: _Job, writer: str) -> Document:
     record = _model_record(model, job, "")
     tensors = tuple(TensorRecord(name=name, dtype=_DTYPE_NAMES[each.dtype], shape=tuple(each.shape)) for name, each in job.tensors.items())
-    return Contents(Document(writer=writer, tensors=tensors, model=record), job.tensors)
+    return Document(writer=writer, tensors=tensors, model=record)
 
 
 def _model_record(model: FxqModule, job: _Job, path: str) -> ModelRecord:
@@ -279,7 +290,8 @@ def _held(tensor: Tensor, name: str, job: _Job, path: str) -> HeldRecord:
 
 def _require_path(name: str, place: str) -> None:
     if not is_path(name):
-        raise refuse(place, repr(name), "a name of letters, digits and the like, without quotes", "give the module another name")
+        expected = f"at most {MOST_LEVELS} names of letters, digits and the like, without quotes"
+        raise refuse(place[:1000], repr(name)[:1000], expected, "give the module another name, or another place")
 
 
 def _preserved_record(name: str, value: Any) -> PreservedRecord:

@@ -41,6 +41,10 @@ def _deep(document: dict[str, Any]) -> None:
     node(document, "function")["args"] = value
 
 
+def _around(number: int) -> Any:
+    return {"path": f"a{number}." + "a." * 50 + "a", "tensor": "fc.weight"}
+
+
 def _code(text: str) -> Any:
     return {"dict": [[text, 1]]}
 
@@ -66,6 +70,8 @@ EDITS: dict[str, Edit] = {
     "keyword of Python": _node("function", name="lambda"),
     "path of a module": _module("integer", path='a"); __import__("os").system("true"); ("'),
     "private path": _module("integer", path="__class__"),
+    "path of many levels": _module("integer", path="a." * 64 + "a"),
+    "modules around modules": lambda document: document["model"]["tensors"].extend(_around(number) for number in range(40)),
     "path of an attribute": _module("integer", path="training"),
     "two modules in one place": lambda document: document["model"]["modules"].append(document["model"]["modules"][0]),
     "tensor in the place of a module": lambda document: document["model"]["tensors"][0].update(path="conv"),

@@ -152,6 +152,20 @@ def test_arguments_and_tensors_of_strange_kinds(tmp_path: Path) -> None:
     assert "torch.sparse_coo" in refused(sparse, tmp_path).found
 
 
+def _inside(levels: int, model: nn.Module) -> nn.Module:
+    return model if levels == 0 else nn.Sequential(_inside(levels - 1, model))
+
+
+def test_levels(tmp_path: Path) -> None:
+    model = quantized(_inside(64, nn.Conv2d(3, 3, 1)))
+    fxq.save(model, tmp_path / "model.fxq")
+    assert torch.equal(fxq.load(tmp_path / "model.fxq")(X), model(X))
+    (tmp_path / "model.fxq").unlink()
+    assert "64 names" in refused(quantized(_inside(65, nn.Conv2d(3, 3, 1))), tmp_path).expected
+    many = quantized(nn.Sequential(*(_inside(62, nn.Conv2d(3, 3, 1)) for _ in range(20))))
+    assert "modules that only hold others" in refused(many, tmp_path).found
+
+
 def test_preserved_objects(tmp_path: Path) -> None:
     model = quantized(Around(nn.ReLU()))
     model.preserved, model.tokenizer = ("tokenizer",), object()
