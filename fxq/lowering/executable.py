@@ -69,6 +69,15 @@ def regions_of(module: FxqModule) -> list[CompiledRegion]:
     return [call.compiled for call in executable.modules() if isinstance(call, RegionCall)] if executable is not module else []
 
 
+def compiled_nodes(module: FxqModule) -> frozenset[Node]:
+    """Nodes of a converted model whose ops run in compiled regions. A region counts until the shapes it is called with refuse it."""
+    if not isinstance(module.executor, JitExecutor):
+        return frozenset()
+    refused = {compiled.region.name for compiled in regions_of(module) if compiled.refused}
+    regions = find_regions(module.graph, accepts).regions
+    return frozenset(node for region in regions if region.region.name not in refused for node in region.nodes)
+
+
 def _split(module: FxqModule, partition: Partition) -> GraphModule:
     """A graph of float islands, integer ops that have no kernel, and region calls, which shares the model's modules."""
     graph, values = Graph(), dict[Node, Node]()

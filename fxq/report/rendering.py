@@ -140,6 +140,8 @@ def _summary_lines(stage: Stage, rows: tuple[Row, ...], totals: Totals) -> Itera
     yield "weights", Text(_weights(stage, totals))
     yield "nodes", Text(f"{totals.nodes}: " + ", ".join(f"{totals.count(kind)} {kind.value}" for kind in Kind if totals.count(kind)))
     if stage is Stage.LOWERED:
+        if totals.macs_int8:
+            yield "compiled", Text(f"{format_share(totals.macs_share_compiled)} of the int8 MACs run as machine code")
         yield "boundaries", Text(f"{totals.count(Kind.QUANTIZE)} × float → int8, {totals.count(Kind.DEQUANTIZE)} × int8 → float")
     rules = Counter(row.rule for row in rows if row.kind in (Kind.INT8, Kind.FLOAT) and row.rule)
     if rules:

@@ -16,6 +16,7 @@ from fxq.graph.names import join_path
 from fxq.graph.qdq import qparams_of
 from fxq.graph.qtypes import QParams
 from fxq.graph.reasons import Reason
+from fxq.lowering.executable import compiled_nodes
 from fxq.report.kinds import Kind, kind_of
 from fxq.report.macs import count_macs
 from fxq.report.weights import Stored, stored_by
@@ -56,6 +57,7 @@ class Row(BaseModel):
         macs_share: of the sum over the model, 0 where macs is None.
         weight_bytes: tensors of the model and constants that it holds, as stored. A shared tensor counts where it is read first.
         weight_bytes_float32: the same tensors in the float model.
+        compiled: whether it runs as machine code, in a compiled region.
         reason: why it stays float; None for int8, and for what is neither.
         refusals: fusions that were refused here.
         source: "file.py:12" of the call, or "".
@@ -81,6 +83,7 @@ class Row(BaseModel):
     macs_share: float
     weight_bytes: int
     weight_bytes_float32: int
+    compiled: bool
     reason: Reason | None
     refusals: tuple[Refusal, ...]
     source: str
@@ -94,10 +97,11 @@ class Row(BaseModel):
 
 @dataclass(frozen=True)
 class _Costs:
-    """What a node costs: MACs, those of the whole model, and the tensors that no node before it has."""
+    """What a node costs: MACs, those of the whole model, the tensors that no node before it has; and whether it is compiled."""
 
     macs: int | None
     total: int
+    compiled: bool
     stored: tuple[Stored, ...]
 
 
@@ -107,11 +111,13 @@ def make_rows(module: FxqModule) -> tuple[Row, ...]:
     macs = {node: count_macs(node) for graph in graphs for node in graph.graph.nodes}
     total = sum(count or 0 for count in macs.values())
     stored = _first_readers(macs)
-    rows = [_row(node, module, _Costs(macs[node], total, stored[node])) for node in module.graph.nodes]
+    compiled = {node for graph in graphs for node in compiled_nodes(graph)}
+    costs = {node: _Costs(count, total, node in compiled, stored[node]) for node, count in macs.items()}
+    rows = [_row(node, module, costs[node]) for node in module.graph.nodes]
     rows += _rows_of_islands(module)
     for graph in graphs[1:]:
         inside = [node for node in graph.graph.nodes if node.op not in ("placeholder", "output")]
-        rows += [_row(node, graph, _Costs(macs[node], total, stored[node])) for node in inside]
+        rows += [_row(node, graph, costs[node]) for node in inside]
         rows += _rows_of_islands(graph)
     return _named_apart(rows)
 
@@ -159,6 +165,7 @@ def _row(node: Node, graph: FxqModule, costs: _Costs) -> Row:
         macs_share=costs.macs / costs.total if costs.macs else 0.0,
         weight_bytes=sum(tensor.bytes for tensor in costs.stored),
         weight_bytes_float32=sum(tensor.bytes_float32 for tensor in costs.stored),
+        compiled=costs.compiled,
         reason=quant.reason if quant is not None and kind is Kind.FLOAT else None,
         refusals=tuple(Refusal(rule=rule, reason=reason) for rule, reason in refusals_of(node)),
         source="" if origin is None else origin.source,
@@ -191,6 +198,7 @@ def _row_of_island(path: str, kept: StaysPython) -> Row:
         macs_share=0.0,
         weight_bytes=0,
         weight_bytes_float32=0,
+        compiled=False,
         reason=kept.reason,
         refusals=(),
         source="",

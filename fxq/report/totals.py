@@ -36,6 +36,7 @@ class Totals(BaseModel):
         nodes: all nodes of the graph.
         kinds: how many there are of each kind that occurs.
         macs, macs_int8: multiply-accumulates for the example inputs, and those of int8 nodes.
+        macs_compiled: those of int8 nodes that run as machine code, in compiled regions.
         not_counted: nodes whose MACs fxq can't tell; they are in neither number.
         heavy, heavy_int8: conv, linear and other nodes that multiply matrices, and the int8 ones among them.
         weight_bytes, weight_bytes_float32: tensors and constants as stored, and those of the same ops in float32.
@@ -48,6 +49,7 @@ class Totals(BaseModel):
     kinds: dict[Kind, int]
     macs: int
     macs_int8: int
+    macs_compiled: int
     not_counted: tuple[str, ...]
     heavy: int
     heavy_int8: int
@@ -59,6 +61,11 @@ class Totals(BaseModel):
     def macs_share_int8(self) -> float:
         """Share of the MACs that int8 nodes do; 0 where there are none."""
         return self.macs_int8 / self.macs if self.macs else 0.0
+
+    @property
+    def macs_share_compiled(self) -> float:
+        """Share of the int8 MACs that run as machine code; 0 where there are none."""
+        return self.macs_compiled / self.macs_int8 if self.macs_int8 else 0.0
 
     def count(self, kind: Kind) -> int:
         """Number of nodes of a kind."""
@@ -73,6 +80,7 @@ def add_up(rows: tuple[Row, ...]) -> Totals:
         kinds=dict(Counter(row.kind for row in rows)),
         macs=_macs(rows),
         macs_int8=_macs(int8),
+        macs_compiled=_macs([row for row in int8 if row.compiled]),
         not_counted=tuple(row.name for row in rows if row.macs is None),
         heavy=sum(row.is_heavy for row in rows),
         heavy_int8=sum(row.is_heavy for row in int8),

@@ -91,6 +91,15 @@ def test_loaded_weights_count() -> None:
     assert not torch.equal(model(batch(1)), before)
 
 
+def test_weights_changed_in_place_count_after_recompile() -> None:
+    model = int8()
+    before = model(batch(1))
+    model.get_submodule("a").weight.zero_()
+    model.recompile()
+    assert same(model, batch(1))
+    assert not torch.equal(model(batch(1)), before)
+
+
 def test_a_changed_graph_counts() -> None:
     model = int8()
     model(batch(1))
@@ -143,3 +152,8 @@ def test_refused_shapes_run_on_the_integer_ops() -> None:
     x = batch(1).double()
     assert same(model, x)
     assert list(regions_of(model)[0].refused.values()) == ["input 0 of region_0 is torch.float64"]
+
+
+def test_the_report_counts_what_runs_as_machine_code() -> None:
+    shares = {runtime: fxq.report(int8(runtime)).totals.macs_share_compiled for runtime in ("integer", "auto")}
+    assert shares == {"integer": 0.0, "auto": 1.0}

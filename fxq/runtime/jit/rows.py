@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from fxq.runtime.jit.ir import Emitter, Value
-from fxq.runtime.jit.kernel import Layout, Work
+from fxq.runtime.jit.kernel import Layout, Span, Work
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor of a kernel: the pointer to its first pixel."""
+
+    pointer: Value
+    layout: Layout
 
 
 def row_count(size: tuple[int, ...]) -> int:
@@ -36,6 +45,27 @@ def row_offset(e: Emitter, layout: Layout, place: tuple[Any, ...]) -> Any:
     for index, stride in zip(place[1:], layout.strides[:-1], strict=True):
         offset = e.add(offset, e.mul(index, stride))
     return offset
+
+
+def each_pixel(e: Emitter, work: Work, ends: Sequence[Rows], body: Callable[[tuple[Any, ...], list[Value]], None]) -> None:
+    """body((image, *indices of the outer spatial dimensions), where the pixel is in each tensor) for each pixel of the range of units.
+
+    Args:
+        ends: tensors of the same spatial dimensions.
+    """
+    size = ends[0].layout.size
+
+    def row(place: tuple[Any, ...]) -> None:
+        starts = [e.at(end.pointer, row_offset(e, end.layout, place)) for end in ends]
+        steps = [end.layout.strides[-1] for end in ends]
+        e.loop(0, size[-1], lambda i, _: body(place, [e.at(start, e.mul(i, step)) for start, step in zip(starts, steps, strict=True)]))
+
+    each_row(e, work, size, row)
+
+
+def pixel_span(layout: Layout, element: int = 1) -> Span:
+    """All channels of all pixels."""
+    return Span(0, pixel_reach(layout) + layout.channels * element, layout.image)
 
 
 def pixel_reach(layout: Layout) -> int:

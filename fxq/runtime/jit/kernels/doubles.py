@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from fxq.runtime.integer.outputs import FloatOutput, Output
 from fxq.runtime.jit.epilogue import byte_bounds
-from fxq.runtime.jit.ir import F32, I8, I32, Emitter, Type, Value, splat, vec
+from fxq.runtime.jit.ir import F32, I8, I32, Emitter, Value, splat, vec
 from fxq.runtime.jit.isa import Isa
-from fxq.runtime.jit.rows import each_vector
 
 F64 = ir.DoubleType()
 DOUBLE = 8
@@ -89,15 +88,6 @@ def total(e: Emitter, vector: Value) -> Value:
     return e.call(name, vector.type.element, [vector])
 
 
-def each_byte_vector(e: Emitter, isa: Isa, count: int, body: Callable[[Any, int], None]) -> None:
-    """body(first, how many) over the channels of a pixel, in f64 vectors."""
-    each_vector(e, count, double_lanes(isa), body)
-
-
 def loaded_doubles(e: Emitter, pointer: Value, first: Any, count: int) -> Value:
     """f64 number `first` and those behind it."""
-    return e.load(e.at(pointer, e.mul(first, DOUBLE)), _doubles(count))
-
-
-def _doubles(count: int) -> Type:
-    return vec(F64, count)
+    return e.load(e.at(pointer, e.mul(first, DOUBLE)), vec(F64, count))

@@ -25,7 +25,7 @@ from fxq.runtime.jit.kernels.doubles import (
     total,
     widened,
 )
-from fxq.runtime.jit.rows import each_row, each_vector, pixel_reach, row_count, row_offset
+from fxq.runtime.jit.rows import Rows, each_pixel, each_vector, pixel_span, row_count
 
 _STATISTICS = 2 * DOUBLE  # of one channel of an image: Σq and r
 
@@ -98,21 +98,11 @@ class RowNorm(Kernel):
         return images * row_count(self.y.size)
 
     def spans(self) -> tuple[Span, ...]:
-        x = Span(0, pixel_reach(self.x) + self.x.channels, self.x.image)
-        y = Span(0, pixel_reach(self.y) + self.y.channels * self.gains.finish.element, self.y.image)
-        return (x, Span(0, self.gains.nbytes), y)
+        return (pixel_span(self.x), Span(0, self.gains.nbytes), pixel_span(self.y, self.gains.finish.element))
 
     def emit(self, e: Emitter, work: Work) -> None:
-        def row(place: tuple[Any, ...]) -> None:
-            x, y = e.at(work.pointers[0], row_offset(e, self.x, place)), e.at(work.pointers[2], row_offset(e, self.y, place))
-
-            def pixel(number: Any, _: Any) -> None:
-                ends = [e.at(end, e.mul(number, layout.strides[-1])) for end, layout in ((x, self.x), (y, self.y))]
-                self._pixel(e, ends[0], work.pointers[1], ends[1])
-
-            e.loop(0, self.y.size[-1], pixel)
-
-        each_row(e, work, self.y.size, row)
+        x, constants, y = work.pointers
+        each_pixel(e, work, (Rows(x, self.x), Rows(y, self.y)), lambda _, ends: self._pixel(e, ends[0], constants, ends[1]))
 
     def _pixel(self, e: Emitter, x: Value, constants: Value, y: Value) -> None:
         count, lanes = self.x.channels, double_lanes(self.isa)
@@ -164,7 +154,7 @@ class GroupStatistics(Kernel):
 
     def spans(self) -> tuple[Span, ...]:
         constants, statistics = self.gains.nbytes, _STATISTICS * self.x.channels
-        return (Span(0, pixel_reach(self.x) + self.x.channels, self.x.image), Span(0, constants), Span(0, statistics, statistics))
+        return (pixel_span(self.x), Span(0, constants), Span(0, statistics, statistics))
 
     def emit(self, e: Emitter, work: Work) -> None:
         blocks, width = self.groups // self._together, self._together * self._members
@@ -227,23 +217,18 @@ class GroupApply(Kernel):
         return images * row_count(self.y.size)
 
     def spans(self) -> tuple[Span, ...]:
-        channels = self.x.channels
-        x = Span(0, pixel_reach(self.x) + channels, self.x.image)
-        y = Span(0, pixel_reach(self.y) + channels * self.gains.finish.element, self.y.image)
-        return (x, Span(0, _STATISTICS * channels, _STATISTICS * channels), Span(0, self.gains.nbytes), y)
+        statistics = _STATISTICS * self.x.channels
+        constants, y = Span(0, self.gains.nbytes), pixel_span(self.y, self.gains.finish.element)
+        return (pixel_span(self.x), Span(0, statistics, statistics), constants, y)
 
     def emit(self, e: Emitter, work: Work) -> None:
-        def row(place: tuple[Any, ...]) -> None:
-            statistics = e.at(work.pointers[1], e.mul(place[0], _STATISTICS * self.x.channels))
-            x, y = e.at(work.pointers[0], row_offset(e, self.x, place)), e.at(work.pointers[3], row_offset(e, self.y, place))
+        x, statistics, constants, y = work.pointers
 
-            def pixel(number: Any, _: Any) -> None:
-                ends = [e.at(end, e.mul(number, layout.strides[-1])) for end, layout in ((x, self.x), (y, self.y))]
-                self._pixel(e, ends[0], statistics, work.pointers[2], ends[1])
+        def pixel(place: tuple[Any, ...], ends: list[Value]) -> None:
+            own = e.at(statistics, e.mul(place[0], _STATISTICS * self.x.channels))
+            self._pixel(e, ends[0], own, constants, ends[1])
 
-            e.loop(0, self.y.size[-1], pixel)
-
-        each_row(e, work, self.y.size, row)
+        each_pixel(e, work, (Rows(x, self.x), Rows(y, self.y)), pixel)
 
     def _pixel(self, e: Emitter, x: Value, statistics: Value, constants: Value, y: Value) -> None:
         channels = self.x.channels

@@ -13,7 +13,7 @@ from fxq.runtime.jit.ir import F32, I32, Emitter, Value, splat, vec
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
 from fxq.runtime.jit.kernels.doubles import widened
-from fxq.runtime.jit.rows import each_row, each_vector, pixel_reach, row_count, row_offset
+from fxq.runtime.jit.rows import Rows, each_pixel, each_vector, pixel_span, row_count
 
 _NUMBER = 4
 _SLOPES = HEADER_BYTES + 3 * _NUMBER  # behind z_x, s_x and inv_y
@@ -40,21 +40,16 @@ class Prelu(Kernel):
         return images * row_count(self.y.size)
 
     def spans(self) -> tuple[Span, ...]:
-        x = Span(0, pixel_reach(self.x) + self.x.channels, self.x.image)
-        y = Span(0, pixel_reach(self.y) + self.y.channels * (4 if self.form.floats else 1), self.y.image)
-        return (x, Span(0, _SLOPES + _NUMBER * self.x.channels), y)
+        parameters = Span(0, _SLOPES + _NUMBER * self.x.channels)
+        return (pixel_span(self.x), parameters, pixel_span(self.y, 4 if self.form.floats else 1))
 
     def emit(self, e: Emitter, work: Work) -> None:
-        def row(place: tuple[Any, ...]) -> None:
-            x, y = e.at(work.pointers[0], row_offset(e, self.x, place)), e.at(work.pointers[2], row_offset(e, self.y, place))
+        x, parameters, y = work.pointers
 
-            def pixel(number: Any, _: Any) -> None:
-                ends = [e.at(end, e.mul(number, layout.strides[-1])) for end, layout in ((x, self.x), (y, self.y))]
-                each_vector(e, self.x.channels, self.isa.lanes, lambda i, n: self._vector(e, ends, work.pointers[1], i, n))
+        def pixel(_: Any, ends: list[Value]) -> None:
+            each_vector(e, self.x.channels, self.isa.lanes, lambda i, n: self._vector(e, ends, parameters, i, n))
 
-            e.loop(0, self.y.size[-1], pixel)
-
-        each_row(e, work, self.y.size, row)
+        each_pixel(e, work, (Rows(x, self.x), Rows(y, self.y)), pixel)
 
     def _vector(self, e: Emitter, ends: list[Value], parameters: Value, first: Any, count: int) -> None:
         b, reals, lanes = e.b, self.isa.reals, self.isa.lanes

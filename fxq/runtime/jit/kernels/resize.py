@@ -14,7 +14,7 @@ from fxq.runtime.jit.ir import I8, I32, I64, Emitter, Value, splat, vec
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
 from fxq.runtime.jit.kernels.doubles import widened
-from fxq.runtime.jit.rows import each_row, each_vector, pixel_reach, row_count, row_offset
+from fxq.runtime.jit.rows import each_row, each_vector, pixel_span, row_count, row_offset
 
 _NUMBER = 8  # an i64
 _PLACE = 3 * _NUMBER  # of an interpolated place: the elements before and behind it, and the weight of the latter
@@ -39,8 +39,7 @@ class _Resized(Kernel):
         return images * row_count(self.y.size)
 
     def _spans(self, place: int) -> tuple[Span, ...]:
-        x, y = (Span(0, pixel_reach(layout) + layout.channels, layout.image) for layout in (self.x, self.y))
-        return (x, Span(0, sum(self.y.size) * place), y)
+        return (pixel_span(self.x), Span(0, sum(self.y.size) * place), pixel_span(self.y))
 
     def _first(self, dim: int) -> int:
         """Where the places of a dimension begin."""

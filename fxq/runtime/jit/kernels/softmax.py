@@ -22,7 +22,7 @@ from fxq.runtime.jit.kernels.doubles import (
     loaded_doubles,
     summed,
 )
-from fxq.runtime.jit.rows import each_row, each_vector, pixel_reach, row_count, row_offset
+from fxq.runtime.jit.rows import Rows, each_pixel, each_vector, pixel_span, row_count
 
 # so many exponentials of at most 2^38 add up to 2^53, exactly and in any order
 LONGEST = 2**15
@@ -54,25 +54,18 @@ class RowSoftmax(Kernel):
         return images * row_count(self.y.size)
 
     def spans(self) -> tuple[Span, ...]:
-        x = Span(0, pixel_reach(self.x) + self.x.channels, self.x.image)
-        y = Span(0, pixel_reach(self.y) + self.y.channels * self.finish.element, self.y.image)
-        return (x, Span(0, _TABLE + DOUBLE * _ENTRIES), y)
+        return (pixel_span(self.x), Span(0, _TABLE + DOUBLE * _ENTRIES), pixel_span(self.y, self.finish.element))
 
     def emit(self, e: Emitter, work: Work) -> None:
+        x, constants, y = work.pointers
         results = e.scratch(_ENTRIES * self.finish.element)
 
-        def row(place: tuple[Any, ...]) -> None:
-            x, y = e.at(work.pointers[0], row_offset(e, self.x, place)), e.at(work.pointers[2], row_offset(e, self.y, place))
+        def pixel(_: Any, ends: list[Value]) -> None:
+            largest = self._largest(e, ends[0])
+            self._compute_results(e, constants, self._sum(e, ends[0], constants, largest), results)
+            self._look_up(e, ends, largest, results)
 
-            def pixel(number: Any, _: Any) -> None:
-                ends = [e.at(end, e.mul(number, layout.strides[-1])) for end, layout in ((x, self.x), (y, self.y))]
-                largest = self._largest(e, ends[0])
-                self._compute_results(e, work.pointers[1], self._sum(e, ends[0], work.pointers[1], largest), results)
-                self._look_up(e, ends, largest, results)
-
-            e.loop(0, self.y.size[-1], pixel)
-
-        each_row(e, work, self.y.size, row)
+        each_pixel(e, work, (Rows(x, self.x), Rows(y, self.y)), pixel)
 
     def _largest(self, e: Emitter, x: Value) -> Value:
         lanes = self.isa.vector_bytes
