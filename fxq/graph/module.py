@@ -109,9 +109,9 @@ class FxqModule(GraphModule):
     history: History = History()
 
     def run_with(self, executor: Executor | None) -> None:
-        """From the next call on, forward is what the executor builds; the graph itself with None."""
+        """From now on forward is what the executor builds; the graph itself with None."""
         self.executor = executor
-        self._forget_executable()
+        self._build_executable()
 
     def run_lowered(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the graph as it is written, node by node, whatever the executor."""
@@ -120,28 +120,22 @@ class FxqModule(GraphModule):
     def recompile(self) -> Any:
         """Makes forward anew from the graph."""
         code = super().recompile()
-        self._forget_executable()
+        self._build_executable()
         return code
 
-    def _forget_executable(self) -> None:
-        """What was built from graph and weights is built again at the next call."""
-        if self.executor is None:
-            self.__dict__.pop("forward", None)
-        else:
-            self.__dict__["forward"] = self._first_run
-
-    def _first_run(self, *args: Any, **kwargs: Any) -> Any:
-        assert self.executor is not None
-        self.__dict__["forward"] = run = self.executor.build(self)
-        return run(*args, **kwargs)
+    def _build_executable(self) -> None:
+        """Whenever graph or weights have changed. What it compiles it compiles when it is called."""
+        self.__dict__.pop("forward", None)
+        if self.executor is not None:
+            self.__dict__["forward"] = self.executor.build(self)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._forget_executable()
+        self._build_executable()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FxqModule:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._forget_executable()
+        self._build_executable()
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FxqModule:

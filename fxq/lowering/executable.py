@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import networkx as nx
+import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from fxq.errors import ConfigError
 from fxq.graph.module import FxqModule
 from fxq.lowering.regions import GraphRegion, Partition, find_regions
-from fxq.runtime.jit import CompiledRegion, accepts, unavailable
+from fxq.runtime.jit import CompiledRegion, accepts, register, run_region, unavailable
+
+# torch 2.6 does not tell torch.export from torch.compile: there both get torch's own operators
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 Runtime = Literal["auto", "jit", "integer"]
 
@@ -51,20 +55,25 @@ class RegionCall(nn.Module):
     def __init__(self, compiled: CompiledRegion) -> None:
         super().__init__()
         self.compiled = compiled
+        self.number = register(compiled)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The region's outputs."""
-        return self.compiled(inputs)
+        return self._traced(inputs) if torch.compiler.is_compiling() else self.compiled(inputs)
+
+    def _traced(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """One operator for torch.compile, which runs here; for torch.export torch's own operators, which run anywhere."""
+        return self.compiled.region.run(inputs) if _is_exporting() else tuple(run_region(list(inputs), self.number))
 
 
 def executable_of(module: FxqModule) -> GraphModule:
-    """What a converted model that has been called runs: a graph with region calls, or the model itself where there are none."""
+    """What a converted model runs: a graph with region calls, or the model itself where there are none."""
     executable = getattr(module.__dict__.get("forward"), "__self__", None)
     return executable if isinstance(executable, GraphModule) else module
 
 
 def regions_of(module: FxqModule) -> list[CompiledRegion]:
-    """The compiled regions of a converted model that has been called; empty where it runs on the integer ops."""
+    """The compiled regions of a converted model; empty where it runs on the integer ops."""
     executable = executable_of(module)
     return [call.compiled for call in executable.modules() if isinstance(call, RegionCall)] if executable is not module else []
 

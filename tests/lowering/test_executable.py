@@ -78,9 +78,9 @@ def test_copies_and_pickles_compile_for_themselves() -> None:
     model = int8()
     expected = model(batch(1))
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert regions_of(other) == []
+        assert [region.programs for region in regions_of(other)] == [(), ()]
         assert torch.equal(other(batch(1)), expected)
-        assert len(regions_of(other)) == 2
+        assert [len(region.programs) for region in regions_of(other)] == [1, 1]
 
 
 def test_loaded_weights_count() -> None:

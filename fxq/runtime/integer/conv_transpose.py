@@ -12,7 +12,7 @@ from torch import Tensor
 from fxq.errors import DataError
 from fxq.runtime.integer.epilogue import Epilogue
 from fxq.runtime.integer.matmul import EXACT_FLOAT32, exact_conv_dtype
-from fxq.runtime.integer.module import IntegerOp, check_image
+from fxq.runtime.integer.module import IntegerOp, check_image, is_traced
 from fxq.runtime.integer.outputs import FloatOutput, Output, PackedWeights, output_dtype
 from fxq.runtime.integer.windows import channels_first, channels_last
 
@@ -150,6 +150,8 @@ def _meeting_taps(weight: Tensor, geometry: ConvTransposeGeometry) -> Tensor:
 
 
 def _cachefuls(y: Tensor) -> Iterator[slice]:
-    """Ranges of the batch, one image at least."""
+    """Ranges of the batch, one image at least; all of it in a trace."""
+    if is_traced(y.shape):
+        return iter((slice(None),))
     step = max(1, _BUDGET * torch.get_num_threads() // max(1, y[:1].numel()))
     return (slice(start, start + step) for start in range(0, y.shape[0], step))

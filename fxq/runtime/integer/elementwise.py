@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fxq.errors import DataError
-from fxq.runtime.integer.module import IntegerOp, check_bytes
+from fxq.runtime.integer.module import IntegerOp, check_bytes, is_traced
 from fxq.runtime.integer.outputs import Output, finish_into, inverse_of, output_dtype, refuse_activation, rescale
 
 _BUDGET = 1 << 16  # elements per thread whose f32 values stay in its second-level cache
@@ -23,13 +23,13 @@ def empty_result(operands: tuple[Tensor, ...], output: Output) -> Tensor:
 
 
 def flat_parts(out: Tensor, operands: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
-    """(out, *operands) in flat pieces where all are dense and laid out alike, whole (to be broadcast) otherwise.
+    """(out, *operands) in flat pieces where all are dense and laid out alike, whole (to be broadcast) otherwise, and in a trace.
 
     Args:
         out: dense, as torch.empty_like makes it.
     """
     tensors = (out, *operands)
-    if any(operand.shape != out.shape or operand.stride() != out.stride() for operand in operands):
+    if is_traced(out.shape) or any(operand.shape != out.shape or operand.stride() != out.stride() for operand in operands):
         yield tensors
         return
     count, step = out.numel(), _BUDGET * torch.get_num_threads()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fxq.errors import DataError
-from fxq.runtime.integer.module import check_bytes
+from fxq.runtime.integer.module import check_bytes, is_traced
 from fxq.runtime.integer.outputs import Output, Residual, finish_into, rescale
 
 _BUDGET = 1 << 16  # accumulators per thread that stay in its second-level cache over the passes of an epilogue
@@ -47,12 +47,17 @@ class Epilogue:
         finish_into(out, values, self.output)
 
     def parts(self, shape: Sequence[int], scale: int = 1) -> Iterator[tuple[slice, ...]]:
-        """Index ranges over the leading one or two dimensions, whose accumulators stay in cache; splitting changes no bit.
+        """Index ranges over the leading one or two dimensions, whose accumulators stay in cache; all of it in a trace.
+
+        Splitting changes no bit.
 
         Args:
             shape: [rows] or [batch, rows, ...], without the channels.
             scale: how much larger than a cacheful the pieces may be, for a product whose calls cost more.
         """
+        if is_traced(shape):
+            yield (slice(None),)
+            return
         budget = max(1, scale * _BUDGET * torch.get_num_threads() // max(1, self.multiplier.numel()))
         items = max(1, budget // max(1, math.prod(shape[1:])))
         if len(shape) == 1 or items > 1 or shape[0] > shape[1]:

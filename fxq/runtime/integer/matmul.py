@@ -8,6 +8,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fxq.errors import DataError
 from fxq.runtime.integer.elementwise import empty_result, flat_parts
@@ -62,7 +63,8 @@ def has_exact_int_mm() -> bool:
     Without VNNI (or with oneDNN's instruction set capped) u8·s8 pairs are added in 16 bits, which saturates.
     """
     reported = getattr(torch.cpu, "_is_vnni_supported", None)
-    return bool(reported and reported()) and all(_int_mm_is_exact(rows, low) for rows in (1, 48) for low in (-128, 127))
+    with _disable_current_modes():  # a trace may be the first to ask, and has no values
+        return bool(reported and reported()) and all(_int_mm_is_exact(rows, low) for rows in (1, 48) for low in (-128, 127))
 
 
 def _int_mm_is_exact(rows: int, weight: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -32,6 +32,11 @@ class IntegerOp(nn.Module):
 
     def derive(self) -> None:
         """Recomputes what follows from the constants; called when they have been set or loaded."""
+
+
+def is_traced(shape: Iterable[int]) -> bool:
+    """Whether torch traces: then lengths may be symbols, a loop would be unrolled, and whatever compiles the graph cuts it into pieces."""
+    return torch.compiler.is_compiling() or any(isinstance(length, torch.SymInt) for length in shape)
 
 
 def check_bytes(where: str, x: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -108,7 +109,7 @@ class LayerNorm(_Norm):
                 found=f"shape {tuple(x.shape)}",
                 remedy="give it the dimensions it was converted with",
             )
-        return self._finish(self._normalize(x.reshape(_count(tuple(x.shape[: -len(shape)])), _count(shape))).view(x.shape), shape)
+        return self._finish(self._normalize(x.reshape(math.prod(x.shape[: -len(shape)]), math.prod(shape))).view(x.shape), shape)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, {self._constants()}"
@@ -143,13 +144,9 @@ class GroupNorm(_Norm):
                 found=f"shape {tuple(x.shape)}",
                 remedy="give it the number of channels it was converted with",
             )
-        count = x.shape[1] // self.groups * _count(tuple(x.shape[2:]))
+        count = x.shape[1] // self.groups * math.prod(x.shape[2:])
         rows = x.reshape(x.shape[0] * self.groups, count)
         return self._finish(self._normalize(rows).view(x.shape), (x.shape[1], *(1 for _ in x.shape[2:])))
 
     def extra_repr(self) -> str:
         return f"groups={self.groups}, {self._constants()}"
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    return torch.Size(shape).numel()

@@ -1,0 +1,49 @@
+"""torch.ops.fxq.region: a compiled region as an operator of torch, which torch.compile calls as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from fxq.runtime.jit.execute import CompiledRegion
+
+# an operator's arguments are tensors and plain values: a region is named by a number
+_REGIONS: WeakValueDictionary[int, CompiledRegion] = WeakValueDictionary()
+_NUMBERS = count()
+
+
+def register(region: CompiledRegion) -> int:
+    """The number by which the operator knows the region, as long as somebody else has it."""
+    number = next(_NUMBERS)
+    _REGIONS[number] = region
+    return number
+
+
+@torch.library.custom_op("fxq::region", mutates_args=())
+def run_region(inputs: list[Tensor], number: int) -> list[Tensor]:
+    """The outputs of a registered region: contiguous, in memory of their own."""
+    return list(_own(_REGIONS[number](inputs), inputs))
+
+
+def _own(outputs: Iterable[Tensor], inputs: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Copies of what is no dense tensor, or shares memory with a tensor before it."""
+    taken = {x.untyped_storage().data_ptr() for x in inputs}
+    for y in outputs:
+        place = y.untyped_storage().data_ptr()
+        yield y if y.is_contiguous() and place not in taken else y.clone(memory_format=torch.contiguous_format)
+        taken.add(place)
+
+
+@run_region.register_fake
+def _shapes(inputs: list[FakeTensor], number: int) -> list[Tensor]:
+    """Tensors without values, as the integer ops would give them."""
+    outer = inputs[0].fake_mode
+    with FakeTensorMode(shape_env=outer.shape_env, allow_non_fake_inputs=True):
+        given = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in inputs]
+        found = [(y.shape, y.dtype) for y in _REGIONS[number].region.run(given)]
+    return [torch.empty(shape, dtype=dtype) for shape, dtype in found]
