@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fxq.graph.module import FxqModule
 from fxq.report import Comparison, TimeProfile
 from fxq.report.closeness import Closeness
 from fxq.report.rows import make_rows
-from fxq.visualize.stages import KernelCall, kernels_of
+from fxq.visualize.kernels import KernelCall
 
 # equal values have an infinite SQNR, which JSON cannot say; no two that differ get this far in float32
 _EQUAL_DB = 160.0
@@ -46,9 +47,9 @@ class Measured:
     comparison: Comparison | None = None
 
 
-def make_costs(model: FxqModule, measured: Measured) -> dict[str, Costs]:
+def make_costs(model: FxqModule, measured: Measured, kernels: Mapping[str, tuple[KernelCall, ...]]) -> dict[str, Costs]:
     """Name of a node → its numbers, of the nodes that have some."""
-    kernels, times = kernels_of(model), _times(measured.profile)
+    times = _times(measured.profile)
     compared = {row.name: row for row in measured.comparison.rows} if measured.comparison is not None else {}
     found: dict[str, Costs] = {}
     for row in make_rows(model):

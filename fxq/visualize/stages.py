@@ -14,7 +14,6 @@ from fxq.graph.names import join_path
 from fxq.graph.qtypes import QParams
 from fxq.graph.snapshots import restore
 from fxq.graph.stages import Stage
-from fxq.lowering.executable import regions_of
 from fxq.lowering.regions import find_regions
 from fxq.observers.distribution import Distribution
 from fxq.passes.freeze_qparams import found_qparams
@@ -34,23 +33,6 @@ MEANINGS: Mapping[str, str] = {
     "lowered": "integer ops in the place of layers",
     COMPILED: "regions of integer ops as machine code",
 }
-
-
-@dataclass(frozen=True)
-class KernelCall:
-    """What the compiled program runs for a node.
-
-    Attributes:
-        region: which program.
-        stage: of the program; the calls of one stage may run at the same time.
-        kernel: its family and parameters.
-        units: into how many parts it can be split among threads.
-    """
-
-    region: str
-    stage: int
-    kernel: str
-    units: int
 
 
 @dataclass(frozen=True)
@@ -87,18 +69,6 @@ def _by_region(model: FxqModule, cards: tuple[Card, ...]) -> tuple[Card, ...]:
             name = join_path(graph.path, region.region.name)
             region_of.update((join_path(graph.path, node.name), name) for node in region.nodes)
     return tuple(replace(card, scope=join_path(region_of.get(card.id, ""), card.scope)) for card in cards)
-
-
-def kernels_of(model: FxqModule) -> dict[str, tuple[KernelCall, ...]]:
-    """Id of a card → the kernels that run for it, in the program that was compiled last of each region."""
-    found: dict[str, tuple[KernelCall, ...]] = {}
-    for graph in graphs_of(model):
-        for program in (region.programs[-1] for region in regions_of(graph) if region.programs):
-            for stage, call in ((number, call) for number, calls in enumerate(program.stages) for call in calls):
-                step = join_path(graph.path, call.step)
-                made = KernelCall(program.name, stage, str(call.planned.kernel), call.units)
-                found[step] = (*found.get(step, ()), made)
-    return found
 
 
 def known_values(model: FxqModule) -> Known:

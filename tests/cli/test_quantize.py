@@ -9,6 +9,7 @@ import torch
 import fxq
 from fxq.graph.module import FxqModule
 from tests.cli.commands import check_error, expected_output, run_json, run_quantize
+from tests.visualize.pages import data_in
 
 
 @pytest.mark.parametrize("model", ["zoo:build_model", "zoo:made"])
@@ -36,7 +37,7 @@ def test_qconfig_profile_report_and_picture(folder: Path) -> None:
     assert loaded.profile is not None and loaded.profile.name == "qnnpack"
     assert (folder / "report.txt").read_text(encoding="utf-8") == f"{fxq.report(loaded)}\n"
     assert [row.kind.value for row in fxq.report(loaded).rows if row.module in ("0", "4")] == ["int8", "float"]
-    assert '"name":"traced"' in (folder / "all.html").read_text(encoding="utf-8")
+    assert data_in((folder / "all.html").read_text(encoding="utf-8"))["stages"][0]["name"] == "traced"
 
 
 def test_a_name_for_torch_save(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def test_search_finds_names_ops_and_reasons(islands: Opened) -> None:
         assert expected in islands.text("#hits")
         islands.page.keyboard.press("Enter")
         assert islands.count(".box.selected") == 1
+        assert islands.text("#hits").startswith("1 of ")
         assert expected in islands.text("#panel")
     islands.page.fill("#query", "no such layer")
     assert islands.text("#hits") == "0 found"
@@ -82,6 +84,8 @@ def test_compiled_kernels_are_shown(islands: Opened) -> None:
         pytest.skip("nothing is compiled on this machine")
     islands.page.click(".box:has-text('conv') >> nth=0")
     assert "region_0" in islands.text("#panel")
+    islands.page.click("#panel summary >> text=assembly")
+    assert "\n" in islands.text("#panel details[open] pre")
 
 
 def test_links_lead_to_operands_and_other_stages(islands: Opened) -> None:
@@ -177,6 +181,33 @@ def test_modules_open_and_close(browser: Any, tmp_path: Path) -> None:
         assert page.count(".box") == len(closed) + 29
         page.page.keyboard.press("Enter")
         assert page.boxes() == closed
+
+
+# [left, top, right, bottom] of every box, and of the canvas at the end
+PLACES = """[...document.querySelectorAll(".box .face"), document.getElementById("canvas")].map((element) => {
+  const { left, top, right, bottom } = element.getBoundingClientRect();
+  return [left, top, right, bottom];
+})"""
+
+
+def test_long_graphs_are_cut_into_strips_that_fill_the_window(browser: Any, tmp_path: Path) -> None:
+    html = fxq.visualize(fxq.fuse_fx(Deep(4, 4).eval(), torch.ones(1, 2)), tmp_path / "deep.html")
+    with opened(browser, html) as page:
+        for key in ("]", "]", "]", "0"):
+            page.page.keyboard.press(key)
+        assert page.count(".box") == 162
+        widths = []
+        for _ in range(2):
+            *boxes, canvas = page.page.evaluate(PLACES)
+            assert all(
+                canvas[0] <= left and canvas[1] <= top and right <= canvas[2] and bottom <= canvas[3] for left, top, right, bottom in boxes
+            )
+            assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for a, b in combinations(boxes, 2))
+            assert "NaN" not in page.page.inner_html("#world")
+            widths.append(boxes[0][2] - boxes[0][0])
+            page.page.keyboard.press("w")
+            page.page.keyboard.press("0")
+        assert widths[0] > 3 * widths[1]
 
 
 def test_text_of_the_user_stays_text(browser: Any, tmp_path: Path) -> None:

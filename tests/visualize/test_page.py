@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ import fxq
 from fxq.visualize.costs import Measured
 from fxq.visualize.page import page
 from tests.report.models import Block, Islands, block_input, islands_input, prepared_block, prepared_islands
+from tests.visualize.pages import data_in
 
 
 def data(model: fxq.FxqModule, **measured: Any) -> Any:
-    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page(model, Measured(**measured)), re.DOTALL)
-    assert found is not None
-    return json.loads(found[1])
+    return data_in(page(model, Measured(**measured)))
 
 
 def card(stage: Any, name: str) -> Any:

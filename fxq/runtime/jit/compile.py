@@ -52,22 +52,34 @@ def new_module() -> Any:
 
 
 def build_engine(module: Any, isa: Isa) -> Any:
-    """IR → an engine with machine code, kept until the process ends.
-
-    The IR is clean SSA already: LLVM's standard pipelines gain nothing on it and cost more than all else, so one pass cleans up.
-    """
-    parsed = binding.parse_assembly(str(module))
-    parsed.verify()
+    """IR → an engine with machine code, kept until the process ends."""
     machine = _target_machine(isa)
-    passes = binding.create_new_module_pass_manager()
-    passes.add_instruction_combine_pass()
-    passes.run(parsed, binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=0)))
+    parsed = _cleaned_up(module, machine)
     if os.environ.get("FXQ_DEBUG") == "asm":
         sys.stderr.write(f"{parsed}\n{machine.emit_assembly(parsed)}\n")
     engine = binding.create_mcjit_compiler(parsed, machine)
     engine.finalize_object()
     _ENGINES.append(engine)
     return engine
+
+
+def assembly(kernel: Kernel) -> str:
+    """The machine code of a kernel as text: what `compile_kernels` makes of it."""
+    module = new_module()
+    emit_kernel(kernel, Emitter(module, kernel.name))
+    machine = _target_machine(kernel.isa)
+    text: str = machine.emit_assembly(_cleaned_up(module, machine))
+    return text
+
+
+def _cleaned_up(module: Any, machine: Any) -> Any:
+    """The IR is clean SSA already: LLVM's standard pipelines gain nothing on it and cost more than all else, so one pass cleans up."""
+    parsed = binding.parse_assembly(str(module))
+    parsed.verify()
+    passes = binding.create_new_module_pass_manager()
+    passes.add_instruction_combine_pass()
+    passes.run(parsed, binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=0)))
+    return parsed
 
 
 @cache

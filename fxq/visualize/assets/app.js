@@ -4,18 +4,28 @@ const $ = (id) => document.getElementById(id);
 const canvas = $("canvas"), world = $("world"), panel = $("panel"), map = $("map");
 
 const MOST_BOXES = 70; // modules are opened at the start as long as not more boxes than this are seen
-const ZOOMS = { least: 0.02, most: 3, legible: 0.75, titles: 0.3, labels: 0.6 };
+const FOOT = 46; // height of the legend, which lies over the graph
+const ZOOMS = { least: 0.02, most: 3, legible: 0.75, start: 0.45, whole: 1.1, titles: 0.3, labels: 0.6 };
 
-const state = { stage: 0, colour: "dtype", open: new Set(), selected: null, changes: false, camera: { x: 0, y: 0, k: 1 }, picture: null };
+const state = { stage: 0, colour: "dtype", open: new Set(), selected: null, changes: false, picture: null,
+  camera: { x: 0, y: 0, k: 1 },
+  fitted: true, // everything is in sight because nobody has moved the camera
+  strips: true, // long graphs are cut into strips
+  tallest: Infinity, // height of a strip
+};
 
 const stageNow = () => STAGES[state.stage];
 
 // --- drawing ----------------------------------------------------------------------------------------------------------------
 
+// paths of the frames that are open at this stage
+function openHere() {
+  return new Set([...state.open].filter((path) => path !== "" && stageNow().frames.has(path)));
+}
+
 function redraw() {
   const stage = stageNow();
-  const open = new Set([...state.open].filter((path) => stage.frames.has(path) && path !== ""));
-  state.picture = drawing(stage, open);
+  state.picture = drawing(stage, openHere(), state.tallest);
   world.innerHTML = drawn(state.picture, state.colour, marks());
   const { width, height } = state.picture;
   map.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -37,6 +47,7 @@ function moveCamera(camera) {
   camera.x = Math.min(width - 60, Math.max(60 - picture.width * camera.k, camera.x));
   camera.y = Math.min(height - 60, Math.max(60 - picture.height * camera.k, camera.y));
   state.camera = camera;
+  state.fitted = false;
   world.setAttribute("transform", `translate(${camera.x.toFixed(2)},${camera.y.toFixed(2)}) scale(${camera.k.toFixed(4)})`);
   canvas.classList.toggle("far", camera.k < ZOOMS.titles);
   canvas.classList.toggle("mid", camera.k < ZOOMS.labels);
@@ -56,11 +67,39 @@ function pan(dx, dy) {
   moveCamera({ ...state.camera, x: state.camera.x + dx, y: state.camera.y + dy });
 }
 
-function fit(least = ZOOMS.least) {
+// Everything, as large as it can be; if that is smaller than `least`, its beginning at another zoom.
+function fit(least = ZOOMS.least, otherwise = least) {
+  arrange(least, otherwise);
   const { width, height } = state.picture;
-  const k = Math.max(least, Math.min(1.1, canvas.clientWidth / width, canvas.clientHeight / height) * 0.96);
-  const y = height * k < canvas.clientHeight ? (canvas.clientHeight - height * k) / 2 : 12;
-  moveCamera({ x: (canvas.clientWidth - width * k) / 2, y, k });
+  const whole = wholeZoom(state.picture);
+  const k = whole < least ? otherwise : whole;
+  const from = (room, size) => (size * k < room ? (room - size * k) / 2 : 12);
+  moveCamera({ x: state.strips ? from(canvas.clientWidth, width) : (canvas.clientWidth - width * k) / 2, y: from(canvas.clientHeight - FOOT, height), k });
+  state.fitted = true;
+}
+
+// the zoom at which all of it is in sight
+function wholeZoom({ width, height }) {
+  return Math.min(ZOOMS.whole, (canvas.clientWidth / width) * 0.97, ((canvas.clientHeight - FOOT) / height) * 0.99);
+}
+
+// Cuts the graph into the strips with which it is seen largest; into strips as high as the window where that is still too small.
+function arrange(least, otherwise) {
+  const tallest = state.strips ? bestHeight(least, otherwise) : Infinity;
+  if (tallest === state.tallest && state.picture) return;
+  state.tallest = tallest;
+  redraw();
+}
+
+function bestHeight(least, otherwise) {
+  const size = (tallest) => composed(stageNow(), "", openHere(), tallest);
+  const { width, height } = size(Infinity);
+  const room = { width: canvas.clientWidth, height: canvas.clientHeight - FOOT };
+  const likely = Math.sqrt((height * room.width) / (width * room.height)); // strips, were there no frames
+  const heights = [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.15, 1.3].map((factor) => height / Math.max(1, likely * factor));
+  const zooms = [Infinity, ...heights].map((tallest) => ({ tallest, k: wholeZoom(size(tallest)) }));
+  const best = zooms.reduce((best, each) => (each.k > best.k * 1.02 ? each : best));
+  return best.k < least ? room.height / otherwise - TURN : best.tallest;
 }
 
 function centre(box) {
@@ -119,7 +158,8 @@ function step(deeper) {
   if (!level) return;
   level.forEach((path) => (deeper ? state.open.add(path) : state.open.delete(path)));
   redraw();
-  fit(0.3);
+  state.tallest = null; // what was best for fewer boxes
+  fit(ZOOMS.titles);
 }
 
 function reveal(box) {
@@ -171,7 +211,7 @@ function walk(down) {
 
 function showStage(number) {
   if (number < 0 || number >= STAGES.length || number === state.stage) return;
-  const [before, after] = [stageNow(), STAGES[number]];
+  const [before, after, fitted] = [stageNow(), STAGES[number], state.fitted];
   const anchor = state.selected ?? nearest();
   const same = typeof anchor === "number" ? after.number.get(before.cards[anchor].id) : after.frames.has(anchor) ? anchor : undefined;
   keeping(anchor, () => {
@@ -183,6 +223,7 @@ function showStage(number) {
     redraw();
     return same;
   });
+  if (fitted) fit(ZOOMS.titles);
 }
 
 // compiled regions, and the modules inside of them that are open at the other stages
@@ -230,6 +271,7 @@ function search() {
   hits.boxes = found(stageNow(), $("query").value);
   hits.at = -1;
   $("hits").hidden = !$("query").value.trim();
+  $("hits").classList.remove("brief");
   const items = hits.boxes.slice(0, 60).map((box, index) => `<li data-hit="${index}">${hitHtml(box)}</li>`);
   $("hits").innerHTML = `<li class="count">${hits.boxes.length} found</li>${items.join("")}`;
 }
@@ -244,6 +286,8 @@ function goToHit(index) {
   if (!hits.boxes.length) return;
   hits.at = (index + hits.boxes.length) % hits.boxes.length;
   [...$("hits").querySelectorAll("[data-hit]")].forEach((item, number) => item.classList.toggle("at", number === hits.at));
+  $("hits").classList.add("brief"); // out of the way of what was found
+  $("hits").querySelector(".count").textContent = `${hits.at + 1} of ${hits.boxes.length}  ( Enter: next )`;
   go(hits.boxes[hits.at]);
 }
 
@@ -259,6 +303,7 @@ const KEYS = [
   ["]", "open one level of modules", () => step(true)],
   ["[", "close one level of modules", () => step(false)],
   ["c", "what the passes changed", () => $("changes") && toggleChanges()],
+  ["w", "cut long graphs into strips, or not", toggleStrips],
   ["t", "light or dark", toggleTheme],
   ["Enter", "open or close the selected module", () => typeof state.selected === "string" && toggle(state.selected)],
   ["Escape", "close the panel", () => closePanel()],
@@ -271,6 +316,12 @@ const PANS = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], Arrow
 function closePanel() {
   if (state.changes) toggleChanges();
   select(null);
+}
+
+function toggleStrips() {
+  state.strips = !state.strips;
+  $("strips").setAttribute("aria-pressed", state.strips);
+  fit(ZOOMS.start, ZOOMS.legible);
 }
 
 function toggleTheme() {
@@ -310,6 +361,7 @@ $("out").addEventListener("click", () => zoom(0.8));
 $("fit").addEventListener("click", () => fit());
 $("deeper").addEventListener("click", () => step(true));
 $("shallower").addEventListener("click", () => step(false));
+$("strips").addEventListener("click", toggleStrips);
 $("theme").addEventListener("click", toggleTheme);
 $("help").addEventListener("click", () => $("keys").showModal());
 $("keys").addEventListener("click", () => $("keys").close());
@@ -384,6 +436,5 @@ $("keys").innerHTML = `<h2>Keys</h2><dl>${KEYS.map(([key, what]) => `<dt><kbd>${
 state.stage = Math.max(0, STAGES.findIndex(({ name }) => name === DATA.first));
 openAtFirst();
 stageBar();
-redraw();
-fit(ZOOMS.legible);
+fit(ZOOMS.start, ZOOMS.legible);
 canvas.focus();

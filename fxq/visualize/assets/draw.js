@@ -101,7 +101,8 @@ function isInteger(card) {
 
 function edgeSvg(stage, edge) {
   const integers = [...edge.values].some((number) => isInteger(stage.cards[number]));
-  const back = edge.points[edge.points.length - 1].y <= edge.points[0].y ? " back" : "";
+  const rises = edge.points[edge.points.length - 1].y <= edge.points[0].y;
+  const back = rises && !edge.points.some(({ corner }) => corner) ? " back" : "";
   return `<path class="edge${integers ? " integers" : ""}${back}" data-from="${escaped(edge.from)}" data-to="${escaped(edge.to)}" d="${curve(edge.points)}" marker-end="url(#arrow)"></path>`;
 }
 

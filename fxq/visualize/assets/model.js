@@ -1,6 +1,11 @@
 // The data of the page with what is looked up in it: cards by id, frames by path, the way from the model down to each box.
 
-const DATA = JSON.parse(document.getElementById("data").textContent);
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
+const DATA = await unpacked(document.getElementById("data").textContent);
 
 // what the data leaves out of a card
 const NOTHING = { type: "", path: "", source: "", rule: "", spec: "", weight_spec: "", group: "", scale: null, reason: null, refusals: [], calls: [], is_dynamic: false };

@@ -59,16 +59,18 @@ function costRows(cost) {
   ];
 }
 
-// Gemm(isa=..., x=Layout(...), ...) → one parameter a line
-function kernelHtml(kernel) {
-  const [, family, inside] = kernel.kernel.match(/^(\w+)\((.*)\)$/s) || [null, kernel.kernel, ""];
+// Gemm(isa=..., x=Layout(...), ...) → one parameter a line, and the instructions
+function kernelHtml(call) {
+  const { kernel, assembly } = DATA.codes[call.code];
+  const [, family, inside] = kernel.match(/^(\w+)\((.*)\)$/s) || [null, kernel, ""];
   let depth = 0;
-  const lines = [...inside].map((mark) => {
+  const parameters = [...inside].map((mark) => {
     depth += "([".includes(mark) - ")]".includes(mark);
     return mark === "," && depth === 0 ? ",\n" : mark;
   }).join("").replaceAll("\n ", "\n");
-  return table([["kernel", escaped(family)], ["program", `${escaped(kernel.region)}, stage ${kernel.stage}`], ["parts", `${kernel.units} for threads to share`]])
-    + (lines ? `<pre>${escaped(lines)}</pre>` : "");
+  const folded = (title, text) => (text ? `<details><summary>${title}</summary><pre>${escaped(text)}</pre></details>` : "");
+  return table([["kernel", escaped(family)], ["program", `${escaped(call.region)}, stage ${call.stage}`], ["parts", `${call.units} for threads to share`]])
+    + folded("parameters", parameters) + folded(`assembly, ${assembly.split("\n").length} lines`, assembly);
 }
 
 // Bars of what calibration saw; what the chosen range cuts off is shaded.
