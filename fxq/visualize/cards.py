@@ -44,7 +44,6 @@ class Card:
         type: dtype and shape of the value.
         text: the node as graph text.
         reads: ids of the nodes whose values it takes.
-        is_dynamic: its qparams come from each batch at run time.
         path: of the module called, or of the one around a function call.
         origins: the calls in it, in dataflow order.
         source: "file.py:12", or "".
@@ -64,7 +63,6 @@ class Card:
     type: str
     text: str
     reads: tuple[str, ...]
-    is_dynamic: bool = False
     path: str = ""
     origins: tuple[Origin, ...] = ()
     source: str = ""
@@ -140,7 +138,6 @@ def _card(node: Node, graph: FxqModule, scope: str, known: Known) -> Card:
         type=format_type(type_of(node)),
         text=kind.value if node.op == "output" else format_node(node),
         reads=tuple(join_path(graph.path, operand.name) for operand in node.all_input_nodes if kind_of(operand) is not Kind.CONSTANT),
-        is_dynamic=any(spec.dynamic for spec in (*quant.inputs.values(), quant.output) if spec is not None),
         path="" if origin is None else origin.module,
         origins=origins,
         source="" if origin is None else "/".join(PurePath(origin.source).parts[-2:]),

@@ -17,10 +17,15 @@ def to_mermaid(model: FxqModule) -> str:
     picture = draw(model)
     # names of the user's may be words of the language, such as "end"
     ids = {box.name: f"n{number}" for number, box in enumerate(picture.boxes)}
-    boxes = [f"{ids[box.name]}{_shape(box)}:::{box.kind.value}" for box in picture.boxes]
+    boxes = [f"{ids[box.name]}{_shape(box)}:::{_class(box.kind)}" for box in picture.boxes]
     arrows = [_arrow(arrow, ids[arrow.source], ids[arrow.target]) for arrow in picture.arrows]
-    styles = [f"classDef {kind.value} fill:{COLOURS[kind]},stroke:#555,color:#000" for kind in Kind]
+    styles = [f"classDef {_class(kind)} fill:{COLOURS[kind]},stroke:#555,color:#000" for kind in Kind]
     return "flowchart TD\n" + "".join(f"  {line}\n" for line in (*boxes, *arrows, *styles))
+
+
+def _class(kind: Kind) -> str:
+    """A single word, which what people read need not be."""
+    return kind.name.lower()
 
 
 def _shape(box: Box) -> str:

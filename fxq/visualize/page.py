@@ -117,6 +117,7 @@ def _card(card: Card, numbers: Mapping[str, int]) -> dict[str, Any]:
     """What is not known is left out; operands are numbers, as constants are no cards."""
     found = _filled(card)
     found.pop("origins", None)
+    found["kind"] = card.kind.name.lower()
     found["reads"] = [numbers[name] for name in card.reads if name in numbers]
     found["calls"] = list(map(describe_origin, card.origins))
     return found

@@ -50,7 +50,7 @@ def test_numbers_are_those_of_the_report() -> None:
     for row in fxq.report(model).rows:
         if row.kind.value != "constant":
             shown = card(lowered, row.name)
-            assert (shown["kind"], shown.get("rule", "")) == (row.kind.value, row.rule)
+            assert (shown["kind"], shown.get("rule", "")) == (row.kind.name.lower(), row.rule)
             assert found["costs"].get(row.name, {}).get("macs", 0) == (row.macs or 0)
             assert row.scale is None or (shown["scale"]["scale"], shown["scale"]["zero_point"]) == (row.scale, row.zero_point)
 

@@ -35,7 +35,7 @@ MODELS = {"observed": lambda model: model, "reference": fxq.convert_to_reference
 def test_small_graph_as_mermaid() -> None:
     text = fxq.to_mermaid(fxq.parse_graph(SMALL))
     assert text.startswith(SMALL_MERMAID)
-    assert re.findall(r"classDef (\w+) fill:#\w{6}", text.removeprefix(SMALL_MERMAID)) == [kind.value for kind in Kind]
+    assert re.findall(r"classDef (\w+) fill:#\w{6}", text.removeprefix(SMALL_MERMAID)) == [kind.name.lower() for kind in Kind]
 
 
 @pytest.mark.parametrize("stage", MODELS)

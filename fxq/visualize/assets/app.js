@@ -279,7 +279,7 @@ function search() {
 function hitHtml(box) {
   if (typeof box === "string") return `${chip("module")} <b>${escaped(box)}</b>`;
   const card = stageNow().cards[box];
-  return `${chip(categoryOf(card))} <b>${escaped(card.id)}</b> <small>${escaped(card.reason ? card.reason.why : card.what)}</small>`;
+  return `${chip(card.kind)} <b>${escaped(card.id)}</b> <small>${escaped(card.reason ? card.reason.why : card.what)}</small>`;
 }
 
 function goToHit(index) {

@@ -54,7 +54,7 @@ function titleSvg(stage, inside) {
 function boxSvg(stage, box, place, heat, byNumber, marks) {
   const isFrame = typeof box === "string";
   const card = stage.cards[box];
-  const category = isFrame ? "module" : categoryOf(card);
+  const category = isFrame ? "module" : card.kind;
   const changed = isFrame ? cardsIn(stage, box).some((number) => marks.has(stage.cards[number].id)) && "changed" : marks.get(card.id);
   const classes = ["box", category, byNumber ? (heat ? "heat" : "cold") : "", changed || ""].filter(Boolean).join(" ");
   const [title, what] = isFrame ? [frameTitle(stage, box), [frameType(stage, box), mixText(stage, box)].filter(Boolean).join(" · ")] : [card.title, card.what === card.title ? card.kind : card.what];
@@ -72,7 +72,7 @@ function boxSvg(stage, box, place, heat, byNumber, marks) {
 function counted(stage, box) {
   const counts = new Map();
   for (const number of cardsIn(stage, box)) {
-    const category = categoryOf(stage.cards[number]);
+    const category = stage.cards[number].kind;
     counts.set(category, (counts.get(category) || 0) + 1);
   }
   return CATEGORIES.filter((category) => counts.has(category)).map((category) => [category, counts.get(category)]);
@@ -129,7 +129,7 @@ function labels(picture) {
 function overview(picture) {
   const { stage } = picture;
   const rects = [...picture.places].map(([box, place]) => {
-    const category = place.open ? "open" : typeof box === "string" ? "module" : categoryOf(stage.cards[box]);
+    const category = place.open ? "open" : typeof box === "string" ? "module" : stage.cards[box].kind;
     return `<rect class="${category}" x="${place.x}" y="${place.y}" width="${place.width}" height="${place.height}"></rect>`;
   });
   return `${rects.join("")}<rect id="view"></rect>`;

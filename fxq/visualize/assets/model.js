@@ -8,7 +8,7 @@ async function unpacked(text) {
 const DATA = await unpacked(document.getElementById("data").textContent);
 
 // what the data leaves out of a card
-const NOTHING = { type: "", path: "", source: "", rule: "", spec: "", weight_spec: "", group: "", scale: null, reason: null, refusals: [], calls: [], is_dynamic: false };
+const NOTHING = { type: "", path: "", source: "", rule: "", spec: "", weight_spec: "", group: "", scale: null, reason: null, refusals: [], calls: [] };
 
 function indexed(data) {
   const stage = { ...data, cards: data.cards.map((card) => ({ ...NOTHING, ...card })) };
@@ -48,11 +48,6 @@ function summed(stage, box) {
   return { macs: add("macs"), share: add("share"), bytes: add("bytes"), ms: add("ms"), sqnr: worst("sqnr"), sqnr_so_far: worst("sqnr_so_far") };
 }
 
-// what a box is coloured and counted as: dynamic is a way of being int8
-function categoryOf(card) {
-  return card.kind === "int8" && card.is_dynamic ? "dynamic" : card.kind;
-}
-
 // features.3: the last part of a frame's path, behind that of the frame around it
 function frameTitle(stage, path) {
   const around = stage.parent.get(path);
@@ -66,7 +61,7 @@ function frameType(stage, path) {
 
 function searchText(card) {
   const reason = card.reason ? `${card.reason.why} ${card.reason.detail}` : "";
-  return [card.id, card.path, card.what, card.text, categoryOf(card), card.rule, reason, ...card.calls, ...card.refusals].join("\n").toLowerCase();
+  return [card.id, card.path, card.what, card.text, card.kind, card.rule, reason, ...card.calls, ...card.refusals].join("\n").toLowerCase();
 }
 
 // 0 for the name itself, 1 for a part of it, 2 for what is found in the text alone

@@ -1,6 +1,6 @@
 // The panel beside the graph: all that is known of the selected box.
 
-const KIND_WORDS = { shape: "makes no tensor", input: "input of the model", output: "result of the model" };
+const KIND_WORDS = { dynamic: "int8; quantizes what it reads as it arrives", shape: "makes no tensor", input: "input of the model", output: "result of the model" };
 
 function panelHtml(stageNumber, box) {
   const stage = STAGES[stageNumber];
@@ -30,7 +30,7 @@ function cardPanel(stage, card, stageNumber) {
   const list = (values) => values.map((value) => `<li>${escaped(value)}</li>`).join("");
   const group = DATA.groups[card.group];
   return [
-    heading(card.title, chip(categoryOf(card)) + (KIND_WORDS[card.kind] ? ` <span>${KIND_WORDS[card.kind]}</span>` : ""), card.id),
+    heading(card.title, chip(card.kind) + (KIND_WORDS[card.kind] ? ` <span>${KIND_WORDS[card.kind]}</span>` : ""), card.id),
     card.reason ? `<section class="why"><h3>Stays float: ${escaped(card.reason.why)}</h3><p>${escaped(card.reason.detail)}</p></section>` : "",
     section("Value", table([["type", escaped(shapeText(card.type))], ["quantized", escaped(card.spec)], ...scaleRows(card.scale)]) + histogram(group, card.scale)),
     section("Layer", table([["is", escaped(card.what)], ["module", escaped(card.path)], ["source", escaped(card.source)], ["rule", escaped(card.rule)], ["weight", escaped(card.weight_spec)]])),
