@@ -12,6 +12,7 @@ from rich.text import Text
 
 from fxq.report.closeness import Closeness
 from fxq.report.kinds import Kind
+from fxq.report.naming import row_named
 from fxq.report.printable import Printable
 from fxq.report.wording import elide, layer_label, plural
 
@@ -73,11 +74,8 @@ class Comparison(Printable):
     skipped: dict[str, int]
 
     def row(self, name: str) -> LayerComparison:
-        """The row of a layer. Raises KeyError where there is none of that name."""
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise KeyError(name)
+        """The row of a layer, by its name or by the path of its module. Raises ConfigError where there is none, or more than one."""
+        return row_named(self.rows, name)
 
     def __repr__(self) -> str:
         return f"<Comparison: {format_db(self.output.sqnr_db)} dB at the output, {plural(len(self.rows), 'layer')}>"

@@ -9,6 +9,7 @@ from torch import nn
 from fxq.errors import StageError
 from fxq.graph.module import FxqModule
 from fxq.graph.stages import Stage
+from fxq.report.naming import row_named
 from fxq.report.printable import Printable, as_text
 from fxq.report.rendering import render_layers, render_summary
 from fxq.report.rows import Row, make_rows
@@ -31,11 +32,8 @@ class Report(Printable):
     totals: Totals
 
     def row(self, name: str) -> Row:
-        """The row of a node. Raises KeyError where the graph has no node of that name."""
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise KeyError(name)
+        """The row of a node, by its name or by the path of its module. Raises ConfigError where there is none, or more than one."""
+        return row_named(self.rows, name)
 
     def summary(self) -> str:
         """The text without the table of layers: sums, what stays float and why, refused fusions."""

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fxq.qconfig_mapping import QConfigMapping
 from fxq.report.comparison import format_db
+from fxq.report.naming import row_named
 from fxq.report.printable import Printable
 from fxq.report.wording import elide, format_share, plural
 
@@ -81,11 +82,8 @@ class Sensitivity(Printable):
     proposal: Proposal | None = None
 
     def row(self, name: str) -> LayerSensitivity:
-        """The row of a layer. Raises KeyError where there is none of that name."""
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise KeyError(name)
+        """The row of a layer, by its name or by the path of its module. Raises ConfigError where there is none, or more than one."""
+        return row_named(self.rows, name)
 
     def __repr__(self) -> str:
         return f"<Sensitivity: {format_db(self.sqnr_db)} dB in int8, {plural(len(self.rows), 'layer')}>"

@@ -271,7 +271,7 @@ def test_text_and_json() -> None:
     assert lines[6].startswith(f"output: {found.output.sqnr_db:.1f} dB") and lines[6].endswith("over 3 batches")
     assert all(len(line) <= 120 for line in lines)
     assert repr(found) == f"<Comparison: {found.output.sqnr_db:.1f} dB at the output, 4 layers>"
-    with pytest.raises(KeyError, match="conv9"):
+    with pytest.raises(ConfigError, match="conv9"):
         found.row("conv9")
 
 

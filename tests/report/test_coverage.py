@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import fxq
+from fxq.errors import ConfigError
 from fxq.graph.module import FxqModule
 from fxq.graph.reasons import Why
 from fxq.passes import trace
@@ -178,7 +179,7 @@ def test_model_without_products() -> None:
 
 
 def test_row_of_an_unknown_name() -> None:
-    with pytest.raises(KeyError, match="nothing"):
+    with pytest.raises(ConfigError, match="nothing"):
         fxq.report(fxq.fuse_fx(Block().eval(), block_input())).row("nothing")
 
 

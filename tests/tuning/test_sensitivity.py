@@ -124,7 +124,7 @@ def test_text_and_json() -> None:
     assert lines[7:9] == ["Proposal for an SQNR of at least 35 dB: keep 1 layer float", "  Conv2d conv2"]
     assert lines[10].startswith("latency: ") and lines[10].endswith(" ms float")
     assert repr(found) == f"<Sensitivity: {found.sqnr_db:.1f} dB in int8, 4 layers>"
-    with pytest.raises(KeyError, match="conv9"):
+    with pytest.raises(ConfigError, match="conv9"):
         found.row("conv9")
 
 
