@@ -12,7 +12,7 @@ from torch.fx import Node
 
 from fxq.errors import CalibrationError
 from fxq.graph.annotation import update_quant
-from fxq.graph.constants import constant_of, merge_reads, remove_unread
+from fxq.graph.constants import constant_of, merge_reads, remove_unread, replace_constant
 from fxq.graph.islands import graphs_of
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
@@ -52,14 +52,19 @@ def _fold_op(node: Node, trained: TrainedOp) -> None:
     tensors, fake_quant = tuple(map(_value, node.args)), trained.weight_fake_quant
     with torch.no_grad():
         folded = trained.fold(tensors)
-    _require_finite(node, folded)
+        _require_finite(node, folded)
+        if fake_quant is not None and fake_quant.follows_weights:
+            fake_quant.observe(folded.weight)
+        bias = trained.round_bias(folded.bias)
     op, operands = ops_by_name()[trained.op_name], dict(zip(trained.names, node.args, strict=False))
     call = Call(op, {name: operands.get(name, trained.attributes.get(name)) for name in op.operands})
     write_call(node, call)
     if trained.norm is not None:
-        assert folded.bias is not None
-        write_call(node, Call(op, {**call.operands, **new_weights(node, call, folded.weight, folded.bias)}))
-    if isinstance(fake_quant, FakeQuantize) and not fake_quant.follows_weights:
+        assert bias is not None
+        write_call(node, Call(op, {**call.operands, **new_weights(node, call, folded.weight, bias)}))
+    elif bias is not None and bias is not folded.bias:
+        write_call(node, Call(op, {**call.operands, "bias": replace_constant(call.operands["bias"], bias)}))
+    if fake_quant is not None and not fake_quant.follows_weights:
         update_quant(node, weight=fake_quant.qparams())
 
 

@@ -35,7 +35,7 @@ def freeze_qparams(module: FxqModule, context: Context) -> int:
     remove_observers(module)
     quantized = [node for node in module.graph.nodes if (quant := quant_of(node)) is not None and quant.group is not None]
     for value in quantized:
-        _quantize_value(value, qparams[_group(value)])
+        _quantize_value(value, qparams[group_of(value)])
     requantized = sum(_requantize_operands(node, qparams) for node in quantized)
     weighted = [node for node in module.graph.nodes if (quant := quant_of(node)) is not None and "weight" in quant.inputs]
     for node in weighted:
@@ -43,7 +43,8 @@ def freeze_qparams(module: FxqModule, context: Context) -> int:
     return len(quantized) + requantized + len(weighted)
 
 
-def _group(node: Node) -> int:
+def group_of(node: Node) -> int:
+    """The sharing group of a quantized value."""
     quant = quant_of(node)
     assert quant is not None and quant.group is not None
     return quant.group
@@ -68,7 +69,7 @@ def _noted(module: FxqModule) -> dict[int, QParams]:
 
 def _fixed(module: FxqModule) -> dict[int, QParams]:
     found = {node: fixed_qparams(node) for node in module.graph.nodes}
-    return {_group(node): qparams for node, qparams in found.items() if qparams is not None}
+    return {group_of(node): qparams for node, qparams in found.items() if qparams is not None}
 
 
 def observers_of(module: FxqModule) -> dict[Node, Observer]:
@@ -79,7 +80,7 @@ def observers_of(module: FxqModule) -> dict[Node, Observer]:
 
 
 def _observed(module: FxqModule) -> dict[int, QParams]:
-    by_group = {_group(node): observer for node, observer in observers_of(module).items()}
+    by_group = {group_of(node): observer for node, observer in observers_of(module).items()}
     found = search_together(list(by_group.values()))
     return {group: _finite(qparams, observer.name) for (group, observer), qparams in zip(by_group.items(), found, strict=True)}
 
@@ -119,9 +120,9 @@ def _requantize_operands(node: Node, qparams: Mapping[int, QParams]) -> int:
     call, quant = call_of(node), quant_of(node)
     if call is None or quant is None or not quant.is_int8 or not call.op.keeps_qparams:
         return 0
-    foreign = {operand for operand in call.activations.values() if _group(_value_behind(operand)) != _group(node)}
+    foreign = {operand for operand in call.activations.values() if group_of(_value_behind(operand)) != group_of(node)}
     for operand in foreign:
-        node.replace_input_with(operand, insert_qdq(operand, qparams[_group(node)], after=operand))
+        node.replace_input_with(operand, insert_qdq(operand, qparams[group_of(node)], after=operand))
     return len(foreign)
 
 

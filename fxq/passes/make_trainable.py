@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
@@ -14,9 +17,11 @@ from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of
 from fxq.observers import Observer
 from fxq.passes.annotate import weight_factory
+from fxq.passes.freeze_qparams import group_of, observers_of
 from fxq.passes.insert_fake_quantizes import fake_quantizing
 from fxq.passes.pipeline import Context
 from fxq.patterns.trainable import ADDED, describe_norm
+from fxq.qat.fake_quantize import FakeQuantize
 from fxq.qat.trained import NORM_TENSORS, TrainedDropout, TrainedNorm, TrainedOp
 
 # what draws once for several elements → the number of leading dimensions that draw on their own
@@ -36,11 +41,13 @@ def make_trainable(module: FxqModule, context: Context) -> int:
     Returns:
         the number of modules added.
     """
-    changed = 0
+    changed, by_group = 0, {group_of(node): observer for node, observer in observers_of(module).items()}
     for node in list(module.graph.nodes):
         call = call_of(node)
         if call is not None:
             changed += _make_trainable(node, call)
+    for node in module.graph.find_nodes(op="call_module"):
+        _know_input(node, by_group)
     merge_reads(module)
     remove_unread(module)
     return changed
@@ -75,8 +82,16 @@ def _train_op(node: Node, call: Call) -> None:
     module = module_of(node)
     trained.first_sum = float(tensor_at(module, str(operands["weight"].target)).detach().sum(dtype=torch.float64))
     trained.weight_fake_quant = _weight_fake_quant(node, call)
-    if isinstance(trained.weight_fake_quant, Observer):
+    if trained.weight_fake_quant is not None:
         trained.weight_fake_quant.observe(trained.fold(tuple(_value(module, each) for each in tensors)).weight)
+
+
+def _know_input(node: Node, by_group: Mapping[int, Observer]) -> None:
+    """A trained op knows the module that rounds its input: their scales are the bias's."""
+    trained, quant = module_of(node).get_submodule(str(node.target)), quant_of(node.all_input_nodes[0])
+    if isinstance(trained, TrainedOp) and trained.weight_fake_quant is not None:
+        assert quant is not None and quant.group is not None
+        trained.input_fake_quant = (cast(FakeQuantize, by_group[quant.group]),)
 
 
 def _value(module: FxqModule, node: Node) -> Tensor:
@@ -84,7 +99,7 @@ def _value(module: FxqModule, node: Node) -> Tensor:
     return tensor_at(module, str(node.target)) if node.op == "get_attr" else torch.zeros(())
 
 
-def _weight_fake_quant(node: Node, call: Call) -> Observer | None:
+def _weight_fake_quant(node: Node, call: Call) -> FakeQuantize | None:
     quant, resolution = quant_of(node), resolution_of(node)
     if quant is None or not quant.is_int8 or "weight" not in quant.inputs or resolution is None:
         return None

@@ -148,7 +148,7 @@ class FakeQuantize(Observer):
             return fake_quantize(x, self._qparams_of_batch(x)) if self.fake_quant_enabled else x
         if self.enabled and (self.training or self.forgets):
             self.observe(x)
-        return self.rounded_by(x) if self.fake_quant_enabled and self.batches else x
+        return self.rounded_by(x) if self.rounds else x
 
     def rounded_by(self, x: Tensor) -> Tensor:
         """x' with the qparams in use."""
@@ -174,6 +174,11 @@ class FakeQuantize(Observer):
     def take(self, found: QParams) -> None:
         """Uses these qparams from now on."""
         self.scale, self.zero_point = found.scale, found.zero_point
+
+    @property
+    def rounds(self) -> bool:
+        """Whether forward rounds, now that it is on and has seen a range."""
+        return self.fake_quant_enabled and self.batches > 0
 
     @property
     def follows_weights(self) -> bool:

@@ -51,7 +51,7 @@ class LearnedFakeQuantize(FakeQuantize):
             self.observe(x)
         elif self.training:
             self.check_finite()
-        return self.rounded_by(x) if self.fake_quant_enabled and self.batches else x
+        return self.rounded_by(x) if self.rounds else x
 
     def rounded_by(self, x: Tensor) -> Tensor:
         """x' with the qparams in use; gradients go to x, scale and zero point."""

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 from fxq.graph.functional import apply_act
 from fxq.graph.opdef import Call
 from fxq.graph.ops import ops_by_name
+from fxq.graph.qtypes import QParams, QuantSpec, enlarge_scales
 from fxq.patterns.fusions import scale_channels
 from fxq.qat.distributed import is_distributed, synced_batch_norm
+from fxq.qat.fake_quantize import FakeQuantize, fake_quantize
 
 # The least |γ / σ| that sets a grid for weights in training: a channel below it adds less to the output than 8 bits show, and dividing by
 # 0 would lose it for good.
 _SMALLEST_GAIN = 2.0**-12
+
+# of the bias in a sum of 32 bits: qparams of weights leave room for it
+_BIAS = QuantSpec("int32", -(2**30), 2**30, symmetric=True, axis=0)
 
 NORM_TENSORS = ("running_mean", "running_var", "weight", "bias", "num_batches_tracked")
 
@@ -118,10 +123,11 @@ class TrainedNorm(nn.Module):
 class TrainedOp(nn.Module):
     """act(bn(op(x, w, b)) + residual) with weights rounded as they will be when the batch norm is folded into them.
 
-    With running statistics this is what is deployed: op(x, fq(w · g), b · g + β − μ · g), g = γ / sqrt(σ² + ε). With those of the
-    batch it is bn(op(x, fq(w · g) / g, b)): the same grid for the weights, which g of the running statistics sets, and the batch
-    norm behind it as in float training (Jacob et al. 2018, arXiv:1712.05877, section 3.2). The division is of weights rather
-    than of outputs, and channels whose g is nearly 0 skip it, so that γ = 0 has finite values and gradients.
+    With running statistics this is what is deployed: op(x, fq(w · g), fq(b · g + β − μ · g)), g = γ / sqrt(σ² + ε), the bias in
+    steps of s_x · s_w. With those of the batch it is bn(op(x, fq(w · g) / g, b)): the same grid for the weights, which g of the
+    running statistics sets, and the batch norm behind it as in float training (Jacob et al. 2018, arXiv:1712.05877, section 3.2).
+    The division is of weights rather than of outputs, and channels whose g is nearly 0 skip it, so that γ = 0 has finite values
+    and gradients.
 
     Attributes:
         op_name: canonical name.
@@ -129,11 +135,13 @@ class TrainedOp(nn.Module):
         names: the tensor operands, in the order in which forward takes them; those of the batch norm follow.
         norm: None where there is no batch norm.
         weight_fake_quant: None where the op stays float.
+        input_fake_quant: the fake-quantize module of x, whose place is in the graph: in a tuple it is no submodule. Empty where the op
+            stays float.
         first_sum: Σ of the weight when the model was prepared.
     """
 
     norm: TrainedNorm | None
-    weight_fake_quant: nn.Module | None
+    weight_fake_quant: FakeQuantize | None
 
     def __init__(self, op_name: str, attributes: Mapping[str, Any], names: tuple[str, ...]) -> None:
         super().__init__()
@@ -142,6 +150,7 @@ class TrainedOp(nn.Module):
         self.names = names
         self.norm = None
         self.weight_fake_quant = None
+        self.input_fake_quant: tuple[FakeQuantize, ...] = ()
         self.first_sum = 0.0
 
     def forward(self, *tensors: Tensor) -> Tensor:
@@ -151,7 +160,7 @@ class TrainedOp(nn.Module):
             return self._with_batch_statistics(operands, self.norm, tensors[len(self.names) :])
         folded = self.fold(tensors)
         weight = folded.weight if self.weight_fake_quant is None else self.weight_fake_quant(folded.weight)
-        return self._compute({**self.attributes, **operands, "weight": weight, "bias": folded.bias})
+        return self._compute({**self.attributes, **operands, "weight": weight, "bias": self.round_bias(folded.bias)})
 
     def fold(self, tensors: tuple[Tensor, ...]) -> Folded:
         """Weight and bias with the running statistics in them, not rounded. Takes the same tensors as forward."""
@@ -163,6 +172,16 @@ class TrainedOp(nn.Module):
         gain = self.norm.gain(found)
         shift = self.norm.shift(found, gain)
         return Folded(self._scaled(weight, gain), shift if bias is None else bias * gain + shift)
+
+    def round_bias(self, bias: Tensor | None) -> Tensor | None:
+        """rint(fl(b · fl(1f / fl(s_x · s_w)))) · fl(s_x · s_w), as the int8 op has it; b where x or w is not rounded."""
+        fake_quants = (*self.input_fake_quant, self.weight_fake_quant)
+        if bias is None or not all(each is not None and each.rounds for each in fake_quants):
+            return bias
+        x, weight = (each.qparams() for each in fake_quants if each is not None)
+        steps = x.scale * enlarge_scales(weight, bias, x).scale
+        steps = steps.repeat(bias.numel() // steps.numel())  # one scale for all channels, or for those of each group
+        return fake_quantize(bias, QParams(_BIAS, steps, torch.zeros_like(steps, dtype=torch.int32)))
 
     def extra_repr(self) -> str:
         """For print(model)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import fxq
 from benchmarks.architectures import import_models, sqnr
+from tests.qat.roundings import different_roundings
 
 CLASSES, SIZE, STEPS = 4, 32, 8
 NAMES = ("mobilenet_v2", "mobilenet_v3_large", "resnet18", "shufflenet_v2_x1_0")
@@ -50,3 +51,6 @@ def test_trains_and_converts(name: str) -> None:
         assert torch.equal(reference(x), simulated)
         assert sqnr(simulated, computed) > 30.0
         assert torch.equal(compiled(x), computed)
+    alone = different_roundings(qat, x, alone=True)
+    assert alone.share < 1e-4 and alone.worst <= 1
+    assert different_roundings(qat, x).share < 0.05  # one value moves those of all layers behind it

@@ -8,7 +8,6 @@ import warnings
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.fx import Interpreter, Node
 
 import fxq
 from fxq.errors import CalibrationError, ConfigError, StageError
@@ -19,60 +18,55 @@ from fxq.qat.learned import get_lsq_qconfig
 from fxq.qat.switches import disable_fake_quant, disable_observer, freeze_bn_stats, update_bn_stats
 from fxq.qat.trained import TrainedNorm, TrainedOp
 from tests.qat.cases import X86, Residual, batches, conv_bn, fit, prepared, small, step
+from tests.qat.roundings import different_roundings
 
 LSQ = fxq.QConfigMapping().set_global(get_lsq_qconfig())
 
 
-class _Values(Interpreter):
-    """Runs a graph and keeps what each node gave."""
-
-    def __init__(self, module: torch.fx.GraphModule) -> None:
-        super().__init__(module)
-        self.found: dict[str, Tensor] = {}
-
-    def run_node(self, n: Node) -> Tensor:
-        value: Tensor = super().run_node(n)
-        self.found[n.name] = value
-        return value
-
-
-def different_roundings(qat: fxq.FxqModule, x: Tensor) -> float:
-    """Share of 8-bit values of the int8 model that differ from those that the QAT model simulates in evaluation mode."""
-    int8 = _Values(fxq.convert_fx(qat))
-    simulated = _Values(qat)
-    with torch.no_grad():
-        int8.run(x)
-        simulated.run(x)
-    different = total = 0
-    for module in qat.modules():
-        if not isinstance(module, FakeQuantize) or module.forgets or module.name not in int8.found:
-            continue
-        integers = int8.found[module.name]
-        if integers.dtype == torch.uint8:
-            value = torch.round(simulated.found[module.name] / module.scale) + module.zero_point
-            different += int((value.clamp(0, 255) != integers).sum())
-            total += integers.numel()
-    assert total > 0
-    return different / total
-
-
+@pytest.mark.parametrize("mapping", [X86, LSQ], ids=["moving average", "lsq"])
 @pytest.mark.parametrize("build", [small, Residual])
-def test_int8_model_rounds_as_simulated(build: type[nn.Module]) -> None:
-    qat = prepared(build())
+def test_int8_model_rounds_as_simulated(build: type[nn.Module], mapping: fxq.QConfigMapping) -> None:
+    """But for values nearer to the middle of two integers than sums of floats in another order and multipliers of 22 bits are exact."""
+    qat = prepared(build(), mapping)
     fit(qat, batches(20))
-    qat.eval()
-    # sums of floats in another order, the bias in 32 bits and a multiplier of 22: each moves a value by far less than a step
-    assert different_roundings(qat, batches(1, 64)[0][0]) < 5e-3
+    x = batches(1, 64)[0][0]
+    found = different_roundings(qat.eval(), x, alone=True)
+    assert found.share < 1e-4 and found.worst <= 1
+    assert different_roundings(qat, x).share < 1e-3
 
 
+@pytest.mark.parametrize("mapping", [X86, LSQ], ids=["moving average", "lsq"])
 @pytest.mark.parametrize("build", [small, Residual])
-def test_reference_model_has_the_bits_of_the_simulation(build: type[nn.Module]) -> None:
+def test_reference_model_has_the_bits_of_the_simulation(build: type[nn.Module], mapping: fxq.QConfigMapping) -> None:
     """The reference graph is made of the same float ops on the same rounded values."""
-    qat = prepared(build())
+    qat = prepared(build(), mapping)
     fit(qat, batches(20))
     qat.eval()
     x = batches(1, 64)[0][0]
     assert torch.equal(qat(x), fxq.convert_to_reference_fx(qat)(x))
+
+
+def test_bias_is_rounded_to_what_32_bits_hold() -> None:
+    """A layer of few products has large steps for its bias: a few hundred of them are one of the result."""
+    qat = fxq.prepare_qat_fx(
+        nn.Sequential(nn.Conv2d(3, 3, 1, groups=3), nn.ReLU(), nn.Linear(4, 2)).train(), X86, (torch.randn(2, 3, 4, 4),)
+    )
+    qat(torch.randn(8, 3, 4, 4))
+    op, bias = next(module for module in qat.modules() if isinstance(module, TrainedOp)), qat.get_parameter("0.bias")
+    rounded = op.round_bias(bias)
+    assert rounded is not None and op.weight_fake_quant is not None and not torch.equal(rounded, bias)
+    steps = rounded / (op.input_fake_quant[0].scale * op.weight_fake_quant.scale)
+    torch.testing.assert_close(steps, steps.round(), rtol=1e-6, atol=0)
+    rounded.sum().backward()  # type: ignore[no-untyped-call]
+    assert bias.grad is not None and bias.grad.tolist() == [1, 1, 1]
+    qat.apply(disable_fake_quant)
+    assert op.round_bias(bias) is bias
+
+
+def test_copied_op_knows_the_copied_module_of_its_input() -> None:
+    twin = copy.deepcopy(prepared(small()))
+    found = [module.input_fake_quant[0] for module in twin.modules() if isinstance(module, TrainedOp)]
+    assert len(found) == 3 and set(found) < set(twin.modules())
 
 
 def test_same_decisions_as_calibration() -> None:
@@ -190,7 +184,7 @@ def test_every_fusion_trains_and_converts(layers: list[nn.Module], shape: tuple[
     int8 = fxq.convert_fx(qat)
     with torch.no_grad():
         simulated, deployed = qat(x), int8(x)
-    assert different_roundings(qat, x) < 2e-2
+    assert different_roundings(qat, x).share < 1e-3
     assert float((simulated - deployed).square().sum() / simulated.square().sum()) < 1e-4
 
 
