@@ -107,14 +107,18 @@ def _cells(row: LayerComparison) -> Iterator[Text]:
     yield Text("+".join((row.type, *(call.partition(" ")[0] for call in row.fused))))
     yield from _numbers(row.alone)
     yield from _numbers(row.so_far)
-    yield Text("" if row.weight is None else format_db(row.weight.sqnr_db))
+    yield Text() if row.weight is None else _coloured_db(row.weight)
 
 
 def _numbers(found: Closeness | None) -> tuple[Text, Text, Text]:
     if found is None:
         return Text(), Text(), Text()
+    return _coloured_db(found), Text(f"{found.max_error:.3g}"), Text(_cosine(found))
+
+
+def _coloured_db(found: Closeness) -> Text:
     style = "red" if found.sqnr_db < _BAD_DB else "yellow" if found.sqnr_db < _POOR_DB else ""
-    return Text(format_db(found.sqnr_db), style=style), Text(f"{found.max_error:.3g}"), Text(_cosine(found))
+    return Text(format_db(found.sqnr_db), style=style)
 
 
 def _cosine(found: Closeness) -> str:
