@@ -12,7 +12,6 @@ from fxq.export.site import Shape, Site
 from fxq.export.sizes import Size
 
 _PAD_MODES = {"constant": "constant", "zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-_TO_THE_END = 2**63 - 1
 _TO_THE_FRONT = -(2**31)  # as the end of a slice that runs backwards
 
 
@@ -249,45 +248,6 @@ def dropout(site: Site) -> Any:
     return site["input"]
 
 
-# --- indexing --------------------------------------------------------------------------------------------------------------
-
-
-def getitem(site: Site) -> str:
-    """input[index] of numbers, slices, None and ...: Slice, then Gather and Unsqueeze, from the last dimension on."""
-    x, added = site.tensor("input"), []
-    items = _explicit(site["index"], site.rank())
-    axis = site.rank()
-    for item in reversed(items):
-        axis -= item is not None
-        if isinstance(item, slice):
-            x = _sliced(site, x, axis, item)
-        elif isinstance(item, int):
-            x = site.emit("Gather", x, _index(site, item), axis=axis)
-        elif item is not None:
-            raise site.refusal("an index of numbers, slices, None and ...", f"{item!r}", "select outside of the model")
-    place = 0
-    for item in items:
-        if item is None:
-            added.append(place)
-        place += not isinstance(item, int)
-    return site.emit("Unsqueeze", x, site.writer.sizes(added)) if added else x
-
-
-def _explicit(index: Any, rank: int) -> list[Any]:
-    """One item for each dimension, and one None for each that is new."""
-    items = list(index) if isinstance(index, tuple | list) else [index]
-    missing = rank - sum(item is not None and item is not Ellipsis for item in items)
-    place = next((number for number, item in enumerate(items) if item is Ellipsis), len(items))
-    return [*items[:place], *[slice(None)] * missing, *items[place + 1 :]]
-
-
-def _sliced(site: Site, x: str, axis: int, item: slice) -> str:
-    if item == slice(None):
-        return x
-    start, stop, step = item.start or 0, _TO_THE_END if item.stop is None else item.stop, item.step or 1
-    return site.emit("Slice", x, site.size_list([start]), site.size_list([stop]), site.writer.sizes([axis]), site.writer.sizes([step]))
-
-
 # --- shapes, which are Python --------------------------------------------------------------------------------------------
 
 
@@ -339,7 +299,6 @@ MOVEMENT: dict[str, Callable[[Site], Any]] = {
     "channel_shuffle": channel_shuffle,
     "contiguous": unchanged,
     "clone": unchanged,
-    "getitem": getitem,
     "identity": unchanged,
     "dropout": dropout,
     "dim": dim,

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from fxq.errors import ExportError
 from fxq.export.elementwise import ELEMENTWISE
 from fxq.export.functions import find_function, operands_of
+from fxq.export.indexing import INDEXING
 from fxq.export.movement import MOVEMENT
 from fxq.export.products import PRODUCTS
 from fxq.export.reductions import REDUCTIONS
@@ -29,7 +30,7 @@ from fxq.graph.ops import call_of
 from fxq.runtime.assumptions import ADDED_BY_TRACE
 
 # canonical op → what writes it; gives the name of its value, or a Constant or a Python value where there is nothing to write
-EMISSIONS: Mapping[str, Callable[[Site], Any]] = {**PRODUCTS, **ELEMENTWISE, **REDUCTIONS, **MOVEMENT}
+EMISSIONS: Mapping[str, Callable[[Site], Any]] = {**PRODUCTS, **ELEMENTWISE, **REDUCTIONS, **MOVEMENT, **INDEXING}
 
 # Python that is called with tensors and computes nothing
 _CONTAINERS = (operator.getitem, *ADDED_BY_TRACE)

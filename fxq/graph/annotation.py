@@ -41,6 +41,7 @@ class Origin:
         source: "file.py:12", or "" where it is not known.
         module_type: qualified name of the type of `module`: for a module call the same as object_type, for a function or
             method call the type of the module around it; "" where it is not known.
+        functions: qualified names of the functions under torch.fx.wrap around the call, outermost first.
     """
 
     module: str
@@ -48,6 +49,7 @@ class Origin:
     index: int = 0
     source: str = ""
     module_type: str = ""
+    functions: tuple[str, ...] = ()
 
     @property
     def scope(self) -> str:
@@ -136,8 +138,11 @@ class Resolution(Protocol):
     def explicit(self) -> bool: ...
 
 
-_KEYS = ("fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals", "fxq_whole", "fxq_writes", "fxq_norm", "fxq_meaning")
-_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS, _WHOLE, _WRITES, _NORM, _MEANING = _KEYS
+_KEYS = (
+    "fxq_type", "fxq_origins", "fxq_resolution", "fxq_quant", "fxq_refusals", "fxq_whole", "fxq_writes", "fxq_new", "fxq_norm",
+    "fxq_meaning",
+)  # fmt: skip
+_TYPE, _ORIGINS, _RESOLUTION, _QUANT, _REFUSALS, _WHOLE, _WRITES, _NEW, _NORM, _MEANING = _KEYS
 _SHOWN = (_TYPE, _ORIGINS, _QUANT, _REFUSALS, _WHOLE)
 _T = TypeVar("_T")
 
@@ -228,6 +233,15 @@ def was_seen_writing(node: Node) -> bool:
 
 def note_writing(node: Node) -> None:
     node.meta[_WRITES] = True
+
+
+def was_seen_new(node: Node) -> bool:
+    """Whether the node's value lay in memory of its own, apart from what it reads, when the types were inferred."""
+    return _get(node, _NEW, False)
+
+
+def note_new(node: Node) -> None:
+    node.meta[_NEW] = True
 
 
 def norm_of(node: Node) -> AttachedNorm | None:

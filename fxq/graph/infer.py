@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Interpreter, Node
 from torch.fx.immutable_collections import immutable_dict, immutable_list
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fxq.errors import CaptureError
-from fxq.graph.annotation import TensorType, ValueType, note_writing, origin_of, set_type
+from fxq.graph.annotation import TensorType, ValueType, note_new, note_writing, origin_of, set_type
 from fxq.graph.module import FxqModule
 from fxq.graph.source import line_of_error
 
 
 def infer_types(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Runs the graph without gradients and notes the type of every value, and which calls write into what they read.
+    """Runs the graph without gradients; notes the type of every value, which calls write into what they read, and which return
+    memory of their own.
 
     Inputs, buffers and random state are left as they were.
 
@@ -64,12 +65,19 @@ class _TypeRecorder(GraphInterpreter):
         set_type(n, value_type(value))
         if self._versions(n) != before:
             note_writing(n)
+        if _memory(value).isdisjoint(_memory([self.env.get(operand) for operand in n.all_input_nodes])):
+            note_new(n)
         return value
 
     def _versions(self, n: Node) -> list[int]:
         """How often each tensor that the node reads was written to."""
         reads = (self.env.get(operand) for operand in n.all_input_nodes)
         return [value._version for value in reads if isinstance(value, Tensor)]
+
+
+def _memory(value: Any) -> set[int]:
+    """Addresses of the storages that the tensors of a value lie in."""
+    return {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.layout is torch.strided}
 
 
 def _writable(value: Any) -> Any:

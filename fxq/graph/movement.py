@@ -80,6 +80,13 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return torch.index_select(input, dim, index)
 
 
+def setitem(input: Tensor, other: Any, index: Any) -> Tensor:
+    """input with `other` in place of input[index]."""
+    result = input.clone()
+    result[index] = other
+    return result
+
+
 def where(input: Any, other: Any, condition: Tensor) -> Tensor:
     """input where condition holds, other elsewhere; the three are broadcast. Also masked_fill."""
     return torch.where(condition, input, other)

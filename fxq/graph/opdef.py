@@ -118,6 +118,7 @@ class OpDef:
         is_arithmetic: a sum, difference, product or quotient, element by element. One of its two operands may be a number; it is
             a unary function then, and runs through a table.
         normalizes: it divides by a deviation or a sum of its input, and with it the input's rounding errors.
+        copies: it moves elements to memory of their own, never a view.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.
     """
@@ -131,6 +132,7 @@ class OpDef:
     weight_axis: int = 0
     is_arithmetic: bool = False
     normalizes: bool = False
+    copies: bool = False
     float_output: bool = False
 
     @cached_property
@@ -156,6 +158,11 @@ class OpDef:
     def takes_numbers(self) -> bool:
         """Whether a number may stand for one of the tensors."""
         return self.is_arithmetic or self.policy is Policy.MOVES
+
+    @property
+    def may_view(self) -> bool:
+        """Whether its result may lie in the memory of its input."""
+        return self.policy is Policy.MOVES and not self.copies
 
     @property
     def keeps_qparams(self) -> bool:

@@ -40,7 +40,7 @@ OPS = (
     OpDef("linear", functional.linear, OWN, spelled(nn.Linear, F.linear), float_output=True),
     OpDef("matmul", products.matmul, OWN, (
         *spelled(torch.matmul, operator.matmul, "matmul"), *spelled(torch.bmm, torch.mm, "bmm", "mm", read=read.product),
-    )),
+    ), float_output=True),
     OpDef("addmm", products.addmm, FLOAT, (
         *spelled(torch.addmm, "addmm", read=read.addmm), *spelled(torch.baddbmm, "baddbmm", read=read.baddbmm),
     )),
@@ -143,18 +143,21 @@ OPS = (
     OpDef("embedding", functional.embedding, FLOAT, spelled(nn.Embedding, F.embedding)),
     # movement
     OpDef("cat", movement.cat, SHARES, spelled(torch.cat, torch.concat, torch.concatenate)),
-    OpDef("pad", movement.pad, SHARES, (
+    OpDef("pad", movement.pad, MOVES, (
         *spelled(F.pad),
         *spelled(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, read=read.pad_module("constant")),
         *spelled(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, read=read.pad_module("constant")),
         *spelled(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d, read=read.pad_module("reflect")),
         *spelled(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d, read=read.pad_module("replicate")),
         *spelled(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, read=read.pad_module("circular")),
-    ), objection=objections.border_not_0),
+    ), copies=True, objection=objections.border_not_0),
+    OpDef("setitem", movement.setitem, MOVES, (
+        *in_place(operator.setitem, read=read.setitem),
+    ), copies=True, objection=objections.copies_number),
     OpDef("where", movement.where, MOVES, (
         *spelled(torch.where, read=read.where), *spelled("where", read=read.where_method),
         *spelled(torch.masked_fill, "masked_fill", read=read.masked_fill), *in_place("masked_fill_", read=read.masked_fill),
-    ), objection=objections.copies_number),
+    ), copies=True, objection=objections.copies_number),
     OpDef("stack", movement.stack, SHARES, spelled(torch.stack)),
     OpDef("chunk", movement.chunk, MOVES, spelled(torch.chunk, "chunk")),
     OpDef("split", movement.split, MOVES, (*spelled(torch.split, read=read.split), *spelled("split", read=read.split_method))),
@@ -162,7 +165,7 @@ OPS = (
     OpDef("unbind", movement.unbind, MOVES, spelled(torch.unbind, "unbind")),
     OpDef("narrow", movement.narrow, MOVES, spelled(torch.narrow, "narrow")),
     OpDef("select", movement.select, MOVES, spelled(torch.select, "select")),
-    OpDef("index_select", movement.index_select, MOVES, spelled(torch.index_select, "index_select")),
+    OpDef("index_select", movement.index_select, MOVES, spelled(torch.index_select, "index_select"), copies=True),
     OpDef("flatten", movement.flatten, MOVES, spelled(nn.Flatten, torch.flatten, "flatten")),
     OpDef("reshape", movement.reshape, MOVES, (*spelled(torch.reshape), *spelled("reshape", "view", read=read.sizes("shape")))),
     OpDef("permute", movement.permute, MOVES, (
@@ -177,10 +180,10 @@ OPS = (
     OpDef("squeeze", movement.squeeze, MOVES, spelled(torch.squeeze, "squeeze")),
     OpDef("unsqueeze", movement.unsqueeze, MOVES, spelled(torch.unsqueeze, "unsqueeze")),
     OpDef("expand", movement.expand, MOVES, spelled("expand", read=read.sizes("sizes"))),
-    OpDef("repeat", movement.repeat, MOVES, spelled("repeat", read=read.sizes("repeats"))),
-    OpDef("repeat_interleave", movement.repeat_interleave, MOVES, spelled(torch.repeat_interleave, "repeat_interleave")),
-    OpDef("roll", movement.roll, MOVES, spelled(torch.roll, "roll")),
-    OpDef("flip", movement.flip, MOVES, (*spelled(torch.flip), *spelled("flip", read=read.sizes("dims")))),
+    OpDef("repeat", movement.repeat, MOVES, spelled("repeat", read=read.sizes("repeats")), copies=True),
+    OpDef("repeat_interleave", movement.repeat_interleave, MOVES, spelled(torch.repeat_interleave, "repeat_interleave"), copies=True),
+    OpDef("roll", movement.roll, MOVES, spelled(torch.roll, "roll"), copies=True),
+    OpDef("flip", movement.flip, MOVES, (*spelled(torch.flip), *spelled("flip", read=read.sizes("dims"))), copies=True),
     OpDef("unflatten", movement.unflatten, MOVES, (
         *spelled(torch.unflatten, "unflatten"), *spelled(nn.Unflatten, read=read.unflatten_module),
     )),
@@ -188,7 +191,7 @@ OPS = (
     OpDef("pixel_unshuffle", movement.pixel_unshuffle, MOVES, spelled(nn.PixelUnshuffle, F.pixel_unshuffle)),
     OpDef("channel_shuffle", movement.channel_shuffle, MOVES, spelled(nn.ChannelShuffle, F.channel_shuffle)),
     OpDef("contiguous", movement.contiguous, MOVES, spelled("contiguous")),
-    OpDef("clone", movement.clone, MOVES, spelled(torch.clone, "clone")),
+    OpDef("clone", movement.clone, MOVES, spelled(torch.clone, "clone"), copies=True),
     OpDef("getitem", movement.getitem, MOVES, spelled(operator.getitem)),
     OpDef("identity", movement.identity, MOVES, spelled(nn.Identity)),
     OpDef("dropout", movement.dropout, MOVES, (

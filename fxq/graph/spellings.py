@@ -174,6 +174,11 @@ def reversed_dims(input: Any, name: str) -> Operands:
     return {"input": input, "dims": tuple(reversed(range(_rank(input))))}
 
 
+def setitem(input: Any, index: Any, value: Any) -> Operands:
+    """input[index] = value"""
+    return {"input": input, "other": value, "index": index}
+
+
 def where(condition: Any, input: Any, other: Any) -> Operands:
     """torch.where asks for the condition first."""
     return {"input": input, "other": other, "condition": condition}

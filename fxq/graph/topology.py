@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import networkx as nx
 from torch.fx import Graph, GraphModule, Node
 
-from fxq.graph.annotation import type_of, was_seen_writing
-from fxq.graph.opdef import Call, Policy
+from fxq.graph.annotation import type_of, was_seen_new, was_seen_writing
+from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of
 
 
@@ -42,7 +42,7 @@ class Aliases:
 
 
 def find_aliases(graph: Graph, calls: Mapping[Node, Call]) -> Aliases:
-    """An op that moves elements may return a view of its input; so may anything that fxq does not know.
+    """An op that moves elements may return a view of its input; so may anything that fxq does not know and has not seen otherwise.
 
     An op that writes in place returns what it has written to.
 
@@ -60,7 +60,8 @@ def _viewed(node: Node, calls: Mapping[Node, Call]) -> list[Node]:
         return []
     if node in calls and calls[node].in_place:
         return node.all_input_nodes[:1]
-    return node.all_input_nodes if node not in calls or calls[node].op.policy is Policy.MOVES else []
+    may_view = calls[node].op.may_view if node in calls else not was_seen_new(node)
+    return [operand for operand in node.all_input_nodes if type_of(operand) is not None] if may_view else []
 
 
 def find_mutated(module: GraphModule) -> Mapping[Node, Node]:

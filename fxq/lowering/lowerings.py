@@ -184,7 +184,8 @@ def lower_mul(site: Site) -> Lowered:
 def lower_matmul(site: Site) -> Lowered:
     """y = clip(rint(f32(Σ (a − z_a)(b − z_b)) · m) + z_y)"""
     a, b = site.inputs["input"], site.inputs["other"]
-    return MatMul(int(a.zero_point), int(b.zero_point), product_multiplier(a, b, site.result), site.output)
+    multiplier = float(a.scale * b.scale) if site.grid is None else product_multiplier(a, b, site.grid)
+    return MatMul(int(a.zero_point), int(b.zero_point), multiplier, site.output)
 
 
 def lower_softmax(site: Site) -> Lowered:
@@ -305,7 +306,7 @@ def lower_pad(site: Site) -> Lowered:
     return Call(site.call.op, {**operands, "value": value})
 
 
-def lower_where(site: Site) -> Lowered:
+def lower_copies(site: Site) -> Lowered:
     """Integers are copied; a number is the quantized number."""
     numbers = {name: value for name, value in site.call.operands.items() if name in ("input", "other") and isinstance(value, int | float)}
     quantized = {name: int(quantize_tensor(torch.tensor(float(value)), site.x)) for name, value in numbers.items()}
@@ -350,7 +351,8 @@ LOWERINGS: Mapping[str, Callable[[Site], Lowered]] = {
     "interpolate": lower_interpolate,
     "cat": lower_as_is,
     "stack": lower_as_is,
-    "where": lower_where,
+    "where": lower_copies,
+    "setitem": lower_copies,
     "pad": lower_pad,
     "identity": lower_nothing,
     "dropout": lower_nothing,

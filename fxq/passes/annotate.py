@@ -14,7 +14,7 @@ from fxq.graph.qtypes import QuantSpec
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.topology import find_mutated
 from fxq.observers import ObserverFactory
-from fxq.passes.choice import Calls, choose_int8
+from fxq.passes.choice import Calls, choose_int8, is_of_floats
 from fxq.passes.interface import quantized_results, require_quantized
 from fxq.passes.pipeline import Context
 from fxq.passes.refusals import Refusals
@@ -40,7 +40,7 @@ def annotate(module: FxqModule, context: Context) -> int:
     require_quantized(module, specs, refused)
     for node in module.graph.nodes:
         if node.op != "output" and (node.op != "get_attr" or node in specs):
-            reason = None if node in chosen else refused.get(node, _beside_float_ops(node))
+            reason = None if node in chosen else refused.get(node, _beside_float_ops(node, chosen))
             set_quant(node, _node_quant(node, chosen, specs, reason))
     return len(chosen)
 
@@ -84,10 +84,12 @@ def _node_quant(node: Node, chosen: Calls, specs: Mapping[Node, QuantSpec], reas
     return NodeQuant(inputs, specs.get(node), rule=rule, reason=reason)
 
 
-def _beside_float_ops(node: Node) -> Reason:
+def _beside_float_ops(node: Node, chosen: Calls) -> Reason:
     call = call_of(node)
     if call is not None and call.op.normalizes:
         return Reason(Why.FLOAT_INPUT, node.name, "normalizes, and does not stand between int8 ops")
+    if call is not None and not call.has_number and is_of_floats(call, chosen):
+        return Reason(Why.FLOAT_INPUT, node.name, "float ops make its operands, and rounding them first would gain nothing")
     if call is not None and call.op.is_arithmetic and not call.has_number:
         return Reason(Why.FLOAT_READERS, node.name, "float ops read its result, and no int8 op gains from rounding it")
     does = "only adds, multiplies or divides by a number" if call is not None and call.has_number else "computes nothing on its elements"

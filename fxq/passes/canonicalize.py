@@ -9,7 +9,7 @@ from torch import nn
 from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
-from fxq.graph.annotation import tensor_type, type_of, whole_reason_of
+from fxq.graph.annotation import set_type, tensor_type, type_of, whole_reason_of
 from fxq.graph.constants import insert_constant, merge_reads, owner_of, put_module, read_constant, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
@@ -50,7 +50,7 @@ def _recognise(module: FxqModule, node: Node) -> Call | None:
     if isinstance(call, Reason):
         return None
     of_tensors = all(tensor_type(operand) is not None for operand in call.activations.values())
-    makes_tensor = tensor_type(node) is not None
+    makes_tensor = tensor_type(node) is not None or call.in_place
     return call if of_tensors and (makes_tensor or call.op.policy is Policy.METADATA) else None
 
 
@@ -111,6 +111,7 @@ def _is_seen_through_alias(node: Node, aliases: Aliases, order: dict[Node, int])
 
 def _redirect_later_readers(node: Node, order: dict[Node, int]) -> None:
     written = node.all_input_nodes[0]
+    set_type(node, type_of(written))  # x[index] = value has no result
     written.replace_all_uses_with(node, delete_user_cb=lambda reader: order[reader] > order[node])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 
 from torch.fx import Graph, Node
 
@@ -17,20 +18,21 @@ def choose_int8(graph: Graph, calls: Calls, returned: Set[Node]) -> Calls:
 
     - Movement, and arithmetic with a number: where an int8 op reads the result.
     - Pooling and other ops that keep qparams: also where they read int8.
-    - A sum, difference or product of two tensors: unless float ops read it, and int8 ops only as one more such operand. It
-      carries the errors of both operands on: the residual stream of a transformer, say, which its norms read.
+    - A sum, difference or product of two tensors: unless float ops make both, or float ops read it, and int8 ops only as one
+      more such operand. It carries the errors of both operands on: the residual stream of a transformer, say, which its norms read.
     - An op that normalizes: between int8 ops, right behind one that makes 8 bits anyway; it would spread the rounding of
-      anything else.
+      anything else. What can write floats from its accumulators makes 8 bits only for other readers.
     - All other ops.
 
     Args:
         calls: the ops that configuration, operands and profile allow to be int8, in order of execution.
         returned: values that the caller gets as integers.
     """
-    wanted = _wanted(graph, calls, returned)
     chosen: dict[Node, Call] = {}
+    rounding = {node: call for node, call in calls.items() if not call.op.normalizes}
+    around = Neighbours(chosen, _wanted(graph, calls, returned), _wanted(graph, rounding, returned))
     for node, call in calls.items():
-        if _joins(node, call, chosen, wanted):
+        if _joins(node, call, around):
             chosen[node] = call
     for node in reversed(list(chosen)):
         if node not in returned and _is_left_alone(node, chosen):
@@ -48,22 +50,57 @@ def _wanted(graph: Graph, calls: Calls, returned: Set[Node]) -> set[Node]:
     return wanted
 
 
-def _joins(node: Node, call: Call, chosen: Calls, wanted: set[Node]) -> bool:
+@dataclass(frozen=True)
+class Neighbours:
+    """What is known while ops are gone through in order of execution.
+
+    Attributes:
+        chosen: ops in front that will be int8.
+        wanted: values that an int8 op will read as integers.
+        rounded: values that one will read which does not normalize.
+    """
+
+    chosen: Calls
+    wanted: Set[Node]
+    rounded: Set[Node]
+
+
+def _joins(node: Node, call: Call, around: Neighbours) -> bool:
     operands = call.activations.values()
     if call.op.normalizes:
-        sources = [_behind_movement(operand, chosen) for operand in operands]
-        return node in wanted and all(source in chosen and not chosen[source].op.is_arithmetic for source in sources)
+        return node in around.wanted and all(_rounds_anyway(source, around) for source in _behind_movement(operands, around.chosen))
     if call.follows_readers or call.op.keeps_qparams:
-        reads_int8 = call.op.policy is Policy.SHARES and any(operand in chosen for operand in operands)
-        return node in wanted or reads_int8
-    return True
+        reads_int8 = call.op.policy is Policy.SHARES and any(operand in around.chosen for operand in operands)
+        return node in around.wanted or reads_int8
+    return not is_of_floats(call, around.chosen)
 
 
-def _behind_movement(node: Node, chosen: Calls) -> Node:
-    """The node whose elements these are."""
-    while node in chosen and chosen[node].op.policy is Policy.MOVES:
-        node = next(iter(chosen[node].activations.values()))
-    return node
+def is_of_floats(call: Call, chosen: Calls) -> bool:
+    """Whether it is a sum, difference or product of nothing but results of float ops."""
+    sources = _behind_movement(call.activations.values(), chosen)
+    return call.op.is_arithmetic and all(source.op.startswith("call_") and source not in chosen for source in sources)
+
+
+def _rounds_anyway(node: Node, around: Neighbours) -> bool:
+    """Whether an int8 op writes 8 bits here whatever an op that normalizes does behind it."""
+    call = around.chosen.get(node)
+    if call is None or call.op.is_arithmetic:
+        return False
+    return not call.op.float_output or node in around.rounded
+
+
+def _behind_movement(nodes: Iterable[Node], chosen: Calls) -> list[Node]:
+    """The nodes whose elements these are."""
+    found, seen = list(dict.fromkeys(nodes)), set(nodes)
+    sources = []
+    for node in found:
+        if node not in chosen or chosen[node].op.policy is not Policy.MOVES:
+            sources.append(node)
+            continue
+        moved = [operand for operand in chosen[node].activations.values() if operand not in seen]
+        found += moved
+        seen.update(moved)
+    return sources
 
 
 def _is_left_alone(node: Node, chosen: Calls) -> bool:

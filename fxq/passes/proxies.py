@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from torch.fx import Proxy
 from torch.fx.proxy import Attribute
 
@@ -11,6 +13,9 @@ class ShapeProxy(Proxy):
 
     def __getattr__(self, k: str) -> Attribute:
         return _ShapeAttribute(self, k)
+
+    def __setitem__(self, index: object, value: object) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
     def __index__(self) -> int:
         return int(self.tracer.number(self))  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from inspect import Parameter
 from types import FunctionType
@@ -24,6 +24,7 @@ from fxq.passes.examples import ExampleValues
 from fxq.passes.factories import recorded_factories
 from fxq.passes.proxies import ShapeProxy
 from fxq.passes.state import ChangedState, State
+from fxq.passes.wrapped import opened_functions
 from fxq.runtime.assumptions import ADDED_BY_TRACE, assume, items_of
 
 _REMEDIES = (
@@ -55,6 +56,16 @@ class Plan:
     targets: tuple[Any, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """How far a trace has come, for one that may have to go back: last node, counts, checks, and depth of modules."""
+
+    last: Node
+    counts: Counter[tuple[str, str]]
+    assumed: dict[Node, Node]
+    depth: int
+
+
 class OriginTracer(Tracer):
     """Notes for every node which module, object type and source line it comes from, and why modules stay whole.
 
@@ -78,6 +89,7 @@ class OriginTracer(Tracer):
         self._examples = ExampleValues(root)
         self._assumed: dict[Node, Node] = {}
         self._tentative: dict[Node, object] = {}
+        self._functions: list[str] = []
 
     def trace(self, root: Any, concrete_args: Any = None) -> Graph:
         with recorded_factories(self):
@@ -109,6 +121,29 @@ class OriginTracer(Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return m in self._whole or type(m) in self._plan.targets or super().is_leaf_module(m, module_qualified_name)
 
+    def open(self, function: FunctionType, whole: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The calls that a function under torch.fx.wrap makes; one call of it where it cannot be traced."""
+        if function in self._plan.targets:
+            return whole(*args, **kwargs)
+        start = _Progress(next(iter(reversed(self.graph.nodes))), self.counts.copy(), self._assumed.copy(), len(self.path))
+        self._functions.append(qualified_name(function))
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever stops the trace of the function is what its call is reported with
+            reason = locate(self, error).reason
+            self._go_back(start)
+        finally:
+            self._functions.pop()
+        called = whole(*args, **kwargs)
+        set_whole_reason(called.node, replace(reason, node=called.node.name))
+        return called
+
+    def _go_back(self, start: _Progress) -> None:
+        while (last := next(iter(reversed(self.graph.nodes)))) is not start.last:
+            self.graph.erase_node(last)
+        self.counts, self._assumed = start.counts, start.assumed
+        del self.path[start.depth :]
+
     # --- inputs and results ---------------------------------------------------------------------------------------------------
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
@@ -117,7 +152,8 @@ class OriginTracer(Tracer):
 
         def call() -> Any:
             state = State(self.root)
-            result = root_fn(self.root, *given.args, **given.kwargs)
+            with opened_functions(self):
+                result = root_fn(self.root, *given.args, **given.kwargs)
             state.require_unchanged()
             return result
 
@@ -177,7 +213,7 @@ class OriginTracer(Tracer):
         scope = join_path(self._plan.path, path.rpartition(".")[0] if kind == "call_module" else path)
         index = self.counts[scope, object_type]
         self.counts[scope, object_type] += 1
-        return Origin(path, object_type, index, _source(), module_type)
+        return Origin(path, object_type, index, _source(), module_type, tuple(self._functions))
 
     # --- values that Python asks for ---------------------------------------------------------------------------------------
 

@@ -43,8 +43,8 @@ class Lookup:
     """resolve(origin) in time independent of the number of rules, but for regexes: those are tried once per module path.
 
     The precedence is torch.ao's (torch/ao/quantization/fx/qconfig_mapping_utils.py): global < object type, where the type of
-    the module around a function comes before the function itself < first regex that matches < nearest module name going up
-    < module name, object type and index.
+    the module around a function comes before functions under torch.fx.wrap around it, and these before itself < first regex
+    that matches < nearest module name going up < module name, object type and index.
     """
 
     fallback: Resolution
@@ -60,9 +60,13 @@ class Lookup:
             self.calls.get((origin.scope, origin.object_type, origin.index))
             or self._of_path(origin.module)
             or self.object_types.get(origin.module_type)
+            or self._of_functions(origin.functions)
             or self.object_types.get(origin.object_type)
             or self.fallback
         )
+
+    def _of_functions(self, names: tuple[str, ...]) -> Resolution | None:
+        return next((self.object_types[name] for name in reversed(names) if name in self.object_types), None)
 
     def _of_path(self, path: str) -> Resolution | None:
         if path not in self.by_path:

@@ -52,8 +52,8 @@ class Presence:
 
     @cached_property
     def object_types(self) -> frozenset[str]:
-        """What is called, and the types of the modules around function calls."""
-        return frozenset(name for origin in self.origins for name in (origin.object_type, origin.module_type) if name)
+        """What is called, and the types of the modules and the functions around function calls."""
+        return frozenset(name for each in self.origins for name in (each.object_type, each.module_type, *each.functions) if name)
 
     @cached_property
     def calls(self) -> frozenset[tuple[str, str, int]]:

@@ -47,8 +47,9 @@ def _assert_same_tensors(loaded: FxqModule, model: FxqModule) -> None:
 
 
 def _known_of(node: torch.fx.Node) -> dict[str, Any]:
-    """Annotations without the qconfig, which is of no use after conversion."""
-    return {key: value for key, value in annotations_of(node).items() if key != "fxq_resolution" and value is not None and value != ()}
+    """Annotations without those that are of no use after conversion: the qconfig, and which values were no views."""
+    found = {key: value for key, value in annotations_of(node).items() if key not in ("fxq_resolution", "fxq_new")}
+    return {key: value for key, value in found.items() if value is not None and value != ()}
 
 
 def _assert_same_bits(found: Any, expected: Any) -> None:

@@ -50,6 +50,18 @@ def _halves(x: Tensor) -> Tensor:
     return first * second
 
 
+def _overwritten(x: Tensor) -> Tensor:
+    y = x * 2
+    y[..., 1] = x[..., 0]
+    return y
+
+
+def _cleared(x: Tensor) -> Tensor:
+    y = x * 2
+    y[y > 0] = 0
+    return y
+
+
 _MASK = ("call _operator.gt(x, 0)",)
 _CHOSEN = ("getitem(x, index=(0, 0, 0, slice(None, 2, None)))", "method sign(getitem)", "method long(sign)", "abs(long)")
 
@@ -215,6 +227,10 @@ MOVEMENT: Examples = {
     ),
     ("index_select", "index_select"): (
         called(lambda x: x.index_select(index=x[0, 0, 0, :2].sign().long().abs(), dim=1), *_CHOSEN, "index_select(x, dim=1, index=abs_1)"),
+    ),
+    ("setitem", operator.setitem): (
+        called(_overwritten, "mul(x, 2)", "getitem(x, index=(Ellipsis, 0))", "setitem(mul, getitem, index=(Ellipsis, 1))"),
+        called(_cleared, "mul(x, 2)", "call _operator.gt(mul, 0)", "setitem(mul, 0, index=gt)"),
     ),
     ("where", torch.where): (
         called(lambda x, y: torch.where(x > y, x, y), "call _operator.gt(x, y)", "where(x, y, condition=gt)", second=True),

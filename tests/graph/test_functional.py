@@ -155,6 +155,10 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
     "getitem": [(lambda: m.getitem(X, (0, ..., slice(1, 5, 2))), lambda: X[0, ..., 1:5:2])],
     "identity": [(lambda: m.identity(X), lambda: X)],
     "dropout": [(lambda: m.dropout(X, 0.3, False), lambda: X), (lambda: m.dropout(X, 1.0), lambda: torch.zeros_like(X))],
+    "setitem": [
+        (lambda: m.setitem(X, Y[:, 0], (slice(None), 2)), lambda: torch.cat([X[:, :2], Y[:, :1], X[:, 3:]], 1)),
+        (lambda: m.setitem(X, 0, X > 1), lambda: X.masked_fill(X > 1, 0)),
+    ],
     "where": [
         (lambda: m.where(X, Y, X > Y), lambda: torch.where(X > Y, X, Y)),
         (lambda: m.where(0, X, X > 1), lambda: X.masked_fill(X > 1, 0)),

@@ -50,6 +50,12 @@ CASES: list[tuple[str, dict[str, Any], Reason | None]] = [
         Reason(Why.OPERAND, "n", "it copies the number x, and the range of its other values need not contain that"),
     ),
     ("where", {"input": 0, "other": 0.0, "condition": CONDITION}, Reason(Why.OPERAND, "n", "it copies nothing but numbers")),
+    ("setitem", {"input": typed(2, 3), "other": typed(3), "index": 0}, None),
+    (
+        "setitem",
+        {"input": typed(2, 3), "other": 2.5, "index": 0},
+        Reason(Why.OPERAND, "n", "it copies the number 2.5, and the range of its other values need not contain that"),
+    ),
     ("div", {"other": 2}, None),
     ("div", {"other": 0.5}, None),
     ("div", {"other": "y"}, Reason(Why.OPERAND, "n", "it divides by y, not by a number")),

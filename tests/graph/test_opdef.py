@@ -30,6 +30,7 @@ OPERANDS = {
     "addmm": ("input", "tensors"),
     "einsum": ("tensors",),
     "embedding": ("input", "weight"),
+    "setitem": ("input", "other"),
     "where": ("input", "other"),
 }
 

@@ -56,7 +56,7 @@ def test_what_moves_elements_and_what_is_unknown_may_return_a_view() -> None:
         x: f32[2, 3] = input
         v: f32[6] = reshape(x, shape=(6,))
         r: f32[6] = relu(v)
-        u: f32[6] = call torch.neg(r)
+        u: f32[6] = call torch.atleast_1d(r)
         s = size(x)
         p: f32[6] = mul(u, @w[6])
         n: f32[6] = call torch.atan2(p, @w[6])
@@ -66,7 +66,17 @@ def test_what_moves_elements_and_what_is_unknown_may_return_a_view() -> None:
     assert aliases(module, "x") == {"v"}
     assert aliases(module, "r") == {"u"}
     assert aliases(module, "s") == set()
-    assert aliases(module, "n") == {"p", "w"}
+    assert aliases(module, "n") == set()
+
+
+def test_copies_and_what_was_seen_in_memory_of_its_own_are_no_views() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        unknown, copied, viewed = x.cumsum(0), x.repeat(1, 2).roll(1), x.expand_as(x)
+        return unknown + copied.clone()[:, :3] + viewed
+
+    module = trace(type("Model", (torch.nn.Module,), {"forward": lambda self, x: function(x)})(), torch.zeros(2, 3))
+    assert aliases(module, "x", recognised=True) == {"expand_as"}
+    assert aliases(module, "clone", recognised=True) == {"getitem"}
 
 
 def test_an_in_place_op_returns_what_it_has_written_to() -> None:

@@ -31,10 +31,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"{X}\ns = silu(x)\ny = matmul(x, s)\nz = silu(y)\noutput z",
         "x: f32[2, 4, 6] = input\nt = transpose(x, dim0=1, dim1=2)\ny = matmul(x, t)\nz = silu(y)\noutput z",
         "x: f32[3, 4, 6] = input\ny = matmul(x, @k[3, 6, 5])\nz = silu(y)\noutput z",
+        f"{X}\ns = silu(x)\ny = matmul(x, s)\noutput y",
     ),
     "softmax": (
         f"{X}\ns = silu(x)\ny = softmax(s, dim=1)\nz = silu(y)\noutput z",
-        f"{X}\nm = matmul(x, x)\ny = softmax(m, dim=-1)\nz = matmul(y, x)\nu = silu(z)\noutput u",
+        f"{X}\nm = matmul(x, x)\nn = silu(m)\ny = softmax(m, dim=-1)\nz = matmul(y, n)\nu = silu(z)\noutput u",
     ),
     "layer_norm": (
         f"{X}\ns = silu(x)\ny = layer_norm(s, @n.weight[6], @n.bias[6], normalized_shape=(6,))\nz = silu(y)\noutput z",
@@ -171,6 +172,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"{X}\nc = call torch.gt(x, 0.1)\ns = silu(x)\ny = where(x, s, condition=c)\nz = silu(y)\noutput z",
         f"{X}\nc = call torch.gt(x, 0.1)\ny = where(0, x, condition=c)\nz = silu(y)\noutput z",
         f"{X}\nc = call torch.gt(x, 0.1)\ny = where(x, @k[4, 1, 6], condition=c)\nz = silu(y)\noutput z",
+    ),
+    "setitem": (
+        f"{X}\ns = silu(x)\nh = getitem(s, index=(slice(None, None, None), 1))\n"
+        "y = setitem(x, h, index=(slice(None, None, None), 2))\nz = silu(y)\noutput z",
+        f"{X}\ny = setitem(x, 0, index=(Ellipsis, slice(1, 3, None)))\nz = silu(y)\noutput z",
+        f"{X}\nc = call torch.gt(x, 0.1)\ny = setitem(x, 0, index=c)\nz = silu(y)\noutput z",
+        f"{X}\ny = setitem(x, @k[4, 2], index=(slice(None, None, None), slice(None, None, None), -2, slice(-2, None, None)))\n"
+        "z = silu(y)\noutput z",
     ),
     "clone": (f"{X}\ny = clone(x)\nz = silu(y)\noutput z",),
     "movedim": (f"{X}\ny = movedim(x, source=1, destination=-1)\nz = silu(y)\noutput z",),

@@ -277,14 +277,21 @@ def test_other_movement_between_int8_ops(part: str) -> None:
 FLOAT_INPUT = "float input: normalizes, and does not stand between int8 ops"
 NORMALIZED = {
     "softmax between int8 ops": (f"{INPUT}\nc = {CONV}\nt = softmax(c, dim=1)\nm = mul(t, c)\noutput m", "int8"),
-    "behind movement": (f"{INPUT}\nc = {CONV}\nf = flatten(c)\nt = softmax(f, dim=0)\ns = silu(t)\noutput s", "int8"),
+    "behind movement": (f"{INPUT}\nc = {CONV}\nu = silu(c)\nf = flatten(u)\nt = softmax(f, dim=0)\ns = silu(t)\noutput s", "int8"),
     "at the end": (f"{INPUT}\nc = {CONV}\nt = softmax(c, dim=1)\noutput t", FLOAT_INPUT),
     "of the model's input": (f"{INPUT}\nt = softmax(x, dim=1)\nc = {CONV.replace('x', 't')}\noutput c", FLOAT_INPUT),
     "of a sum": (
         f"{INPUT}\nc = {CONV}\na = sub(x, c)\nt = layer_norm(a, normalized_shape=(4,))\ns = silu(t)\noutput s",
         FLOAT_INPUT,
     ),
-    "a norm of a convolution": (f"{INPUT}\nc = {CONV}\nt = group_norm(c, num_groups=2)\ns = silu(t)\noutput s", "int8"),
+    "of a convolution, which can write floats": (
+        f"{INPUT}\nc = {CONV}\nt = group_norm(c, num_groups=2)\ns = silu(t)\noutput s",
+        FLOAT_INPUT,
+    ),
+    "of a convolution that others read in 8 bits": (
+        f"{INPUT}\nc = {CONV}\nt = group_norm(c, num_groups=2)\ns = silu(t)\nu = silu(c)\noutput (s, u)",
+        "int8",
+    ),
 }
 
 

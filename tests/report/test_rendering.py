@@ -55,19 +55,20 @@ permute        permute      float                                               
 reshape        reshape      float                                                     2×8×128
 lstm           LSTM         float                             328 k  18.0 %  82.9 kB
 getitem_4_q                 quantize                                                  2×8×32
-attn           Linear       int8                             16.4 k   0.9 %  1.28 kB  2×8×32
-softmax        softmax      int8                                             2.05 kB  2×8×32
-mul_1          mul          int8                                                      2×8×32
+attn           Linear       int8 → float                     16.4 k   0.9 %  1.28 kB  2×8×32
+softmax        softmax      float                                                     2×8×32
+mul_1          mul          float                                                     2×8×32
+mul_1_q                     quantize                                                  2×8×32
 mean           mean         int8                                                      2×32
 head           Linear       int8 → float                        640  <0.1 %    400 B  2×10
 
 In sum
 compute     1.82 MMACs for the example inputs, 65.8 % in int8
 heavy ops   3 Conv2d, 2 Linear, 1 LSTM: 4 of 6 in int8
-weights     109 kB in float32 → 99.2 kB, 1.1 times smaller
-nodes       31: 1 input, 8 int8, 6 float, 2 quantize, 1 dequantize, 8 shape, 4 constant, 1 output
+weights     109 kB in float32 → 97.2 kB, 1.1 times smaller
+nodes       32: 1 input, 6 int8, 8 float, 3 quantize, 1 dequantize, 8 shape, 4 constant, 1 output
 compiled    100 % of the int8 MACs run as machine code
-boundaries  2 × float → int8, 1 × int8 → float
+boundaries  3 × float → int8, 1 × int8 → float
 decided by  set_global (14 nodes)
 
 What stays float, and why
@@ -76,8 +77,10 @@ unknown op (1 node, 18.0 % of MACs): write these with ops that fxq knows, or lea
 module hooks (1 node, 16.2 % of MACs): remove the hooks before fxq.prepare_fx
   hooked  its module has forward hooks, which an int8 op would not run; remove them or use                  models.py
           parametrizations
-only float readers (3 nodes): only float ops read these: rounding them would gain nothing
-  add               float ops read its result, and no int8 op gains from rounding it   models.py
+float input (3 nodes): these read what float ops have made, and are as well off in float
+  add, mul_1  float ops make its operands, and rounding them first would gain nothing  models.py
+  softmax     normalizes, and does not stand between int8 ops                          models.py
+only float readers (2 nodes): only float ops read these: rounding them would gain nothing
   permute, reshape  computes nothing on its elements, and no int8 op reads its result  models.py
 training mode (1 node): call model.eval() before fxq.prepare_fx
   bn2  it is in training mode; call model.eval() before prepare_fx  models.py
