@@ -24,11 +24,12 @@ def note_copies(module: nn.Module, memo: dict[int, Any]) -> None:
     """Puts copies of the module and of all inside it into the memo, where copy.deepcopy finds them.
 
     Of modules that it would take apart and put together again, that is. It spends most of its time on what is alike in all
-    modules: a dozen empty dicts of hooks and some numbers.
+    modules: a dozen empty dicts of hooks and some numbers. What is inside comes first: a graph among them looks at its ops when it
+    is put together.
     """
     plain = [each for each in module.modules() if id(each) not in memo and _is_plain(type(each))]
     memo.update((id(each), object.__new__(type(each))) for each in plain)
-    for each in plain:
+    for each in reversed(plain):
         memo[id(each)].__dict__.update((name, _copied(value, memo)) for name, value in each.__dict__.items())
 
 
