@@ -17,6 +17,7 @@ from fxq.report.printable import Printable
 from fxq.report.wording import elide, layer_label, plural
 
 _PATH_LENGTH = 30
+_ALIKE_DB = 3.0  # between weights that have nothing to do with each other it is about −3
 _BAD_DB, _POOR_DB = 10.0, 20.0  # for colours: a tenth of the signal is noise, a hundredth
 
 
@@ -77,6 +78,12 @@ class Comparison(Printable):
         """The row of a layer, by its name or by the path of its module. Raises ConfigError where there is none, or more than one."""
         return row_named(self.rows, name)
 
+    @property
+    def weights_differ(self) -> bool:
+        """Whether the weights of no layer are alike: then the models have the same graph, and nothing to do with each other."""
+        found = [row.weight.sqnr_db for row in self.rows if row.weight is not None]
+        return bool(found) and max(found) < _ALIKE_DB
+
     def __repr__(self) -> str:
         return f"<Comparison: {format_db(self.output.sqnr_db)} dB at the output, {plural(len(self.rows), 'layer')}>"
 
@@ -97,6 +104,8 @@ class Comparison(Printable):
         found, batches = self.output, "1 batch" if self.batches == 1 else f"{self.batches} batches"
         yield f"output: {format_db(found.sqnr_db)} dB, error {found.max_error:.3g}, cosine {_cosine(found)}, over {batches}"
         yield "alone: the int8 layer on the float model's values; so far: with the errors of all layers before it; error: the largest"
+        if self.weights_differ:
+            yield "no weight of one model is like that of the other: is this the float model that the int8 one was made from?"
         if self.skipped:
             counts = ", ".join(f"{name} (in {count} calls)" for name, count in self.skipped.items())
             yield f"not compared, as the shapes differ: {counts}"

@@ -278,6 +278,16 @@ def test_text_and_json() -> None:
 # --- what cannot be compared -------------------------------------------------------------------------------------------------
 
 
+def test_the_same_network_with_other_weights() -> None:
+    """As from a function that builds a network and loads no weights."""
+    other = block()
+    for parameter in other.parameters():
+        torch.nn.init.normal_(parameter)
+    found = compare(other, int8_block("integer"), images())
+    assert found.weights_differ and "is this the float model" in str(found)
+    assert not compare(block(), int8_block("integer"), images()).weights_differ
+
+
 class Other(Block):
     def __init__(self) -> None:
         super().__init__()
