@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,11 @@ class Isa:
 
     # ---- dot products
 
+    @property
+    def saturating(self) -> Isa | None:
+        """The same with a faster dot product, which saturates sums of two products at 16 bits; None where there is none."""
+        return None
+
     def arrange(self, taps: NDArray[np.int8]) -> NDArray[np.int8]:
         """Weights [..., lanes, 4] → [..., vector_bytes] in the order in which load_weights reads them."""
         return np.moveaxis(taps, -1, -2).reshape(*taps.shape[:-2], self.vector_bytes)
@@ -97,6 +102,12 @@ class Isa:
         """acc[lane] + Σ_t activations[lane][t]·weights[lane][t]"""
         for u, s in zip(activations, weights, strict=True):
             acc = e.b.add(acc, e.b.mul(u, s))
+        return acc
+
+    def dots(self, e: Emitter, acc: Value, activations: Sequence[Any], weights: Sequence[Any]) -> Value:
+        """acc and several dot products; where they saturate, the sums of pairs of all of them together have to fit."""
+        for u, s in zip(activations, weights, strict=True):
+            acc = self.dot(e, acc, u, s)
         return acc
 
     # ---- tables
@@ -222,6 +233,32 @@ class _Avx2(_X86):
         for u, s in zip(activations, weights, strict=True):
             acc = e.b.add(acc, e.call("llvm.x86.avx2.pmadd.wd", self.sums, [u, s]))
         return acc
+
+    @property
+    def saturating(self) -> Isa:
+        return _Avx2Saturating()
+
+
+@dataclass(frozen=True, repr=False)
+class _Avx2Saturating(_Avx2):
+    """vpmaddubsw, and vpmaddwd by ones: half of the multiplications, for weights whose pairs fit (fxq.runtime.jit.excess)."""
+
+    def arrange(self, taps: NDArray[np.int8]) -> NDArray[np.int8]:
+        return taps.reshape(*taps.shape[:-2], self.vector_bytes)
+
+    def load_weights(self, e: Emitter, pointer: Value, offset: Value | int) -> Any:
+        return e.load(pointer, self.bytes, offset, self.vector_bytes)
+
+    def activations(self, e: Emitter, taps: Value) -> Any:
+        return e.b.bitcast(taps, self.bytes)
+
+    def dot(self, e: Emitter, acc: Value, activations: Any, weights: Any) -> Value:
+        return self.dots(e, acc, [activations], [weights])
+
+    def dots(self, e: Emitter, acc: Value, activations: Sequence[Any], weights: Sequence[Any]) -> Value:
+        words = vec(I16, 2 * self.lanes)
+        pairs = [e.call("llvm.x86.avx2.pmadd.ub.sw", words, [u, s]) for u, s in zip(activations, weights, strict=True)]
+        return e.b.add(acc, e.call("llvm.x86.avx2.pmadd.wd", self.sums, [reduce(e.b.add, pairs), splat(words, 1)]))
 
 
 @dataclass(frozen=True, repr=False)

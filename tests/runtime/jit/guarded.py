@@ -34,7 +34,7 @@ from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.program import Call, Program
 from fxq.runtime.region import Region
-from tests.runtime.jit.regions import OUTPUTS, conv, conv_transpose, dynamic_linear, linear, one_step, random_bytes
+from tests.runtime.jit.regions import OUTPUTS, conv, conv_transpose, dynamic_linear, linear, normal_conv, one_step, random_bytes
 
 PAGE = mmap.PAGESIZE
 _ALIGNMENT = 64
@@ -59,6 +59,7 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(conv((100, 1, 5, 5), ConvGeometry((2, 2), two, (1, 1), 100))), [random_bytes((2, 100, 9, 11))]
     spread = ConvTransposeGeometry((2, 2), (1, 1), (1, 1), (1, 1), 1)
     yield one_step(conv_transpose((37, 35, 3, 3), spread)), [image]
+    yield one_step(normal_conv((37, 37, 3, 3), ConvGeometry((1, 1), one, (1, 1)), 35.0)), [image]
     yield one_step(linear(37, 70)), [random_bytes((5, 37))]
     yield one_step(linear(37, 70, "float", residual=True), 2), [random_bytes((2, 19, 37)), random_bytes((2, 19, 70))]
     for a, b in (((2, 3, 15, 70), (2, 3, 70, 37)), ((2, 3, 5, 9), (9, 35))):

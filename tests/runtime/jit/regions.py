@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,14 @@ def random_weights(shape: Sequence[int], output: Output, seed: int = 0, *, bits:
 def conv(shape: Sequence[int], geometry: ConvGeometry, output: str = "shifted", *, residual: bool = False, bits: int = 22) -> Conv:
     """A convolution with weights of that shape."""
     packed = random_weights(shape, OUTPUTS[output], bits=bits)
+    return Conv(packed, geometry, 77, OUTPUTS[output], Residual(9, 0.37) if residual else None)
+
+
+def normal_conv(shape: Sequence[int], geometry: ConvGeometry, deviation: float, output: str = "shifted", *, residual: bool = False) -> Conv:
+    """A convolution whose weights are as those of real layers: most are small."""
+    packed = random_weights(shape, OUTPUTS[output])
+    values = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(3)) * deviation
+    packed = replace(packed, weight=values.round().clamp(-127, 127).to(torch.int8))
     return Conv(packed, geometry, 77, OUTPUTS[output], Residual(9, 0.37) if residual else None)
 
 

@@ -108,7 +108,7 @@ def dynamic_gemm(shape: RowShape, isa: Isa, *, by_panels: bool) -> DynamicGemm:
     rows = ((shape.features, shape.padded), (shape.outputs, FLOAT * shape.outputs), (2, PAIR_BYTES))
     x, y, qparams = (Layout(count, (1,), (step,), step) for count, step in rows)
     vectors = 4 if isa.registers >= 32 else 2  # so many that a single row keeps the multipliers busy
-    return DynamicGemm(isa, x, y, qparams, Window(0, (), shape.features, x.strides), 1, shape.form, vectors, by_panels, shape.biased)
+    return DynamicGemm(isa, x, y, qparams, Window(0, (), shape.features, x.strides), 1, shape.form, vectors, by_panels, biased=shape.biased)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from fxq.runtime.jit.epilogue import Epilogue, store_bytes, store_floats
+from fxq.runtime.jit.excess import NUMBER, TOGETHER
 from fxq.runtime.jit.ir import I8, I64, Emitter, Value, vec
 from fxq.runtime.jit.kernel import Layout, Work
 from fxq.runtime.jit.kernels.gemm_shape import GemmShape, Pixels
@@ -36,6 +37,7 @@ class Place:
 
     weights: Any
     parameters: Any
+    excess: Any
     input_channel: Any
     channel: Any
 
@@ -139,6 +141,7 @@ class Tiles:
         return Place(
             e.add(weights, e.mul(number, k.weight_bytes(panel))),
             e.add(k.parameter_offset(first), e.mul(number, k.parameter_bytes(panel))),
+            e.add(sum(map(k.excess_bytes, k.panels[:first])), e.mul(number, k.excess_bytes(panel))),
             e.add(group * k.x.channels, e.mul(number, step * k.x.channels)),
             e.add(panel.first, e.mul(number, following.first - panel.first)),
         )
@@ -252,12 +255,29 @@ class Tiles:
         x = e.at(self.pointers["x"], e.add(e.add(block.x, place.input_channel), k.window.origin))
         weights = e.at(self.pointers["weights"], place.weights)
         acc = self.sum(panel, block.pixels, x, weights, bias * count)
+        if k.excess:
+            acc = self._plus_excess(panel, block.pixels, x, e.at(self.pointers["excess"], place.excess), acc)
         rows = [acc[i * panel.vectors : (i + 1) * panel.vectors] for i in range(count)]
         self._finish(panel, place, block, rows, parameters)
 
     def sum(self, panel: Panel, pixels: Pixels, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
         """acc + Σ over all taps."""
-        return TileSum(self.e, self.k.isa, self.k.window, panel.vectors, pixels.offsets(self.k.window.stride)).run(x, weights, acc)
+        return self._tile_sum(panel, pixels).run(x, weights, acc)
+
+    def _tile_sum(self, panel: Panel, pixels: Pixels) -> TileSum:
+        return TileSum(self.e, self.k.dot, self.k.window, panel.vectors, pixels.offsets(self.k.window.stride))
+
+    def _plus_excess(self, panel: Panel, pixels: Pixels, x: Value, excess: Value, acc: list[Value]) -> list[Value]:
+        """The panel's further steps: as many as it has, each with its place in the input."""
+        e, room, tile = self.e, self.k.room(panel), self._tile_sum(panel, pixels)
+
+        def group(number: Value, carried: list[Value]) -> list[Value]:
+            steps = [e.add(e.mul(number, TOGETHER), i) for i in range(TOGETHER)]
+            offsets = [e.load(excess, I64, e.mul(e.add(step, 1), NUMBER), NUMBER) for step in steps]
+            weights = [e.at(excess, e.add(room.weights, e.mul(step, room.step_bytes))) for step in steps]
+            return tile.steps(carried, [e.at(x, offset) for offset in offsets], weights)
+
+        return e.loop(0, e.load(excess, I64, 0, NUMBER), group, acc)
 
     def _finish(self, panel: Panel, place: Place, block: Block, rows: list[list[Value]], parameters: Value) -> None:
         e, k = self.e, self.k

@@ -8,6 +8,7 @@ from itertools import product
 from math import prod
 
 from fxq.runtime.jit.epilogue import HEADER_BYTES, Form
+from fxq.runtime.jit.excess import Room
 from fxq.runtime.jit.isa import TAPS, Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Span
 from fxq.runtime.jit.packing import Panel, panels_of
@@ -15,6 +16,9 @@ from fxq.runtime.jit.rows import pixel_reach
 
 # sums of at most this many steps are unrolled, in tiles so small that two of them are in flight at once
 SHORT_SUM = 12
+
+# of a tile, where registers are few and a dot product needs several; none is computed twice to make tiles even
+_FEW_PIXELS = 4
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ class Window:
         return -(-self.run // TAPS)
 
     @property
+    def run_offsets(self) -> list[int]:
+        """Bytes from the first tap to each run."""
+        return [sum(parts) for parts in product(*([i * step for i in range(count)] for count, step in self.steps))]
+
+    @property
     def reach(self) -> int:
         """Bytes from the first tap to the end of what is read."""
         return sum((count - 1) * step for count, step in self.steps) + self.run_steps * TAPS
@@ -70,7 +79,7 @@ class Pixels:
 def tile_height(isa: Isa, vectors: int, sum_steps: int) -> int:
     """How many rows a tile has at most: accumulators, one register for each vector of weights, and one for the input."""
     if isa.vector_bytes < 64:
-        return 4
+        return isa.registers - 2 if vectors == 1 else _FEW_PIXELS
     return min(7 if sum_steps <= SHORT_SUM else 14, (isa.registers - 1 - vectors) // vectors)
 
 
@@ -91,6 +100,7 @@ class GemmShape(Kernel):
         form: of the epilogue.
         vectors: of accumulators in a panel.
         by_panels: units are panels, not tiles of pixels.
+        excess: further steps of each panel for dot products that saturate; None for exact ones.
     """
 
     x: Layout
@@ -101,10 +111,18 @@ class GemmShape(Kernel):
     form: Form
     vectors: int = 2
     by_panels: bool = False
+    excess: int | None = None
 
     @property
     def operands(self) -> tuple[str, ...]:
-        return ("x", "weights", "parameters", *(("residual",) if self.residual else ()), "y")
+        beside = [name for name, given in (("excess", self.excess), ("residual", self.residual)) if given]
+        return ("x", "weights", "parameters", *beside, "y")
+
+    @property
+    def dot(self) -> Isa:
+        """What multiplies."""
+        saturating = self.isa.saturating if self.excess is not None else None
+        return saturating or self.isa
 
     @cached_property
     def panels(self) -> list[Panel]:
@@ -123,7 +141,7 @@ class GemmShape(Kernel):
     def tile_pixels(self) -> int:
         """How many pixels one tile has at most."""
         most = tile_height(self.isa, self.vectors, self.window.sum_steps)
-        return least_waste(most, self.y.pixels) if self.isa.vector_bytes == 64 and self.is_matrix and self.y.pixels >= most else most
+        return least_waste(most, self.y.pixels) if most > _FEW_PIXELS and self.is_matrix and self.y.pixels >= most else most
 
     @cached_property
     def tile(self) -> Pixels:
@@ -161,8 +179,9 @@ class GemmShape(Kernel):
         channels = self.groups * self.y.channels
         y = Span(0, pixel_reach(self.y) + channels * (4 if self.form.floats else 1), self.y.image)
         constants = [Span(0, sum(map(self.weight_bytes, self.panels))), Span(0, self.parameter_offset(len(self.panels)))]
+        excess = [Span(0, sum(map(self.excess_bytes, self.panels)))] if self.excess else []
         residual = [] if self.residual is None else [self._residual_span(self.residual)]
-        return (x, *constants, *residual, y)
+        return (x, *constants, *excess, *residual, y)
 
     def _residual_span(self, residual: Layout) -> Span:
         """Whole vectors of the last panel are read."""
@@ -172,6 +191,14 @@ class GemmShape(Kernel):
     def weight_bytes(self, panel: Panel) -> int:
         """Packed weights of a panel."""
         return self.window.sum_steps * panel.vectors * self.isa.vector_bytes
+
+    def room(self, panel: Panel) -> Room:
+        """For the further steps of a panel."""
+        return Room(self.excess or 0, panel.vectors * self.isa.vector_bytes)
+
+    def excess_bytes(self, panel: Panel) -> int:
+        """Further steps of a panel."""
+        return self.room(panel).nbytes if self.excess else 0
 
     def parameter_bytes(self, panel: Panel) -> int:
         """Bias, multiplier and what the form adds, of a panel."""

@@ -31,7 +31,7 @@ class TileSum:
     def run(self, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
         """The accumulators of all pixels, after all taps."""
         if self.window.sum_steps <= SHORT_SUM:
-            for number, (run, inner) in enumerate(product(self._run_offsets(), range(self.window.run_steps))):
+            for number, (run, inner) in enumerate(product(self.window.run_offsets, range(self.window.run_steps))):
                 acc = self._step(acc, x, weights, run + TAPS * inner, number)
             return acc
         return self._loops(list(self.window.steps), x, weights, acc)
@@ -43,18 +43,18 @@ class TileSum:
 
     def _step(self, acc: list[Value], x: Value, weights: Value, x_offset: int, number: int) -> list[Value]:
         """Four bytes of each pixel, step `number` behind the weights."""
+        return self.steps(acc, [self.e.at(x, x_offset)], [self.e.at(weights, number * self._step_bytes)])
+
+    def steps(self, acc: list[Value], x: Sequence[Value], weights: Sequence[Value]) -> list[Value]:
+        """Several steps at once, each with four bytes of each pixel and weights of its own."""
         e, isa = self.e, self.isa
-        first = number * self._step_bytes
-        loaded = [isa.load_weights(e, weights, first + j * isa.vector_bytes) for j in range(self.vectors)]
+        loaded = [[isa.load_weights(e, here, j * isa.vector_bytes) for here in weights] for j in range(self.vectors)]
         result = []
         for pixel, offset in enumerate(self.pixels):
-            taps = isa.broadcast(e, x, offset + x_offset)
+            taps = [isa.broadcast(e, here, offset) for here in x]
             sums = acc[pixel * self.vectors : (pixel + 1) * self.vectors]
-            result += [isa.dot(e, value, taps, w) for value, w in zip(sums, loaded, strict=True)]
+            result += [isa.dots(e, value, taps, w) for value, w in zip(sums, loaded, strict=True)]
         return result
-
-    def _run_offsets(self) -> list[int]:
-        return [sum(parts) for parts in product(*([i * step for i in range(count)] for count, step in self.window.steps))]
 
     def _loops(self, dims: list[tuple[int, int]], x: Value, weights: Value, acc: list[Value]) -> list[Value]:
         """Loops over the dimensions of the runs, then along a run."""
