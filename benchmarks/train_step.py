@@ -1,7 +1,8 @@
 """`python -m benchmarks.train_step`: milliseconds of a training step in float32, with fxq's fake-quantize modules, and with torch.ao's.
 
-All three train the same architecture on the same batch, in turns in one process; what counts is the ratio of their best times. A
-time is printed only where the loss has fallen.
+All three train the same architecture on the same batch, in turns in one process; what counts is the ratio of their best times. With
+one thread these are the process's own CPU seconds, in which other work on the machine hardly shows. A time is printed only where the
+loss has fallen.
 """
 
 from __future__ import annotations
@@ -66,11 +67,12 @@ def measure(name: str, batch: int, size: int, steps: int) -> list[Step]:
     optimizers = {contender: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9) for contender, model in models.items()}
     times: dict[str, list[float]] = {contender: [] for contender in models}
     losses: dict[str, list[float]] = {contender: [] for contender in models}
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for _ in range(_WARM_UP + steps):
         for contender, model in models.items():
-            start = time.perf_counter()
+            start = clock()
             losses[contender].append(_step(model, x, labels, optimizers[contender]))
-            times[contender].append(1e3 * (time.perf_counter() - start))
+            times[contender].append(1e3 * (clock() - start))
     return [Step(name, each, min(times[each][_WARM_UP:]), losses[each][0], losses[each][-1]) for each in models]
 
 
@@ -107,7 +109,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=96, help="pixels")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
