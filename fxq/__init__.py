@@ -10,7 +10,16 @@ or step by step, as with torch.ao.quantization.quantize_fx:
     int8_model = fxq.convert_fx(prepared)
 """
 
-from fxq.api import calibrate, convert_fx, convert_to_reference_fx, fuse_fx, prepare_fx, prepare_qat_fx, quantize
+from fxq.api import (
+    calibrate,
+    convert_fx,
+    convert_to_reference_fx,
+    fuse_fx,
+    prepare_fx,
+    prepare_qat_fx,
+    quantize,
+    quantize_dynamic,
+)
 from fxq.compat import from_torch_ao
 from fxq.errors import CalibrationError, CaptureError, ConfigError, DataError, ExportError, FileError, FxqError, StageError
 from fxq.export import OnnxExport, export_onnx
@@ -45,6 +54,7 @@ from fxq.qconfig_mapping import (
     QConfig,
     QConfigMapping,
     default_debug_qconfig,
+    default_dynamic_qconfig,
     default_per_channel_qconfig,
     default_per_channel_symmetric_qnnpack_qconfig,
     default_qconfig,
@@ -53,6 +63,8 @@ from fxq.qconfig_mapping import (
     get_default_qat_qconfig_mapping,
     get_default_qconfig,
     get_default_qconfig_mapping,
+    per_channel_dynamic_qconfig,
+    per_row_dynamic_qconfig,
 )
 from fxq.report import Comparison, Difference, Report, TimeProfile, compare, diff, profile, report
 from fxq.runtime.qtensor import QTensor
@@ -63,12 +75,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     # float → int8
-    "quantize", "prepare_fx", "prepare_qat_fx", "calibrate", "convert_fx", "convert_to_reference_fx", "fuse_fx",
+    "quantize", "quantize_dynamic", "prepare_fx", "prepare_qat_fx", "calibrate", "convert_fx", "convert_to_reference_fx", "fuse_fx",
     # what to quantize, and how
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping",
     "get_default_qat_qconfig", "get_default_qat_qconfig_mapping", "PROFILES",
     "default_qconfig", "default_per_channel_qconfig", "default_debug_qconfig",
     "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig",
+    "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "per_row_dynamic_qconfig",
     "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig", "from_torch_ao",
     "MinMaxObserver", "MovingAverageMinMaxObserver", "PerChannelMinMaxObserver", "MovingAveragePerChannelMinMaxObserver",
     "HistogramObserver", "PerChannelHistogramObserver", "PercentileObserver", "EntropyObserver", "MSEObserver", "PerChannelMSEObserver",

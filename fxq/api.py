@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxq.dynamic.swap import swap_dynamic
 from fxq.errors import CalibrationError, ConfigError, FxqError
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import OpDef
 from fxq.graph.profile import BackendProfile
 from fxq.graph.stages import Stage
-from fxq.lowering.executable import choose_executor
+from fxq.lowering.executable import choose_executor, run_with
 from fxq.lowering.lower import lower
 from fxq.lowering.profiles import find_profile
 from fxq.passes import CONVERT, FUSE, Context, Pass, pipeline, require_stage, run_pipeline, split_inputs, trace
@@ -174,11 +175,9 @@ def convert_fx(
     """
     require_stage(prepared, Stage.OBSERVED, "convert_fx")
     options = _convert_options(convert_custom_config, qconfig_mapping, keep_original_weights)
-    executor = choose_executor(runtime)
+    choose_executor(runtime)  # an error now, and not behind the work
     converted = convert(prepared, (*CONVERT, *LOWER), options)
-    for module in converted.modules():
-        if isinstance(module, FxqModule):
-            module.run_with(executor)
+    run_with(converted, runtime)
     return converted
 
 
@@ -233,6 +232,28 @@ def quantize(
     total = length_hint(calibration_batches) or None
     calibrate(prepared, chain([first], batches), total=total, progress=progress)
     return convert_fx(prepared, runtime=runtime)
+
+
+def quantize_dynamic(
+    model: nn.Module, qconfig_spec: Any = None, dtype: torch.dtype = torch.int8, *, inplace: bool = False, runtime: str = "auto"
+) -> nn.Module:
+    """Float model → the same model with int8 linear, recurrent and attention layers, which quantize their inputs as they arrive.
+
+    Nothing is traced and nothing calibrated: modules are replaced one by one, so any model will do.
+
+    Args:
+        model: copied unless `inplace`; the result is in evaluation mode.
+        qconfig_spec: what to replace: a set of module types and paths, or a dict from these to dynamic QConfigs, None for float.
+            A path speaks for all below it and goes before a type; nn.Linear also speaks for the linears of nn.MultiheadAttention.
+            Without it: all types that have a dynamic form, with one scale for each output channel of the weights.
+        dtype: of the weights: torch.int8.
+        inplace: replace the modules of the model itself.
+        runtime: as for convert_fx.
+
+    Raises:
+        ConfigError: there is nothing to replace; a type has no dynamic form, a path no module, or a QConfig is not dynamic.
+    """
+    return swap_dynamic(model, qconfig_spec, dtype, inplace=inplace, runtime=runtime)
 
 
 def calibrate(prepared: FxqModule, batches: Iterable[Any], *, total: int | None = None, progress: bool = True) -> None:

@@ -27,12 +27,19 @@ class Missing:
 # in the words of docs/coming-from-torch-ao.md, whose table says the same of each name
 MISSING = (
     Missing(
-        "dynamic quantization, which is not in this version",
-        "quantize statically, with get_default_qconfig_mapping and calibration",
-        (
-            "QConfigDynamic", "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "default_dynamic_quant_observer",
-            "float16_dynamic_qconfig", "float16_static_qconfig", "default_dynamic_qat_qconfig", "default_dynamic_fake_quant",
-        ),
+        "quantization to float16, which is not in this version",
+        "quantize to int8, with default_dynamic_qconfig; model.half() keeps float16 weights",
+        ("float16_dynamic_qconfig", "float16_static_qconfig"),
+    ),
+    Missing(
+        "training for dynamic quantization, which is not in this version",
+        "train the float model, and quantize it with default_dynamic_qconfig",
+        ("default_dynamic_qat_qconfig", "default_dynamic_fake_quant"),
+    ),
+    Missing(
+        "a form of QConfig that torch.ao has given up",
+        "write QConfig(activation=default_dynamic_quant_observer, weight=...)",
+        ("QConfigDynamic",),
     ),
     Missing(
         "weight-only quantization, which is not in this version",

@@ -58,6 +58,10 @@ LEFT_OUT = (
     ("upsample_rate", "histograms grow by exact doubling here, without interpolation"),
     ("factory_kwargs", "torch.ao adds it by itself: the device of the model"),
 )
+# what observers of dynamic quantization become, and those of their arguments that say how values are stored
+_DYNAMIC = ObserverRow("PlaceholderObserver", PlaceholderObserver)
+_OF_THE_SPEC = ("dtype", "qscheme", "quant_min", "quant_max", "eps", "ch_axis")
+
 _LEFT_OUT = frozenset(name for name, _ in LEFT_OUT)
 
 # torch.ao's modules that observe and round; here a QConfig holds the observer alone
@@ -108,19 +112,15 @@ def _inside(args: Mapping[str, Any]) -> Recipe:
 def import_observer(given: Any) -> ObserverFactory:
     """An observer class or with_args(...) of torch.ao → the factory of the same name.
 
-    Defaults are torch.ao's: quint8, affine. Arguments of LEFT_OUT are dropped. Raises ConfigError for an observer or an
-    argument without a counterpart, and for dynamic quantization.
+    Defaults are torch.ao's: quint8, affine. Arguments of LEFT_OUT are dropped. With is_dynamic=True nothing is observed, whatever
+    the class: torch.ao's observers of one batch become the rule that all of its values are in range. Raises ConfigError for an
+    observer or an argument without a counterpart.
     """
     recipe = recipe_of(given)
     row = _row(recipe)
     args = {name: value for name, value in recipe.args.items() if name not in _LEFT_OUT}
-    if args.get("is_dynamic"):
-        raise ConfigError(
-            "is_dynamic",
-            expected="static quantization",
-            found="is_dynamic=True",
-            remedy="dynamic quantization is not in this version: use get_default_qconfig_mapping and calibrate, or QConfig None for float",
-        )
+    if args.pop("is_dynamic", False):
+        row, args = _DYNAMIC, {name: value for name, value in args.items() if name in _OF_THE_SPEC}
     return row.kind.with_args(**{"dtype": "uint8", "qscheme": row.qscheme, **args})
 
 
@@ -156,7 +156,7 @@ def import_qconfig(given: Any) -> QConfig | None:
             "QConfig",
             expected="a QConfig, or None to keep float",
             found=repr(given)[:200],
-            remedy="write QConfig(activation=..., weight=...); QConfigDynamic is dynamic quantization, which is not in this version",
+            remedy="write QConfig(activation=..., weight=...); for dynamic quantization the activation is default_dynamic_quant_observer",
         )
     return QConfig(
         activation=_unsigned(in_field("QConfig.activation", import_observer, given.activation)),

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from fxq import api
@@ -21,6 +22,7 @@ from fxq.compat.absent import ABSENT, Absent
 from fxq.compat.backend_config import BackendConfig, BackendPatternConfig, DTypeConfig, DTypeWithConstraints, ObservationType
 from fxq.compat.importer import SharedMapping as QConfigMapping
 from fxq.compat.importer import from_torch_ao, shared_mapping
+from fxq.compat.observers import import_qconfig
 from fxq.compat.training import (
     FakeQuantize,
     FixedQParamsFakeQuantize,
@@ -58,6 +60,7 @@ from fxq.observers import (
     PlaceholderObserver,
     RecordingObserver,
     default_debug_observer,
+    default_dynamic_quant_observer,
     default_fixed_qparams_range_0to1_observer,
     default_fixed_qparams_range_neg1to1_observer,
     default_histogram_observer,
@@ -77,10 +80,12 @@ from fxq.qconfig_mapping import (
     PrepareCustomConfig,
     QConfig,
     default_debug_qconfig,
+    default_dynamic_qconfig,
     default_per_channel_qconfig,
     default_per_channel_symmetric_qnnpack_qconfig,
     default_qconfig,
     default_symmetric_qnnpack_qconfig,
+    per_channel_dynamic_qconfig,
 )
 from fxq.qconfig_mapping.custom_config import StandaloneModule as StandaloneModuleConfigEntry
 
@@ -93,7 +98,7 @@ __all__ = [
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "qconfig_equals",
     "get_default_qat_qconfig", "get_default_qat_qconfig_mapping", "default_qat_qconfig", "default_qat_qconfig_v2",
     "default_symmetric_qnnpack_qat_qconfig", "default_per_channel_symmetric_qnnpack_qat_qconfig",
-    "default_qconfig", "default_per_channel_qconfig", "default_debug_qconfig",
+    "default_qconfig", "default_per_channel_qconfig", "default_debug_qconfig", "default_dynamic_qconfig", "per_channel_dynamic_qconfig",
     "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig",
     "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig", "StandaloneModuleConfigEntry",
     "BackendConfig", "BackendPatternConfig", "DTypeConfig", "DTypeWithConstraints", "ObservationType",
@@ -101,6 +106,7 @@ __all__ = [
     "ObserverBase", "MinMaxObserver", "MovingAverageMinMaxObserver", "PerChannelMinMaxObserver", "MovingAveragePerChannelMinMaxObserver",
     "HistogramObserver", "RecordingObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",
     "default_observer", "default_histogram_observer", "default_debug_observer", "default_placeholder_observer",
+    "default_dynamic_quant_observer", "quantize_dynamic",
     "default_weight_observer", "default_per_channel_weight_observer",
     "weight_observer_range_neg_127_to_127", "per_channel_weight_observer_range_neg_127_to_127",
     "default_fixed_qparams_range_0to1_observer", "default_fixed_qparams_range_neg1to1_observer",
@@ -225,6 +231,19 @@ def _check_same_backend(prepared: Any, backend_config: Any) -> None:
             found=f"another one, {profile.name!r}",
             remedy="leave it out: the prepared model knows its profile",
         )
+
+
+# --- quantize ----------------------------------------------------------------------------------------------------------------
+
+
+def quantize_dynamic(
+    model: nn.Module, qconfig_spec: Any = None, dtype: Any = torch.int8, mapping: None = None, inplace: bool = False
+) -> nn.Module:
+    """fxq.quantize_dynamic. `mapping` is torch.ao's, from float modules to its own: there is one here, and another is a ConfigError."""
+    if mapping is not None:
+        raise ConfigError("mapping", expected="None", found="another one", remedy="leave it out: fxq has its own int8 modules")
+    spec = {key: import_qconfig(qconfig) for key, qconfig in qconfig_spec.items()} if isinstance(qconfig_spec, Mapping) else qconfig_spec
+    return api.quantize_dynamic(model, spec, dtype, inplace=inplace)
 
 
 # --- qconfig_mapping, qconfig, observer, backend_config ------------------------------------------------------------------------

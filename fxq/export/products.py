@@ -129,6 +129,22 @@ def dequantize(site: Site) -> str | Constant:
     return site.writer.dequantize(source, qparams, site.node.name)
 
 
+def round_to_bytes(site: Site) -> str:
+    """DynamicQuantizeLinear and DequantizeLinear; by row, for which ONNX has no operator, what these compute."""
+    x = site.tensor("input")
+    if not site["per_row"]:
+        found = site.writer.emit_several("DynamicQuantizeLinear", (x,), site.node.name, ("integers", "scale", "zero_point"))
+        return site.emit("DequantizeLinear", *found)
+    zero, most = site.writer.number(0.0), site.writer.number(255.0)
+    low = site.emit("Min", site.reduce("ReduceMin", x, (-1,), keepdims=True), zero)
+    high = site.emit("Max", site.reduce("ReduceMax", x, (-1,), keepdims=True), zero)
+    smallest = site.writer.number(torch.finfo(torch.float32).eps)
+    scale = site.emit("Max", site.emit("Div", site.emit("Sub", high, low), most), smallest)
+    zero_point = site.emit("Round", site.emit("Neg", site.emit("Div", low, scale)))
+    integers = site.emit("Add", site.emit("Round", site.emit("Div", x, scale)), zero_point)
+    return site.emit("Mul", site.emit("Sub", site.emit("Clip", integers, zero, most), zero_point), scale)
+
+
 # --- weights ---------------------------------------------------------------------------------------------------------------
 
 
@@ -179,4 +195,5 @@ PRODUCTS = {
     "batch_norm": batch_norm,
     "quantize": quantize,
     "dequantize": dequantize,
+    "round_to_bytes": round_to_bytes,
 }

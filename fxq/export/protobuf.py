@@ -37,7 +37,7 @@ def serialize(translated: Translated, outputs: dict[str, TensorShape | None], ve
     """
     onnx, writer = onnx_package(), translated.writer
     build = onnx.helper
-    nodes = [build.make_node(node.op_type, node.inputs, [node.output], name=node.name, **node.attributes) for node in writer.nodes]
+    nodes = [build.make_node(node.op_type, node.inputs, node.outputs, name=node.name, **node.attributes) for node in writer.nodes]
     tensors = [onnx.numpy_helper.from_array(values, name) for name, values in writer.tensors.items()]
     given = [_value_proto(onnx, name, shape) for name, shape in translated.inputs.items()]
     results = [_value_proto(onnx, name, shape) for name, shape in outputs.items()]

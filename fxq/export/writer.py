@@ -25,7 +25,7 @@ class OnnxNode:
     op_type: str
     name: str
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
 
 
@@ -86,12 +86,19 @@ class Writer:
     def emit(self, op_type: str, inputs: Sequence[str], owner: str, **attributes: Any) -> str:
         """Adds a node of the given owner, a node of the model; returns its value."""
         name = self.name(f"{owner}/{op_type}")
-        self.nodes.append(OnnxNode(op_type, name, tuple(inputs), name, attributes))
+        self.nodes.append(OnnxNode(op_type, name, tuple(inputs), (name,), attributes))
         return name
+
+    def emit_several(self, op_type: str, inputs: Sequence[str], owner: str, results: Sequence[str]) -> tuple[str, ...]:
+        """Adds a node that makes several values, called by what each is; returns these."""
+        name = self.name(f"{owner}/{op_type}")
+        outputs = tuple(self.name(f"{name}_{result}") for result in results)
+        self.nodes.append(OnnxNode(op_type, name, tuple(inputs), outputs, {}))
+        return outputs
 
     def rename(self, value: str, name: str) -> None:
         """Makes the value known under another name, too."""
-        self.nodes.append(OnnxNode("Identity", name, (value,), name, {}))
+        self.nodes.append(OnnxNode("Identity", name, (value,), (name,), {}))
 
     def number(self, value: Any, dtype: torch.dtype = torch.float32) -> str:
         """A small constant: a number or a list of them; equal ones are stored once."""

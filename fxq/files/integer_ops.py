@@ -6,10 +6,10 @@ There is no list of fields here: names and types of the arguments are those of `
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, create_model
 from pydantic_core import to_jsonable_python
@@ -18,6 +18,7 @@ from torch import Tensor
 from fxq.errors import FxqError
 from fxq.files.objections import objection_to
 from fxq.runtime.dynamic.linear import DynamicLinear
+from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
@@ -35,7 +36,7 @@ from fxq.runtime.interface import QTensorEntry, QTensorExit
 INTEGER_OPS: tuple[type[IntegerOp], ...] = (
     Conv, ConvTranspose, Linear, MatMul, Add, Sub, AddFixedPoint, Mul, Table, PRelu, Softmax, LayerNorm, GroupNorm,
     MaxPool, AdaptiveMaxPool, AvgPool, AdaptiveAvgPool, Mean, Sum, Nearest, Bilinear, QTensorEntry, QTensorExit,
-    DynamicLinear,
+    DynamicLinear, DynamicRNN, DynamicRNNCell,
 )  # fmt: skip
 
 
@@ -68,14 +69,27 @@ class _Parameter:
 
     Attributes:
         group: class that bundles tensors, and how they are called there; None for a tensor alone or JSON.
-        tensors: names of the tensors in it.
+        tensors: names of the tensors in it; of the first one there always is one.
         values: name → type of what is JSON in it.
+        is_mapping: there are several groups, each with a key, which the names of its tensors end in.
     """
 
     name: str
     group: type | None
     tensors: tuple[str, ...]
     values: Mapping[str, Any]
+    is_mapping: bool = False
+
+    def keys(self, tensors: Iterable[str]) -> list[str]:
+        """Of a mapping: the keys that the names of tensors end in."""
+        start = f"{self.tensors[0]}_"
+        return [name.removeprefix(start) for name in tensors if name.startswith(start)]
+
+    def tensor_names(self, given: Iterable[str]) -> Iterator[str]:
+        """The names that tensors may have, where those that are given are there."""
+        if not self.is_mapping:
+            return iter(self.tensors)
+        return (f"{name}_{key}" for key in self.keys(given) for name in self.tensors)
 
 
 @cache
@@ -90,6 +104,10 @@ def arguments_of(op: IntegerOp) -> Arguments:
     tensors: dict[str, Tensor] = {}
     for parameter in _parameters()[type(op)]:
         given = _given(op, parameter.name)
+        if parameter.is_mapping:
+            held = {f"{name}_{key}": getattr(group, name) for key, group in given.items() for name in parameter.tensors}
+            tensors.update((name, tensor) for name, tensor in held.items() if tensor is not None)
+            continue
         parts = vars(given) if parameter.group else {parameter.name: given}
         tensors.update((name, parts[name]) for name in parameter.tensors if parts[name] is not None)
         values.update((name, to_jsonable_python(parts[name], inf_nan_mode="strings")) for name in parameter.values)
@@ -112,7 +130,7 @@ def build_op(name: str, given: Arguments) -> IntegerOp:
         raise Unbuildable(f"there is no integer op {name[:100]!r}")
     try:
         values = dict(_models()[kind].model_validate(given.values))
-        unknown = given.tensors.keys() - {name for parameter in _parameters()[kind] for name in parameter.tensors}
+        unknown = given.tensors.keys() - {name for parameter in _parameters()[kind] for name in parameter.tensor_names(given.tensors)}
         objection = f"{name} has no tensor {sorted(unknown)[0][:100]!r}" if unknown else objection_to(kind, values, given.tensors)
         if objection is not None:
             raise Unbuildable(objection)
@@ -131,6 +149,9 @@ def _first(error: ValidationError) -> str:
 def _argument(parameter: _Parameter, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
     if parameter.group is None:
         return tensors[parameter.name] if parameter.tensors else values[parameter.name]
+    if parameter.is_mapping:
+        groups = {key: {name: tensors.get(f"{name}_{key}") for name in parameter.tensors} for key in parameter.keys(tensors)}
+        return {key: parameter.group(**group) for key, group in groups.items()}
     held = {name: tensors.get(name) for name in parameter.tensors}
     return parameter.group(**held, **{name: values[name] for name in parameter.values})
 
@@ -160,6 +181,9 @@ def _parameters_of(kind: type[IntegerOp]) -> Iterator[_Parameter]:
 def _parameter(name: str, hint: Any) -> _Parameter:
     if hint is Tensor:
         return _Parameter(name, None, (name,), {})
+    if get_origin(hint) is Mapping:
+        group = get_args(hint)[1]
+        return _Parameter(name, group, tuple(_tensor_fields(group)), {}, is_mapping=True)
     tensors = tuple(_tensor_fields(hint))
     if not tensors:
         return _Parameter(name, None, (), {name: hint})

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxq.runtime.dynamic.cells import CELLS
 from fxq.runtime.dynamic.linear import DynamicLinear
+from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentShape
 from fxq.runtime.integer.binary import AddFixedPoint
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
@@ -93,10 +95,33 @@ def _linear(values: Values, tensors: Tensors) -> Iterator[str]:
 
 
 def _dynamic_linear(values: Values, tensors: Tensors) -> Iterator[str]:
-    weight = tensors["weight"]
-    yield from _tensor("weight", weight, (torch.int8,), 2)
-    for name in ("scale", *(["bias"] if "bias" in tensors else [])):
+    yield from _row_weights(tensors, "")
+
+
+def _row_weights(tensors: Tensors, end: str) -> Iterator[str]:
+    """Args: end: of the names."""
+    weight = tensors[f"weight{end}"]
+    yield from _tensor(f"weight{end}", weight, (torch.int8,), 2)
+    for name in (f"scale{end}", *([f"bias{end}"] if f"bias{end}" in tensors else [])):
         yield from _tensor(name, tensors[name], (torch.float32,), 1, weight.shape[0])
+
+
+def _recurrent(values: Values, tensors: Tensors) -> Iterator[str]:
+    shape: RecurrentShape = values["shape"]
+    if shape.mode not in CELLS:
+        yield f"there is no {shape.mode[:100]!r}"
+    yield from _at_least(1, "shape", (shape.input_size, shape.hidden_size, shape.num_layers))
+    if not 0 <= shape.proj_size < shape.hidden_size:
+        yield f"proj_size is {shape.proj_size}"
+    if shape.num_layers > len(tensors):
+        yield f"{shape.num_layers} layers of {len(tensors)} tensors"
+    wanted = shape.matrices()
+    if unknown := {f"weight_{name}" for name in wanted} ^ {name for name in tensors if name.startswith("weight_")}:
+        yield f"{min(unknown)[:100]} is missing, or there is no place for it"
+    for name, size in wanted.items():
+        yield from _row_weights(tensors, f"_{name}")
+        if tuple(tensors[f"weight_{name}"].shape) != size:
+            yield f"weight_{name} is not {list(size)}"
 
 
 def _per_channel(tensors: Tensors, channels: int) -> Iterator[str]:
@@ -183,6 +208,8 @@ _CHECKS: Mapping[type[IntegerOp], Callable[[Values, Tensors], Iterator[str]]] = 
     ConvTranspose: _conv_transpose,
     Linear: _linear,
     DynamicLinear: _dynamic_linear,
+    DynamicRNN: _recurrent,
+    DynamicRNNCell: _recurrent,
     Table: _table,
     PRelu: _prelu,
     LayerNorm: _layer_norm,

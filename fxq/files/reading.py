@@ -228,8 +228,15 @@ def _keep(module: FxqModule, name: str, value: Any) -> None:
 def _profile(record: ProfileRecord | None) -> BackendProfile | None:
     if record is None:
         return None
-    ops = frozenset(record.ops)
-    return BackendProfile(record.name, record.activations, record.weights, ops, record.multiplier_bits, record.fixed_point_add)
+    return BackendProfile(
+        record.name,
+        record.activations,
+        record.weights,
+        frozenset(record.ops),
+        record.multiplier_bits,
+        record.fixed_point_add,
+        frozenset(record.dynamic),
+    )
 
 
 def _put(root: nn.Module, path: str, value: nn.Module | Tensor) -> None:

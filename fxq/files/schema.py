@@ -278,6 +278,7 @@ class ProfileRecord(Record):
     ops: Annotated[tuple[str, ...], FailFast()]
     multiplier_bits: Literal[22, 24]
     fixed_point_add: bool
+    dynamic: Annotated[tuple[str, ...], FailFast()] = ()
 
 
 class ModelRecord(Record):

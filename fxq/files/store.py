@@ -16,7 +16,7 @@ from fxq.graph.islands import graphs_of
 from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
 from fxq.graph.opdef import OpDef
-from fxq.lowering.executable import choose_executor
+from fxq.lowering.executable import choose_executor, run_with
 
 
 def save(model: FxqModule, path: str | os.PathLike[str], *, known: Iterable[Any] = ()) -> None:
@@ -54,7 +54,7 @@ def load(path: str | os.PathLike[str], *, runtime: str = "auto", known: Iterable
         FileError: there is no such file, it is damaged, no model, of a newer version, or needs something that was not given.
         ConfigError: there is no such runtime.
     """
-    executor = choose_executor(runtime)
+    choose_executor(runtime)  # an error now, and not behind the work
     given = tuple(known)
     own_ops = tuple(each for each in given if isinstance(each, OpDef))
     contents = read_file(Path(path))
@@ -71,8 +71,7 @@ def load(path: str | os.PathLike[str], *, runtime: str = "auto", known: Iterable
             found=f"{type(error).__name__}: {str(error)[:500]}",
             remedy="save the model again, with the fxq that has made it",
         ) from error
-    for graph in (each for each in model.modules() if isinstance(each, FxqModule)):
-        graph.run_with(executor)
+    run_with(model, runtime)
     return model
 
 

@@ -314,6 +314,7 @@ def _profile_record(profile: BackendProfile | None) -> ProfileRecord | None:
         ops=tuple(sorted(profile.ops)),
         multiplier_bits=profile.multiplier_bits,
         fixed_point_add=profile.fixed_point_add,
+        dynamic=tuple(sorted(profile.dynamic)),
     )
 
 

@@ -87,6 +87,16 @@ class NodeQuant:
     def is_int8(self) -> bool:
         return self.reason is None
 
+    @property
+    def is_dynamic(self) -> bool:
+        """An int8 op that reads and writes float: it quantizes what it reads as it arrives."""
+        return self.is_int8 and any(spec.dynamic for spec in self.inputs.values())
+
+    @property
+    def is_static(self) -> bool:
+        """An int8 op that reads or writes integers, whose qparams are found by calibration."""
+        return self.is_int8 and not self.is_dynamic
+
 
 @dataclass(frozen=True, eq=False)
 class AttachedNorm:

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fxq.graph.qtypes import QParams, QuantSpec, dequantize_tensor, dtype_of_range, quantize_tensor
+from fxq.graph.row_qparams import choose_row_qparams, dequantize_rows, quantize_rows
 
 Act = tuple[Any, ...]
 
@@ -369,6 +370,15 @@ def spec_of_range(qmin: int, qmax: int, axis: int | None) -> QuantSpec:
 
 def _qparams(scale: float | Tensor, zero_point: int | Tensor, spec: QuantSpec) -> QParams:
     return QParams(spec, torch.as_tensor(scale, dtype=torch.float32), torch.as_tensor(zero_point, dtype=torch.int32))
+
+
+def round_to_bytes(input: Tensor, per_row: bool = False) -> Tensor:
+    """What 8 bits leave of it, with qparams of its own values: of all of them, or of each row (all but the last dimension)."""
+    rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
+    if not rows.numel():
+        return input
+    qparams = choose_row_qparams(rows, per_row=per_row)
+    return dequantize_rows(quantize_rows(rows, qparams), qparams).reshape(input.shape)
 
 
 def quantize(

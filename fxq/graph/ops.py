@@ -201,6 +201,7 @@ OPS = (
     OpDef("dim", movement.dim, METADATA, (*spelled("dim", "ndimension"), *spelled(Attribute("ndim"), read=read.attribute))),
     OpDef("size", movement.size, METADATA, (*spelled("size"), *spelled(Attribute("shape"), read=read.attribute))),
     # quantization
+    OpDef("round_to_bytes", functional.round_to_bytes, FLOAT),
     OpDef("quantize", functional.quantize, FLOAT),
     OpDef("dequantize", functional.dequantize, FLOAT),
 )

@@ -31,7 +31,7 @@ class Accepted:
     def fits(self, spec: QuantSpec) -> bool:
         """Whether a kernel takes an operand with this spec."""
         same_kind = spec.dtype == self.dtype and spec.axis in self.axes and (spec.symmetric or not self.symmetric)
-        return same_kind and not spec.dynamic and self._bounds(spec)
+        return same_kind and self._bounds(spec)
 
     def _bounds(self, spec: QuantSpec) -> bool:
         above = (self.qmin is None or spec.qmin >= self.qmin) and (self.eps is None or spec.eps >= self.eps)
@@ -46,6 +46,10 @@ class Accepted:
         return f"{self.dtype} {'symmetric ' if self.symmetric else ''}{where}{given}"
 
 
+# by tensor, or by row: whatever the axis, a row is all but the last dimension
+DYNAMIC_ACTIVATIONS = (Accepted("uint8", symmetric=False, axes=(None, 0), qmin=0, qmax=255),)
+
+
 @dataclass(frozen=True)
 class BackendProfile:
     """One row of PROFILES (fxq/lowering/profiles.py).
@@ -54,6 +58,8 @@ class BackendProfile:
         name: "x86" or "qnnpack".
         activations, weights: what is accepted.
         ops: canonical names of the ops that have an integer kernel.
+        dynamic: canonical names of ops, and qualified names of modules that are called whole, which can quantize what they read
+            as it arrives, to uint8 0..255, all at once or row by row.
         multiplier_bits: significant bits of a requantization multiplier, 22 or 24.
         fixed_point_add: add of two tensors in QNNPACK's fixed-point arithmetic.
     """
@@ -64,6 +70,7 @@ class BackendProfile:
     ops: frozenset[str]
     multiplier_bits: Literal[22, 24]
     fixed_point_add: bool
+    dynamic: frozenset[str] = frozenset()
 
     def accepts(self, node: str, op: str, activation: QuantSpec, weight: QuantSpec | None) -> Reason | None:
         """None where the profile has a kernel for the op with these specs, else why not.
@@ -76,7 +83,10 @@ class BackendProfile:
         """
         if op not in self.ops:
             return Reason(Why.PROFILE, node, f"profile {self.name} has no integer kernel for {op}")
-        return self._admits(node, "activations", activation, self.activations) or (
+        if activation.dynamic and op not in self.dynamic:
+            return Reason(Why.DYNAMIC, node, f"{op} is not quantized as its input arrives: that is for layers that multiply with a matrix")
+        activations = DYNAMIC_ACTIVATIONS if activation.dynamic else self.activations
+        return self._admits(node, "activations", activation, activations) or (
             None if weight is None else self._admits(node, "weights", weight, self.weights)
         )
 

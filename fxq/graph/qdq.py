@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.graph.annotation import TensorType, set_type, tensor_type
+from fxq.graph.annotation import TensorType, set_type, tensor_type, type_of
 from fxq.graph.constants import constant_of, insert_constant
-from fxq.graph.functional import dequantize, quantize, spec_of_range
+from fxq.graph.functional import dequantize, quantize, round_to_bytes, spec_of_range
 from fxq.graph.ops import call_of
-from fxq.graph.qtypes import QParams
+from fxq.graph.qtypes import QParams, QuantSpec
 
 
 def is_quantize(value: object) -> bool:
@@ -51,6 +51,14 @@ def insert_qdq(value: Node, qparams: QParams, after: Node) -> Node:
 def insert_dequantize(integers: Node, qparams: QParams) -> Node:
     """x → dequantize(x), behind x. Returns the new node; readers are left as they are."""
     return _insert_dequantize(integers, _operands(integers, qparams), f"{integers.name.removesuffix('_q')}_dq")
+
+
+def insert_rounding(value: Node, spec: QuantSpec) -> Node:
+    """x → round_to_bytes(x), behind x: by row where the spec has an axis. Returns the new node; readers are left as they are."""
+    with value.graph.inserting_after(value):
+        rounded = value.graph.call_function(round_to_bytes, (value,), {"per_row": spec.axis is not None})
+    set_type(rounded, type_of(value))
+    return rounded
 
 
 def _insert_dequantize(integers: Node, operands: dict[str, Any], name: str) -> Node:

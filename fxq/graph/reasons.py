@@ -20,6 +20,7 @@ class Why(str, Enum):
     NOT_CONSTANT = "not a constant"
     OPERAND = "operand"
     PROFILE = "profile"
+    DYNAMIC = "dynamic qconfig"
     OVERFLOW = "overflow"
     NO_ELEMENTS = "reads no element"
     SHARED = "used more than once"

@@ -185,8 +185,9 @@ def _int8_operands_are_dequantized(view: View) -> Iterator[Violation]:
             continue
         for name, operand in call.activations.items():
             source = view.calls.get(operand)
-            if name in quant.inputs and (source is None or source.op.name != "dequantize"):
-                yield Violation(node, f"is int8, but {name} is not dequantized")
+            wanted = "round_to_bytes" if quant.is_dynamic else "dequantize"
+            if name in quant.inputs and (source is None or source.op.name != wanted):
+                yield Violation(node, f"is int8, but {name} does not come from {wanted}")
 
 
 def _nothing_is_left_to_lower(view: View) -> Iterator[Violation]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import networkx as nx
 import torch
@@ -15,12 +14,12 @@ from torch.fx import Graph, GraphModule, Node
 from fxq.errors import ConfigError
 from fxq.graph.module import FxqModule
 from fxq.lowering.regions import GraphRegion, Partition, find_regions
+from fxq.runtime.choice import wanted_runtime
+from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.jit import CompiledRegion, accepts, register, run_region, unavailable
 
 # torch 2.6 does not tell torch.export from torch.compile: there both get torch's own operators
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-
-Runtime = Literal["auto", "jit", "integer"]
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,21 @@ def choose_executor(runtime: str) -> JitExecutor | None:
     Raises:
         ConfigError: there is no such runtime, or "jit" cannot run on this machine.
     """
-    wanted = os.environ.get("FXQ_RUNTIME", runtime) if runtime == "auto" else runtime
-    if wanted not in get_args(Runtime):
-        where = "FXQ_RUNTIME" if wanted != runtime else "runtime"
-        raise ConfigError(where, expected="auto, jit or integer", found=repr(wanted), remedy="name one of the three")
+    wanted = wanted_runtime(runtime)
     reason = unavailable()
     if wanted == "jit" and reason is not None:
         raise ConfigError("runtime", expected="a machine that LLVM can compile for", found=reason, remedy='use runtime="auto" or "integer"')
     return None if wanted == "integer" or reason is not None else JitExecutor()
+
+
+def run_with(model: FxqModule, runtime: str) -> None:
+    """From the next call on, graphs and dynamic ops in the model run with it. Raises ConfigError as `choose_executor`."""
+    executor = choose_executor(runtime)
+    for module in model.modules():
+        if isinstance(module, FxqModule):
+            module.run_with(executor)
+        elif isinstance(module, DynamicOp):
+            module.run_with(runtime)
 
 
 class RegionCall(nn.Module):

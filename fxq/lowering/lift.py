@@ -19,11 +19,12 @@ from fxq.graph.functional import clamp_bounds
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, OpDef, Operands, Role, role_of
 from fxq.graph.ops import call_of, ops_by_name, own_ops, write_call
-from fxq.graph.qdq import insert_dequantize, insert_qdq, integers_behind, is_quantize, qparams_of
+from fxq.graph.qdq import insert_dequantize, insert_qdq, insert_rounding, integers_behind, is_quantize, qparams_of
 from fxq.graph.qtypes import WEIGHT_PER_CHANNEL, QParams
 from fxq.graph.stages import Stage
 from fxq.graph.verify import INTEGERS, verify
 from fxq.lowering.requantize import wrap_int32
+from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
 from fxq.runtime.integer.elementwise import PRelu
@@ -55,7 +56,8 @@ def _lift_node(node: Node, meaning: Meaning) -> None:
     op, found, is_integer = _op(node, meaning), tensor_type(node), _is_integer(node)
     assert found is not None
     read = {**_operands(node, meaning, op), **meaning.constants}
-    operands = {name: _floats(value) if role_of(name) is Role.ACTIVATION else value for name, value in read.items()}
+    floats = _floats_of(node)
+    operands = {name: map_arg(value, floats) if role_of(name) is Role.ACTIVATION else value for name, value in read.items()}
     if node.op == "call_module":
         operands.update(_tensors(node, Call(op, operands)))
     write_call(node, Call(op, operands))
@@ -80,9 +82,13 @@ def _operands(node: Node, meaning: Meaning, op: OpDef) -> Operands:
     return {name: value for name, value in call.operands.items() if name in op.operands}
 
 
-def _floats(value: Any) -> Any:
-    """The operand with a dequantize behind every node in it."""
-    return map_arg(value, _dequantized)
+def _floats_of(node: Node) -> Callable[[Node], Node]:
+    """What stands between a value and the float op of the node that reads it: a dequantize, or a rounding to 8 bits as it arrives."""
+    quant = quant_of(node)
+    if quant is None or not quant.is_dynamic:
+        return _dequantized
+    spec = next(spec for spec in quant.inputs.values() if spec.dynamic)
+    return lambda value: insert_rounding(value, spec)
 
 
 def _dequantized(integers: Node) -> Node:
@@ -125,6 +131,10 @@ def _conv_transpose(node: Node, op: Any, call: Call) -> Operands:
     return _weighted(node, call, op.weight, _Products(op.multiplier, op.bias, axis=1, scales=per_group))
 
 
+def _dynamic_linear(node: Node, op: Any, call: Call) -> Operands:
+    return {"weight": _weight(node, op.weight, op.scale, axis=0), "bias": _tensor(node, "bias", op.bias)}
+
+
 def _norm(node: Node, op: Any, call: Call) -> Operands:
     return {"gain": _tensor(node, "weight", op.weight), "shift": _tensor(node, "bias", op.bias)}
 
@@ -137,6 +147,7 @@ def _prelu(node: Node, op: Any, call: Call) -> Operands:
 _RESTORED: Mapping[type[nn.Module], Callable[[Node, Any, Call], Operands]] = {
     Conv: _conv,
     Linear: _conv,
+    DynamicLinear: _dynamic_linear,
     ConvTranspose: _conv_transpose,
     LayerNorm: _norm,
     GroupNorm: _norm,
@@ -167,12 +178,16 @@ def _weighted(node: Node, call: Call, weight: Tensor, products: _Products) -> Op
     if clamp_bounds(call.operands["act"]) is not None and _is_integer(node):
         real = real / float(1.0 / _result_qparams(node).scale)
     scale = (real / float(_input_qparams(call).scale)).to(torch.float32)[: products.scales]
-    spec = replace(WEIGHT_PER_CHANNEL, axis=products.axis)
-    stored = _tensor(node, "weight", weight)
-    assert stored is not None
-    dq = insert_dequantize(stored, QParams(spec, scale, torch.zeros_like(scale, dtype=torch.int32)))
     bias = (real * products.bias).to(torch.float32) if bool(products.bias.any()) else None
-    return {"weight": dq, "bias": _tensor(node, "bias", bias)}
+    return {"weight": _weight(node, weight, scale, products.axis), "bias": _tensor(node, "bias", bias)}
+
+
+def _weight(node: Node, integers: Tensor, scale: Tensor, axis: int) -> Node:
+    """A node that dequantizes the integers, which have one scale for each channel of the axis."""
+    stored = _tensor(node, "weight", integers)
+    assert stored is not None
+    spec = replace(WEIGHT_PER_CHANNEL, axis=axis)
+    return insert_dequantize(stored, QParams(spec, scale, torch.zeros_like(scale, dtype=torch.int32)))
 
 
 def _tensor(node: Node, name: str, value: Tensor | None) -> Node | None:

@@ -27,6 +27,7 @@ from fxq.graph.ops import call_of, write_call
 from fxq.graph.profile import BackendProfile
 from fxq.graph.qdq import integers_behind, is_dequantize, is_quantize, qparams_of
 from fxq.graph.reasons import Reason
+from fxq.lowering.dynamic import lower_dynamic
 from fxq.lowering.lowerings import Site, lower_site
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.integer.table import Table, build_table
@@ -50,7 +51,7 @@ def lower(module: FxqModule, profile: BackendProfile) -> int:
         if is_quantize(node) and is_dequantize(node.args[0]):
             _requantize(node)
         elif _is_int8(node):
-            lowered += _lower_node(node, profile)
+            lowered += _lower_dynamic(node) if _is_dynamic(node) else _lower_node(node, profile)
     remove_unread(module)
     _take_places(module)
     return lowered
@@ -59,6 +60,26 @@ def lower(module: FxqModule, profile: BackendProfile) -> int:
 def _is_int8(node: Node) -> bool:
     quant = quant_of(node)
     return quant is not None and quant.is_int8 and bool(quant.inputs) and call_of(node) is not None
+
+
+def _is_dynamic(node: Node) -> bool:
+    quant = quant_of(node)
+    return quant is not None and quant.is_dynamic
+
+
+def _lower_dynamic(node: Node) -> bool:
+    """op(round_to_bytes(x), dq(w)) → dynamic_op(x)"""
+    call, quant = call_of(node), quant_of(node)
+    assert call is not None and quant is not None
+    result = lower_dynamic(node.name, call, quant.inputs["input"])
+    inputs = [rounded.all_input_nodes[0] for rounded in call.activations.values()]
+    if isinstance(result, Reason):
+        update_quant(node, reason=result)
+        write_call(node, Call(call.op, {**call.operands, **dict(zip(call.activations, inputs, strict=True))}))
+        return False
+    set_meaning(node, _meaning(call))
+    _call_op(node, result, inputs)
+    return True
 
 
 def _lower_node(node: Node, profile: BackendProfile) -> bool:
@@ -73,7 +94,7 @@ def _lower_node(node: Node, profile: BackendProfile) -> bool:
         for dequantized in set(site.call.activations.values()):
             node.replace_input_with(dequantized, integers_behind(dequantized))
     else:
-        _call_op(node, result, site.call.activations.values())
+        _call_op(node, result, map(integers_behind, site.call.activations.values()))
     _become_result(node, site)
     return True
 
@@ -99,10 +120,10 @@ def _has_nodes(value: Any) -> bool:
 
 
 def _call_op(node: Node, op: IntegerOp, inputs: Iterable[Node]) -> None:
-    """The node calls the integer op with the integers behind its dequantized inputs, in the op's order."""
+    """The node calls the integer op with these inputs, in the op's order."""
     path = f"{_LOWERED}.{node.name}"
     put_module(module_of(node), path, op)
-    node.args = tuple(map(integers_behind, inputs))
+    node.args = tuple(inputs)
     node.op, node.target, node.kwargs = "call_module", path, {}
 
 
@@ -124,7 +145,7 @@ def _requantize(q: Node) -> None:
     assert isinstance(dq, Node)
     before, after, call = qparams_of(dq), qparams_of(q), call_of(q)
     assert call is not None
-    _call_op(q, Table(build_table(lambda values: values, before, after)), [dq])
+    _call_op(q, Table(build_table(lambda values: values, before, after)), [integers_behind(dq)])
     set_quant(q, NodeQuant({"input": before.spec}, after.spec, qparams=after))
     set_meaning(q, _meaning(call))
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from fxq.dynamic.modules import RECURRENT
 from fxq.errors import ConfigError
+from fxq.graph.names import qualified_name
 from fxq.graph.opdef import Policy
 from fxq.graph.ops import OPS
 from fxq.graph.profile import Accepted, BackendProfile
 
 _QUANTIZABLE = frozenset(op.name for op in OPS if op.policy not in (Policy.FLOAT, Policy.METADATA))
+
+_DYNAMIC = frozenset({"linear", *map(qualified_name, RECURRENT)})
 
 PROFILES = (
     BackendProfile(
@@ -15,6 +19,7 @@ PROFILES = (
         activations=(Accepted("uint8", symmetric=False),),
         weights=(Accepted("int8", symmetric=True, axes=(None, 0)),),
         ops=_QUANTIZABLE,
+        dynamic=_DYNAMIC,
         multiplier_bits=22,
         fixed_point_add=False,
     ),
@@ -23,6 +28,7 @@ PROFILES = (
         activations=(Accepted("uint8", symmetric=False), Accepted("int8", symmetric=True)),
         weights=(Accepted("int8", symmetric=True, axes=(None, 0)),),
         ops=_QUANTIZABLE,
+        dynamic=_DYNAMIC,
         multiplier_bits=24,
         fixed_point_add=True,
     ),

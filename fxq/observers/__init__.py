@@ -5,6 +5,7 @@ from __future__ import annotations
 from fxq.observers.base import Extent, Observer
 from fxq.observers.defaults import (
     default_debug_observer,
+    default_dynamic_quant_observer,
     default_fixed_qparams_range_0to1_observer,
     default_fixed_qparams_range_neg1to1_observer,
     default_histogram_observer,
@@ -13,6 +14,7 @@ from fxq.observers.defaults import (
     default_placeholder_observer,
     default_weight_observer,
     per_channel_weight_observer_range_neg_127_to_127,
+    per_row_dynamic_quant_observer,
     weight_observer_range_neg_127_to_127,
 )
 from fxq.observers.entropy import EntropyObserver
@@ -46,6 +48,7 @@ __all__ = [
     "PlaceholderObserver",
     "RecordingObserver",
     "default_debug_observer",
+    "default_dynamic_quant_observer",
     "default_fixed_qparams_range_0to1_observer",
     "default_fixed_qparams_range_neg1to1_observer",
     "default_histogram_observer",
@@ -54,6 +57,7 @@ __all__ = [
     "default_placeholder_observer",
     "default_weight_observer",
     "per_channel_weight_observer_range_neg_127_to_127",
+    "per_row_dynamic_quant_observer",
     "read_factory",
     "search_together",
     "weight_observer_range_neg_127_to_127",

@@ -5,7 +5,7 @@ products in 16 bits don't saturate: none here does. And weights are −127..127,
 has −128..127 unless the name says otherwise.
 
 `default_reuse_input_observer` is missing: operations that only move values (reshape, max_pool, ...) share the qparams of their
-input by the table of operations, without an observer of their own. Observers for dynamic and weight-only quantization are not here.
+input by the table of operations, without an observer of their own. Observers for weight-only quantization are not here.
 """
 
 from __future__ import annotations
@@ -37,3 +37,6 @@ default_fixed_qparams_range_neg1to1_observer = FixedQParamsObserver.with_args(sp
 
 # qparams come from each batch at run time; torch.ao's stands for float values, which here are QConfig None
 default_placeholder_observer = PlaceholderObserver.with_args()
+default_dynamic_quant_observer = PlaceholderObserver.with_args()
+# not torch.ao's: each row of a batch has qparams of its own
+per_row_dynamic_quant_observer = PlaceholderObserver.with_args(spec=replace(ACTIVATION, axis=0, dynamic=True))

@@ -17,7 +17,7 @@ from fxq.observers import ObserverFactory
 from fxq.passes.choice import Calls, choose_int8, is_of_floats
 from fxq.passes.interface import quantized_results, require_quantized
 from fxq.passes.pipeline import Context
-from fxq.passes.refusals import Refusals
+from fxq.passes.refusals import Refusals, asks_for_dynamic
 
 
 def annotate(module: FxqModule, context: Context) -> int:
@@ -26,6 +26,7 @@ def annotate(module: FxqModule, context: Context) -> int:
     - An op is int8 unless its configuration, operands or the profile object, and where that pays (`choose_int8`).
     - A value is quantized once, for all its int8 readers. conv, linear and
       averages write float32 where no int8 op reads them.
+    - An op with a dynamic activation reads and writes float: its neighbours do not depend on it.
     - A result that the model returns as a QTensor is read like an int8 op reads.
 
     Raises:
@@ -34,15 +35,19 @@ def annotate(module: FxqModule, context: Context) -> int:
     returned = set(quantized_results(module).values())
     refusals = Refusals(module, context.profile, find_mutated(module))
     refused = {node: reason for node in module.graph.nodes if node.op != "output" and (reason := refusals.refusal(node)) is not None}
-    calls = {node: call for node in module.graph.nodes if node not in refused and (call := call_of(node)) is not None}
+    allowed = [node for node in module.graph.nodes if node.op != "output" and node not in refused]
+    dynamic = {node for node in allowed if asks_for_dynamic(node)}
+    calls = {node: call for node in allowed if node not in dynamic and (call := call_of(node)) is not None}
     chosen = choose_int8(module.graph, calls, returned)
     specs = specs_of_values(chosen, returned)
     require_quantized(module, specs, refused)
     for node in module.graph.nodes:
         if node.op != "output" and (node.op != "get_attr" or node in specs):
-            reason = None if node in chosen else refused.get(node, _beside_float_ops(node, chosen))
-            set_quant(node, _node_quant(node, chosen, specs, reason))
-    return len(chosen)
+            is_int8, resolution = node in chosen or node in dynamic, resolution_of(node)
+            inputs = _inputs(node, specs) if is_int8 else {}
+            reason = None if is_int8 else refused.get(node, _beside_float_ops(node, chosen))
+            set_quant(node, NodeQuant(inputs, specs.get(node), rule=resolution.rule if resolution else "", reason=reason))
+    return len(chosen) + len(dynamic)
 
 
 def specs_of_values(chosen: Calls, returned: Set[Node]) -> dict[Node, QuantSpec]:
@@ -71,17 +76,14 @@ def weight_factory(call: Call, resolution: Resolution) -> ObserverFactory:
     return factory if factory.spec.axis in (None, call.op.weight_axis) else factory.with_args(ch_axis=call.op.weight_axis)
 
 
-def _node_quant(node: Node, chosen: Calls, specs: Mapping[Node, QuantSpec], reason: Reason | None) -> NodeQuant:
-    resolution = resolution_of(node)
-    rule = resolution.rule if resolution is not None else ""
-    inputs: dict[str, QuantSpec] = {}
-    call = chosen.get(node)
-    if call is not None:
-        inputs = {name: specs[operand] for name, operand in call.activations.items()}
-        if "weight" in call.operands:
-            assert resolution is not None
-            inputs["weight"] = weight_factory(call, resolution).spec
-    return NodeQuant(inputs, specs.get(node), rule=rule, reason=reason)
+def _inputs(node: Node, specs: Mapping[Node, QuantSpec]) -> dict[str, QuantSpec]:
+    """What is asked of the operands of an int8 op, or of a module that is called whole."""
+    call, resolution, own = call_of(node), resolution_of(node), _activation_spec(node)
+    assert resolution is not None
+    if call is None:
+        return {"input": own}
+    inputs = {name: own if own.dynamic else specs[operand] for name, operand in call.activations.items()}
+    return {**inputs, "weight": weight_factory(call, resolution).spec} if "weight" in call.operands else inputs
 
 
 def _beside_float_ops(node: Node, chosen: Calls) -> Reason:

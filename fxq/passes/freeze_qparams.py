@@ -12,7 +12,7 @@ from fxq.graph.constants import constant_of
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of, write_call
-from fxq.graph.qdq import insert_qdq, integers_behind, qparams_of
+from fxq.graph.qdq import insert_qdq, insert_rounding, integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, enlarge_scales
 from fxq.graph.verify import OBSERVER_RULE
 from fxq.observers import Observer, ObserverFactory, search_together
@@ -141,9 +141,12 @@ def _quantize_weight(node: Node) -> None:
     quant = quant_of(node)
     assert quant is not None
     found = quant.weight or _observed_weight(weight, weight_factory(call, resolution))
-    qparams = _with_room_for_bias(_finite(found, str(weight.target)), call)
+    qparams = _finite(found, str(weight.target))
+    if not quant.is_dynamic:
+        qparams = _with_room_for_bias(qparams, call)
     dq = insert_qdq(weight, qparams, after=weight)
-    write_call(node, Call(call.op, {**call.operands, "weight": dq}))
+    inputs = {"input": insert_rounding(call.operands["input"], quant.inputs["input"])} if quant.is_dynamic else {}
+    write_call(node, Call(call.op, {**call.operands, "weight": dq, **inputs}))
 
 
 def _observed_weight(weight: Node, factory: ObserverFactory) -> QParams:

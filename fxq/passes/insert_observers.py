@@ -65,7 +65,7 @@ def make_observer(source: Node) -> Observer:
     """By the qconfig of the op that makes the value, or of the first int8 op that reads it."""
     for node in (source, *source.users):
         quant, resolution = quant_of(node), resolution_of(node)
-        if quant is not None and quant.is_int8 and resolution is not None:
+        if quant is not None and quant.is_static and resolution is not None:
             made: Observer = resolution.qconfig.activation()
             return made
     raise AssertionError(f"nobody wants {source.name} quantized")
@@ -90,5 +90,5 @@ def reads_quantized(value: Node, reader: Node) -> bool:
     call, of_value, of_reader = call_of(reader), quant_of(value), quant_of(reader)
     if call is not None and (call.op.policy is Policy.METADATA or (value.op == "get_attr" and value not in call.activations.values())):
         return False
-    value_is_int8 = of_value is not None and of_value.is_int8
-    return value_is_int8 or (of_reader is not None and of_reader.is_int8)
+    value_is_int8 = of_value is not None and of_value.is_static
+    return value_is_int8 or (of_reader is not None and of_reader.is_static)

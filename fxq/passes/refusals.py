@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.fx import Node
 
 from fxq.graph.annotation import Resolution, resolution_of, tensor_type, whole_reason_of
 from fxq.graph.module import FxqModule
+from fxq.graph.names import qualified_name
 from fxq.graph.opdef import Call, Policy, Role, role_of
 from fxq.graph.ops import call_of
 from fxq.graph.profile import BackendProfile
@@ -41,7 +43,7 @@ class Refusals:
             return Reason(Why.NO_ELEMENTS, node.name, f"{call.op.name} reads no element")
         return next(self._objections(node, call), None)
 
-    def _not_canonical(self, node: Node) -> Reason:
+    def _not_canonical(self, node: Node) -> Reason | None:
         if node.op in ("placeholder", "get_attr"):
             return Reason(Why.NO_ELEMENTS, node.name, "is an input" if node.op == "placeholder" else "is a constant of the model")
         whole = whole_reason_of(node)
@@ -56,8 +58,22 @@ class Refusals:
             unasked = whole.why is Why.CUSTOM and (resolution is None or resolution.qconfig is None)
             return _not_configured(node, resolution) if unasked else whole
         module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if module is not None and self._takes_whole(node, module):
+            return next(self._objections_to_whole(node, module), None)
         found = recognise(node, module)
         return found if isinstance(found, Reason) else Reason(Why.OPERAND, node.name, "its operands are not all tensors")
+
+    def _takes_whole(self, node: Node, module: nn.Module) -> bool:
+        """Whether the module, which is no op, has an int8 form that quantizes what it reads as it arrives, and is asked for that."""
+        return qualified_name(type(module)) in self.profile.dynamic and asks_for_dynamic(node)
+
+    def _objections_to_whole(self, node: Node, module: nn.Module) -> Iterator[Reason]:
+        if module.training and isinstance(module, nn.RNNBase) and module.dropout:
+            yield Reason(Why.TRAINING, node.name, "drops values at random in training mode; call model.eval() first")
+        for operand in node.all_input_nodes:
+            found = tensor_type(operand)
+            if found is not None and not found.dtype.is_floating_point:
+                yield Reason(Why.DTYPE, node.name, f"it reads {operand.name}, which is {found.dtype}")
 
     def _objections(self, node: Node, call: Call) -> Iterator[Reason]:
         resolution = resolution_of(node)
@@ -78,6 +94,12 @@ class Refusals:
 
     def _is_mutated(self, node: Node, value: Node) -> Reason:
         return Reason(Why.MUTATED, node.name, f"{value.name} is changed in place by {self.mutated[value].name}; use the out-of-place form")
+
+
+def asks_for_dynamic(node: Node) -> bool:
+    """Whether the mapping gives the node a qconfig that quantizes activations as they arrive."""
+    resolution = resolution_of(node)
+    return resolution is not None and resolution.qconfig is not None and bool(resolution.qconfig.activation.spec.dynamic)
 
 
 def _not_configured(node: Node, resolution: Resolution | None) -> Reason:

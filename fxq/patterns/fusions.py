@@ -180,7 +180,7 @@ def _holds_sum(label: str) -> tuple[Guard, ...]:
     """Nobody else reads the op, nothing is fused behind it yet, and the other summand may be rounded to 8 bits."""
     return (
         g.equals("add", "alpha", 1), g.single_use(label), g.bare(label), g.same_type(label, "R"), g.not_switched_off("add"),
-        g.not_normalized("add"),
+        g.not_normalized("add"), g.not_dynamic(label),
     )  # fmt: skip
 
 

@@ -201,13 +201,28 @@ def not_switched_off(label: str) -> Guard:
     return guard
 
 
-def is_quantized(label: str) -> Guard:
-    """The QConfigMapping gives the op a qconfig."""
+def _asks_for(node: Node, *, dynamic: bool) -> bool:
+    """Whether the QConfigMapping gives the node a qconfig of that sort."""
+    resolution = resolution_of(node)
+    return resolution is not None and resolution.qconfig is not None and resolution.qconfig.activation.spec.dynamic is dynamic
+
+
+def not_dynamic(label: str) -> Guard:
+    """The op does not quantize what it reads as it arrives."""
 
     def guard(match: Match) -> Reason | None:
         node = match.nodes[label]
-        resolution = resolution_of(node)
-        if resolution is not None and resolution.qconfig is not None:
+        return Reason(Why.DYNAMIC, node.name, "its sum is float, and added in float") if _asks_for(node, dynamic=True) else None
+
+    return guard
+
+
+def is_quantized(label: str) -> Guard:
+    """The QConfigMapping gives the op a qconfig that is calibrated."""
+
+    def guard(match: Match) -> Reason | None:
+        node = match.nodes[label]
+        if _asks_for(node, dynamic=False):
             return None
         return Reason(Why.NO_QCONFIG, match.anchor.name, f"{node.name} has no qconfig")
 

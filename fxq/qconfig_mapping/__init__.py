@@ -3,10 +3,13 @@
 from fxq.qconfig_mapping.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig
 from fxq.qconfig_mapping.defaults import (
     default_debug_qconfig,
+    default_dynamic_qconfig,
     default_per_channel_qconfig,
     default_per_channel_symmetric_qnnpack_qconfig,
     default_qconfig,
     default_symmetric_qnnpack_qconfig,
+    per_channel_dynamic_qconfig,
+    per_row_dynamic_qconfig,
 )
 from fxq.qconfig_mapping.lookup import Resolution
 from fxq.qconfig_mapping.mapping import QConfigMapping
@@ -25,5 +28,6 @@ __all__ = [
     "get_default_qat_qconfig_mapping", "PRESETS", "Preset",
     "default_qconfig", "default_per_channel_qconfig", "default_debug_qconfig",
     "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig",
+    "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "per_row_dynamic_qconfig",
     "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""torch.ao's QConfigs for static quantization under their names: one row each. fxq.observers.defaults says how they differ.
+"""torch.ao's QConfigs under their names: one row each. fxq.observers.defaults says how they differ.
 
 The symmetric ones for qnnpack differ once more: torch.ao's activations are int8 −128..127 there, these are uint8 0..255. Both
 are affine, so the same reals are represented, with the zero_point 128 further up; symmetric are the weights. The profiles
@@ -15,10 +15,12 @@ from fxq.graph.qtypes import ACTIVATION, QNNPACK_EPS
 from fxq.observers import (
     HistogramObserver,
     default_debug_observer,
+    default_dynamic_quant_observer,
     default_observer,
     default_per_channel_weight_observer,
     default_weight_observer,
     per_channel_weight_observer_range_neg_127_to_127,
+    per_row_dynamic_quant_observer,
     weight_observer_range_neg_127_to_127,
 )
 from fxq.qconfig_mapping.qconfig import QConfig
@@ -30,3 +32,9 @@ default_per_channel_qconfig = QConfig(default_observer, default_per_channel_weig
 default_debug_qconfig = QConfig(default_debug_observer, default_weight_observer)
 default_symmetric_qnnpack_qconfig = QConfig(_QNNPACK_ACTIVATION, weight_observer_range_neg_127_to_127)
 default_per_channel_symmetric_qnnpack_qconfig = QConfig(_QNNPACK_ACTIVATION, per_channel_weight_observer_range_neg_127_to_127)
+
+# float in, float out: 8 bits in between, with the range of each batch
+default_dynamic_qconfig = QConfig(default_dynamic_quant_observer, default_weight_observer)
+per_channel_dynamic_qconfig = QConfig(default_dynamic_quant_observer, default_per_channel_weight_observer)
+# not torch.ao's: rows of a batch (tokens, say) do not depend on each other
+per_row_dynamic_qconfig = QConfig(per_row_dynamic_quant_observer, default_per_channel_weight_observer)

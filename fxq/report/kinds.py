@@ -15,6 +15,7 @@ from fxq.graph.ops import call_of
 from fxq.graph.qdq import is_dequantize, is_quantize
 from fxq.graph.verify import OBSERVER_RULE
 from fxq.runtime.assumptions import ADDED_BY_TRACE
+from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.interface import QTensorEntry, QTensorExit
 
@@ -24,6 +25,7 @@ class Kind(str, Enum):
 
     INPUT = "input"
     INT8 = "int8"
+    DYNAMIC = "dynamic int8"  # reads and writes float, quantizes what it reads as it arrives
     FLOAT = "float"
     QUANTIZE = "quantize"
     DEQUANTIZE = "dequantize"
@@ -32,6 +34,9 @@ class Kind(str, Enum):
     CONSTANT = "constant"
     OUTPUT = "output"
 
+
+# they multiply integers
+IN_INT8 = (Kind.INT8, Kind.DYNAMIC)
 
 _KIND_OF_OPCODE = {"placeholder": Kind.INPUT, "get_attr": Kind.CONSTANT, "output": Kind.OUTPUT}
 
@@ -49,6 +54,8 @@ def kind_of(node: Node) -> Kind:
         return Kind.OBSERVER
     if _makes_no_tensor(node):
         return Kind.SHAPE
+    if isinstance(module, DynamicOp) or (quant is not None and quant.is_dynamic):
+        return Kind.DYNAMIC
     is_int8 = isinstance(module, IntegerOp) if quant is None else quant.is_int8
     return Kind.INT8 if is_int8 else Kind.FLOAT
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -22,6 +22,8 @@ from fxq.graph.ops import call_of
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import recognise
 from fxq.report.kinds import called_module
+from fxq.runtime.dynamic.linear import DynamicLinear
+from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
 from fxq.runtime.integer.linear import Linear
@@ -56,17 +58,24 @@ def _of_module(node: Node, module: nn.Module) -> int | None:
         return _by_weight(_tensors_read(node)[0], tuple(module.weight.shape))
     if isinstance(module, MatMul):
         return _product(tensor_type(node), _tensors_read(node)[0])
-    if isinstance(module, _ConvNd | nn.Linear | Conv | Linear):
+    if isinstance(module, _ConvNd | nn.Linear | Conv | Linear | DynamicLinear):
         return _by_weight(tensor_type(node), tuple(module.weight.shape))
-    if isinstance(module, nn.RNNBase):
-        vectors = _tensors_read(node)[0].numel // module.input_size
-        return vectors * sum(matrix.numel() for matrix in module.parameters() if matrix.ndim == 2)
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return _of_recurrent(node, module.input_size, module.parameters())
+    if isinstance(module, DynamicRNN | DynamicRNNCell):
+        return _of_recurrent(node, module.shape.input_size, module.buffers())
     if isinstance(module, nn.MultiheadAttention):
         return _of_attention_module(module, _tensors_read(node))
     if isinstance(module, FxqModule):
         return None  # a standalone module: a report of its own counts what is inside
     has_matrices = any(parameter.ndim > 1 for owner in outside_of_graphs(module) for parameter in owner.parameters(recurse=False))
     return None if has_matrices and not isinstance(module, _NO_PRODUCTS) else 0
+
+
+def _of_recurrent(node: Node, input_size: int, tensors: Iterable[Tensor]) -> int:
+    """Every vector of the input meets all matrices."""
+    vectors = _tensors_read(node)[0].numel // input_size
+    return vectors * sum(matrix.numel() for matrix in tensors if matrix.ndim == 2)
 
 
 def _of_call(node: Node) -> int | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from pydantic import BaseModel, ConfigDict
 
 from fxq.graph.reasons import Why
-from fxq.report.kinds import Kind
+from fxq.report.kinds import IN_INT8, Kind
 from fxq.report.rows import Row
 
 
@@ -74,7 +74,7 @@ class Totals(BaseModel):
 
 def add_up(rows: tuple[Row, ...]) -> Totals:
     """Rows → their totals."""
-    int8 = [row for row in rows if row.kind is Kind.INT8]
+    int8 = [row for row in rows if row.kind in IN_INT8]
     return Totals(
         nodes=len(rows),
         kinds=dict(Counter(row.kind for row in rows)),

@@ -11,7 +11,7 @@ from torch.fx import Node
 from fxq.graph.constants import constant_of
 from fxq.graph.islands import outside_of_graphs
 from fxq.graph.qdq import is_dequantize
-from fxq.report.kinds import Kind, called_module, kind_of
+from fxq.report.kinds import IN_INT8, Kind, called_module, kind_of
 from fxq.runtime.integer.module import IntegerOp
 
 # constants of integer ops that take the place of tensors of the float model; the others are of the compiler's making
@@ -37,7 +37,7 @@ class Stored:
 
 def stored_by(node: Node) -> tuple[Stored, ...]:
     """The tensors that belong to an op: parameters and buffers of its module, constants among its operands."""
-    if kind_of(node) not in (Kind.INT8, Kind.FLOAT):
+    if kind_of(node) not in (*IN_INT8, Kind.FLOAT):
         return ()
     module = called_module(node)
     return tuple(_of_operands(node) if module is None else _of_module(module))

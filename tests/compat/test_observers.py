@@ -101,9 +101,7 @@ def test_reduce_range_is_left_out_and_a_range_is_kept() -> None:
     [
         (theirs.MinMaxObserver.with_args(dtype=torch.float16), "dtype"),
         (theirs.MinMaxObserver.with_args(bits=4), "bits"),
-        (theirs.PlaceholderObserver.with_args(dtype=torch.quint8, is_dynamic=True), "is_dynamic"),
         (theirs.ReuseInputObserver, "share the qparams of their input"),
-        (theirs.default_dynamic_fake_quant, "is_dynamic"),
         (theirs.default_embedding_fake_quant, "qscheme"),
         (theirs.MinMaxObserver(), "each tensor gets an observer of its own"),
         (functools.partial(theirs.MinMaxObserver, torch.qint8), "arguments by name"),
@@ -116,6 +114,19 @@ def test_observers_without_a_counterpart(observer: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         from_torch_ao(qconfig)
     assert caught.value.where.startswith("QConfig.activation")
+
+
+@pytest.mark.parametrize(
+    "observer",
+    [
+        theirs.default_dynamic_quant_observer,
+        theirs.MinMaxObserver.with_args(dtype=torch.quint8, is_dynamic=True),
+        theirs.MovingAverageMinMaxObserver.with_args(averaging_constant=1, is_dynamic=True),
+    ],
+)
+def test_dynamic_observers_observe_nothing(observer: Any) -> None:
+    qconfig = from_torch_ao(theirs.QConfig(activation=observer, weight=theirs.default_weight_observer))
+    assert qconfig.activation == fxq.default_dynamic_qconfig.activation
 
 
 def test_the_message_names_the_rule_and_the_field() -> None:
@@ -140,9 +151,10 @@ OBSERVED = (
 FACTORIES = tuple(
     name
     for name in compat.__all__
-    if isinstance(getattr(compat, name), ObserverFactory) and name not in ("default_placeholder_observer", "default_debug_observer")
+    if isinstance(getattr(compat, name), ObserverFactory) and name != "default_debug_observer" and not getattr(compat, name).spec.dynamic
 )
 QCONFIGS = tuple(name for name in compat.__all__ if isinstance(getattr(compat, name), fxq.QConfig) and name != "default_debug_qconfig")
+STATIC = tuple(name for name in QCONFIGS if not getattr(compat, name).activation.spec.dynamic)
 
 
 def check_ranges(peer: Any, mine: Any, batches: list[torch.Tensor]) -> None:
@@ -180,7 +192,7 @@ def test_a_default_observer_covers_the_range_of_torch_aos(name: str) -> None:
     check_ranges(getattr(theirs, name)(), getattr(compat, name)(), uniform(1))
 
 
-@pytest.mark.parametrize("name", QCONFIGS)
+@pytest.mark.parametrize("name", STATIC)
 def test_a_default_qconfig_covers_the_ranges_of_torch_aos(name: str) -> None:
     peer, mine = getattr(theirs.qconfig, name), getattr(compat, name)
     check_ranges(peer.activation(), mine.activation(), uniform(1))

@@ -37,6 +37,7 @@ from fxq.compat.torch_ao import (
     get_default_qconfig_mapping,
     prepare_fx,
     prepare_qat_fx,
+    quantize_dynamic,
 )
 from fxq.errors import ConfigError
 from fxq.graph.reasons import Why
@@ -141,11 +142,21 @@ def test_debugging_compares_the_weights_of_the_fused_and_the_quantized_model(flo
     assert (reference(x) - convert_fx(prepared)(x)).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("qconfig", [default_dynamic_qconfig, float_qparams_weight_only_qconfig])
-def test_dynamic_quantization_says_that_it_is_not_here(qconfig: Any) -> None:
+def test_weight_only_quantization_says_that_it_is_not_here() -> None:
     with pytest.raises(ConfigError, match="not in this version") as caught:
-        QConfigMapping().set_object_type(nn.LSTM, qconfig)
-    assert qconfig.name in caught.value.found
+        QConfigMapping().set_object_type(nn.Embedding, float_qparams_weight_only_qconfig)
+    assert float_qparams_weight_only_qconfig.name in caught.value.found
+
+
+def test_recipe_for_dynamic_quantization() -> None:
+    """An LSTM and a linear layer, and a mapping that asks for both."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval(), torch.randn(5, 8)
+    swapped = quantize_dynamic(model, {nn.LSTM, nn.Linear}, dtype=torch.qint8)
+    prepared = prepare_fx(model, QConfigMapping().set_global(default_dynamic_qconfig), (x,))
+    by_mapping = convert_fx(prepared)
+    assert all(type(module).__name__ == "DynamicLinear" for module in (swapped[0], by_mapping.get_submodule("0")))
+    assert (swapped(x) - model(x)).abs().max() < 0.02 and (by_mapping(x) - model(x)).abs().max() < 0.02
 
 
 def train_loop(model: nn.Module, train_data: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -20,7 +20,7 @@ from tests.docs.blocks import DOCS, FENCED, README, Block, read_blocks
 
 PAGES = (
     README,
-    *(DOCS / f"{name}.md" for name in ("quickstart", "tour", "compare", "sensitivity", "testing", "qat", "cli")),
+    *(DOCS / f"{name}.md" for name in ("quickstart", "tour", "compare", "sensitivity", "testing", "dynamic", "qat", "cli")),
 )
 
 # file in docs/pictures → the variable of the tour that it shows, and its title

@@ -17,7 +17,7 @@ from fxq.graph import movement as m
 from fxq.graph import products as p
 from fxq.graph.opdef import Policy
 from fxq.graph.ops import OPS
-from fxq.graph.qtypes import QParams, QuantSpec, dequantize_tensor, quantize_tensor
+from fxq.graph.qtypes import ACTIVATION, QParams, QuantSpec, choose_qparams, dequantize_tensor, quantize_tensor
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
@@ -197,6 +197,11 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: f.quantize(X, 0.1, 7), lambda: quantize_tensor(X, QParams.per_tensor(0.1, 7))),
         (lambda: f.quantize(X, V, 0, -127, 127, 1), lambda: quantize_tensor(X, _channels(-127, 127, torch.zeros(4)))),
     ],
+    "round_to_bytes": [
+        (lambda: f.round_to_bytes(X), lambda: _rounded(X)),
+        (lambda: f.round_to_bytes(X, per_row=True), lambda: torch.stack([_rounded(row) for row in X.flatten(0, -2)]).reshape(X.shape)),
+        (lambda: f.round_to_bytes(torch.empty(0, 3)), lambda: torch.empty(0, 3)),
+    ],
     "dequantize": [
         (lambda: f.dequantize(X.to(torch.int8), 0.1, 7, -128, 127),
          lambda: dequantize_tensor(X.to(torch.int8), QParams.per_tensor(0.1, 7, QuantSpec("int8", -128, 127)))),
@@ -208,6 +213,11 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
 
 def _channels(qmin: int, qmax: int, zero_point: Tensor) -> QParams:
     return QParams(QuantSpec("uint8" if qmin == 0 else "int8", qmin, qmax, axis=1), V, zero_point.to(torch.int32))
+
+
+def _rounded(x: Tensor) -> Tensor:
+    qparams = choose_qparams(x.min(), x.max(), ACTIVATION)
+    return dequantize_tensor(quantize_tensor(x, qparams), qparams)
 
 
 @pytest.mark.parametrize("name", CALLS)

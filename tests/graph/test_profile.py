@@ -15,6 +15,7 @@ PROFILE = BackendProfile(
     ops=frozenset({"conv", "relu"}),
     multiplier_bits=24,
     fixed_point_add=False,
+    dynamic=frozenset({"linear"}),
 )
 S8 = QuantSpec("int8", -127, 127, symmetric=True)
 
@@ -25,7 +26,6 @@ S8 = QuantSpec("int8", -127, 127, symmetric=True)
         (Accepted("uint8", False), ACTIVATION, True),
         (Accepted("uint8", False), QuantSpec("uint8", 0, 127, symmetric=True), True),
         (Accepted("uint8", False), S8, False),
-        (Accepted("uint8", False), QuantSpec(dynamic=True), False),
         (Accepted("uint8", False), QuantSpec(axis=0), False),
         (Accepted("int8", True), S8, True),
         (Accepted("int8", True), QuantSpec("int8", -128, 127), False),
@@ -62,12 +62,12 @@ def test_accepts(activation: QuantSpec, weight: QuantSpec | None) -> None:
             "profile toy takes weights as int8 symmetric per tensor or per channel 0, "
             "the qconfig asks for int8 -127..127 symmetric per channel 1",
         ),
-        (
-            "conv", QuantSpec(dynamic=True), ACTIVATION,
-            "profile toy takes activations as uint8 per tensor or int8 symmetric per tensor, "
-            "the qconfig asks for uint8 0..255 affine per tensor dynamic",
-        ),
     ],
 )  # fmt: skip
 def test_refuses(op: str, activation: QuantSpec, weight: QuantSpec | None, detail: str) -> None:
     assert PROFILE.accepts("n", op, activation, weight) == Reason(Why.PROFILE, "n", detail)
+
+
+def test_refuses_to_quantize_what_arrives() -> None:
+    detail = "conv is not quantized as its input arrives: that is for layers that multiply with a matrix"
+    assert PROFILE.accepts("n", "conv", QuantSpec(dynamic=True), ACTIVATION) == Reason(Why.DYNAMIC, "n", detail)

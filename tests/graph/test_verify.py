@@ -171,7 +171,7 @@ BROKEN = {
     "a float op that reads integers": Broken(Stage.REFERENCE, _reads("l", "q"), "l reads integers (input)"),
     "dequantize of floats": Broken(Stage.REFERENCE, _reads("d", "x"), "d reads floats"),
     "quantize of integers": Broken(Stage.LOWERED, _reads("q", "u"), "q reads integers (input)"),
-    "an int8 op that reads floats": Broken(Stage.REFERENCE, _int8_reads_float, "l is int8, but input is not dequantized"),
+    "an int8 op that reads floats": Broken(Stage.REFERENCE, _int8_reads_float, "l is int8, but input does not come from dequantize"),
     "an int8 op that is not lowered": Broken(Stage.LOWERED, _int8("l"), "l is int8 and still a float op"),
 }
 

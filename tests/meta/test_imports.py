@@ -19,6 +19,7 @@ LAYERS = (
     ("graph",),
     ("observers", "patterns", "runtime"),
     ("qconfig_mapping",),
+    ("dynamic",),
     ("passes", "qat", "lowering"),
     ("report", "visualize", "files", "export"),
     ("api",),

@@ -24,6 +24,7 @@ WIDE_SIGNATURES = (
     ("fxq.api.prepare_qat_fx", "those of prepare_fx"),
     ("fxq.compat.torch_ao", "torch.ao's"),
     ("fxq.api.quantize", "a user's whole choice, given by keyword"),
+    ("fxq.runtime.dynamic.attention.DynamicAttention.forward", "torch.nn.MultiheadAttention's"),
     ("fxq.tuning.sensitivity.sensitivity", "the same, and a target"),
 )
 

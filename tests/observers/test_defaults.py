@@ -34,6 +34,7 @@ DIFFERENCES: Mapping[str, Mapping[str, tuple[object, object]]] = {
     "default_fixed_qparams_range_neg1to1_observer": {},
     # torch.ao's has no integers and no scheme
     "default_debug_observer": {"quant_min": (0, None), "quant_max": (255, None)},
+    "default_dynamic_quant_observer": {},
     "default_placeholder_observer": {
         "dtype": ("uint8", "float32"),
         "quant_max": (255, None),
@@ -44,7 +45,6 @@ DIFFERENCES: Mapping[str, Mapping[str, tuple[object, object]]] = {
 
 LEFT_OUT = {
     "default_reuse_input_observer": "sharing is in the table of operations",
-    "default_dynamic_quant_observer": "dynamic",
     "default_float_qparams_observer": "weight only",
     "default_float_qparams_observer_4bit": "weight only",
     "default_symmetric_fixed_qparams_observer": "old name of default_fixed_qparams_range_neg1to1_observer",

@@ -10,11 +10,25 @@ import torch
 from torch import Tensor
 
 from fxq.errors import ConfigError, DataError
+from fxq.graph.row_qparams import choose_row_qparams, quantize_rows
 from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.dynamic.product import RowProduct, RowWeights
-from fxq.runtime.dynamic.ranges import choose_row_qparams, quantize_rows
 from fxq.runtime.integer.matmul import int_mm
 from fxq.runtime.integer.outputs import FloatOutput, finish
+
+
+@torch.no_grad()
+def row_product(rows: Tensor, product: RowProduct) -> Tensor:
+    """What a RowProduct means, by torch's integer ops: f32 [rows, I] → f32 [rows, O]."""
+    weights, output = product.weights, product.output
+    if rows.numel():
+        qparams = choose_row_qparams(rows, per_row=product.per_row)
+        sums = weights.weight.to(torch.int32).sum(1, dtype=torch.int32)
+        acc = int_mm(quantize_rows(rows, qparams), weights.weight) - qparams.zero_point[:, None] * sums
+        values = acc.to(torch.float32).mul_(qparams.scale[:, None] * weights.scale)
+    else:
+        values = rows.new_zeros(len(rows), weights.outputs)
+    return finish(values if weights.bias is None else values.add_(weights.bias), output)
 
 
 class DynamicLinear(DynamicOp):
@@ -73,18 +87,9 @@ class DynamicLinear(DynamicOp):
         y = y.view(*x.shape[:-1], self.out_features)
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
-    @torch.no_grad()
     def integers(self, rows: Tensor) -> Tensor:
         """f32 [rows, I] → f32 [rows, O], by torch's integer ops."""
-        if not rows.numel():
-            return self._epilogue(rows.new_zeros(len(rows), self.out_features))
-        qparams = choose_row_qparams(rows, per_row=self.per_row)
-        sums = self.weight.to(torch.int32).sum(1, dtype=torch.int32)
-        acc = int_mm(quantize_rows(rows, qparams), self.weight) - qparams.zero_point[:, None] * sums
-        return self._epilogue(acc.to(torch.float32).mul_(qparams.scale[:, None] * self.scale))
-
-    def _epilogue(self, values: Tensor) -> Tensor:
-        return finish(values if self.bias is None else values.add_(self.bias), self.output)
+        return row_product(rows, self.product)
 
     def compile_code(self) -> Callable[..., Any] | None:
         from fxq.runtime.jit.dynamic import compile_product  # only where it is wanted: LLVM takes a moment to load

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
+from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.integer.module import IntegerOp
 
 
@@ -23,8 +23,7 @@ class DynamicOp(IntegerOp):
     def compiled(self) -> Callable[..., Any] | None:
         """The op as machine code; None where the integer ops run. It has a copy of the constants."""
         if "_compiled" not in self.__dict__:
-            wanted = os.environ.get("FXQ_RUNTIME", self.runtime) if self.runtime == "auto" else self.runtime
-            self.__dict__["_compiled"] = None if wanted == "integer" else self.compile_code()
+            self.__dict__["_compiled"] = None if wanted_runtime(self.runtime) == "integer" else self.compile_code()
         found: Callable[..., Any] | None = self.__dict__["_compiled"]
         return found
 

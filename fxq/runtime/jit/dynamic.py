@@ -43,7 +43,7 @@ class CompiledProduct:
     def __init__(self, product: RowProduct, isa: Isa) -> None:
         self.isa, self.per_row, weights = isa, product.per_row, product.weights
         self._shape = RowShape(weights.features, weights.outputs, form_of(product.output), biased=weights.bias is not None)
-        self._weights, self._parameters = _packed(product, self._gemm(1).panels, isa)
+        self._weights, self._parameters = pack_product(product, self._gemm(1).panels, isa)
         self._programs: dict[int, CompiledProgram] = {}
         self._lock = threading.Lock()
 
@@ -69,22 +69,24 @@ class CompiledProduct:
     def plan(self, rows: int) -> Program:
         """For at most that many rows: their ranges, their bytes, their products."""
         shape, per_row = self._shape, self.per_row
-        buffers = _Buffers(rows)
+        buffers = Buffers(rows)
         x = buffers.add("x", FLOAT * shape.features, "input")
         ranges, qparams = (buffers.add(name, PAIR_BYTES) for name in ("ranges", "qparams"))
         quantized, y = buffers.add("quantized", shape.padded), buffers.add("y", FLOAT * shape.outputs, "output")
         weights, parameters = (Pointer("constant", number) for number in range(2))
         find, quantize = RowRanges(self.isa, shape.features), QuantizeRows(self.isa, shape.features, shape.padded, not per_row)
-        calls = [
-            *([] if per_row else [buffers.call(find, [x, ranges])]),
-            buffers.call(quantize, [x, *([] if per_row else [ranges]), qparams, quantized]),
-            buffers.call(self._gemm(rows), [quantized, weights, parameters, qparams, y], shape.features * shape.outputs),
-        ]
-        constants, stages = (self._weights, self._parameters), tuple((call,) for call in calls)
-        return Program("rows", tuple(buffers.buffers), tuple(buffers.offsets), buffers.nbytes, constants, stages, (calls[-1].result,))
+        return buffers.program(
+            "rows",
+            (self._weights, self._parameters),
+            [
+                *([] if per_row else [buffers.call(find, [x, ranges])]),
+                buffers.call(quantize, [x, *([] if per_row else [ranges]), qparams, quantized]),
+                buffers.call(self._gemm(rows), [quantized, weights, parameters, qparams, y], shape.features * shape.outputs),
+            ],
+        )
 
 
-def _packed(product: RowProduct, panels: Sequence[Panel], isa: Isa) -> list[NDArray[np.uint8]]:
+def pack_product(product: RowProduct, panels: Sequence[Panel], isa: Isa) -> list[NDArray[np.uint8]]:
     """Weights and parameters."""
     weights = product.weights
     weight, scale = weights.weight.numpy(), weights.scale.numpy()
@@ -96,7 +98,7 @@ def _packed(product: RowProduct, panels: Sequence[Panel], isa: Isa) -> list[NDAr
 
 
 @dataclass
-class _Buffers:
+class Buffers:
     """Memory of a program over rows.
 
     Attributes:
@@ -110,9 +112,10 @@ class _Buffers:
     offsets: list[int] = field(default_factory=list)
 
     def add(self, name: str, row_bytes: int, place: Literal["arena", "input", "output"] = "arena") -> Pointer:
-        """A buffer with that many bytes for each row."""
+        """A buffer with that many bytes for each row; inputs and outputs are numbered as they come."""
         nbytes = self.rows * row_bytes + (SLACK if place == "arena" else 0)
-        self.buffers.append(Buffer(name, nbytes, place))
+        number = sum(buffer.place == place for buffer in self.buffers)
+        self.buffers.append(Buffer(name, nbytes, place, number))
         self.offsets.append(self.nbytes if place == "arena" else 0)
         if place == "arena":
             self.nbytes += -(-nbytes // ALIGNMENT) * ALIGNMENT
@@ -123,3 +126,8 @@ class _Buffers:
         result = pointers[-1].index
         width = self.buffers[result].nbytes // self.rows
         return Call(kernel.name, Planned(kernel, (), macs), tuple(pointers), self.rows, View(result, 0, (self.rows, width), (width, 1)))
+
+    def program(self, name: str, constants: Sequence[NDArray[np.uint8]], calls: Sequence[Call]) -> Program:
+        """The calls, one after the other; the last one makes the result."""
+        stages = tuple((call,) for call in calls)
+        return Program(name, tuple(self.buffers), tuple(self.offsets), self.nbytes, tuple(constants), stages, (calls[-1].result,))

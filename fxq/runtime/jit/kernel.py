@@ -104,8 +104,11 @@ class Kernel(ABC):
         """Into how many units the call for that many images is split."""
 
     @abstractmethod
-    def spans(self) -> tuple[Span, ...]:
-        """What is touched behind each pointer. Programs are verified against it, and tests put memory guards at both ends."""
+    def spans(self) -> tuple[Span | None, ...]:
+        """What is touched behind each pointer. Programs are verified against it, and tests put memory guards at both ends.
+
+        None where only the caller of a run knows: who plans that call answers for it.
+        """
 
     @abstractmethod
     def emit(self, e: Emitter, work: Work) -> None:

@@ -98,6 +98,8 @@ class Program:
         for call in self.calls:
             kernel = call.planned.kernel
             for operand, pointer, span in zip(kernel.operands, call.pointers, kernel.spans(), strict=True):
+                if span is None:
+                    continue
                 reach = span.over(call.images)
                 first, end = pointer.offset + reach.first, pointer.offset + reach.end
                 room = self._room(pointer)

@@ -38,7 +38,7 @@ def test_every_family_is_among_the_examples() -> None:
     """A new file of kernels needs an example in guarded.py."""
     folder = Path(inspect.getfile(kernels)).parent
     families = "conv conv_transpose copy depthwise doubles dynamic_gemm dynamic_rows elementwise gemm gemm_shape matmul norm pack"
-    families += " pool prelu quantize resize softmax tile_sum"
+    families += " pool prelu quantize recurrence resize softmax tile_sum"
     assert {path.stem for path in folder.glob("*.py")} == {"__init__", *families.split()}
 
 

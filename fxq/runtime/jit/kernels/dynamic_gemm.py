@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,29 @@ class DynamicGemm(GemmShape):
     def _residual_span(self, residual: Layout) -> Span:
         return Span(0, PAIR_BYTES, residual.image)
 
+    def start(self, e: Emitter, parameters: Value, rows: Sequence[Value], vectors: int) -> list[Value]:
+        """What the accumulators of a tile start from: −z·Σw, for each row its vectors.
+
+        Args:
+            parameters: of the panel.
+            rows: pointers to (s, z) of each.
+        """
+        size = self.isa.vector_bytes
+        sums = [e.load(parameters, self.isa.sums, j * size, size) for j in range(vectors)]
+        shifts = [e.broadcast(e.b.neg(e.load(row, I32, FLOAT)), self.isa.sums) for row in rows]
+        return [e.b.mul(shift, total) for shift in shifts for total in sums]
+
+    def real(self, e: Emitter, acc: Sequence[Value], row: Value, parameters: Value) -> list[Value]:
+        """fl(fl(f32(acc)·fl(s·s_w)) + bias) of the vectors of one row."""
+        size, reals, vectors = self.isa.vector_bytes, self.isa.reals, len(acc)
+        scale = e.broadcast(e.load(row, F32), reals)
+        values = []
+        for j, total in enumerate(acc):
+            factor = e.b.fmul(scale, e.load(parameters, reals, (vectors + j) * size, size))
+            value = e.b.fmul(e.b.sitofp(total, reals), factor)
+            values.append(e.b.fadd(value, e.load(parameters, reals, (2 * vectors + j) * size, size)) if self.biased else value)
+        return values
+
 
 @dataclass(frozen=True)
 class _DynamicTiles(Tiles):
@@ -54,32 +78,16 @@ class _DynamicTiles(Tiles):
 
     def tile(self, panel: Panel, place: Place, block: Block) -> None:
         e, k = self.e, self.k
-        size = k.isa.vector_bytes
         parameters = e.at(self.pointers["parameters"], place.parameters)
-        sums = [e.load(parameters, k.isa.sums, j * size, size) for j in range(panel.vectors)]
         rows = [e.at(self.pointers["qparams"], e.add(block.residual, r * PAIR_BYTES)) for r in range(block.pixels.columns)]
-        shifts = [e.broadcast(e.b.neg(e.load(row, I32, FLOAT)), k.isa.sums) for row in rows]
-        acc = [e.b.mul(shift, total) for shift in shifts for total in sums]
         x = e.at(self.pointers["x"], block.x)
+        acc = k.start(e, parameters, rows, panel.vectors)
         acc = self.sum(panel, block.pixels, x, e.at(self.pointers["weights"], place.weights), acc)
-        for number, row in enumerate(rows):
-            values = self._real(panel, acc[number * panel.vectors : (number + 1) * panel.vectors], row, parameters)
-            offset = e.add(e.add(block.y, number * k.y.strides[-1]), e.mul(place.channel, FLOAT))
-            store_floats(e, values, panel.count, e.at(self.pointers["y"], offset), 0)
-
-    def _real(self, panel: Panel, acc: list[Value], row: Value, parameters: Value) -> list[Value]:
-        e, k = self.e, self.k
-        size, reals = k.isa.vector_bytes, k.isa.reals
-        scale = e.broadcast(e.load(row, F32), reals)
         epilogue = Epilogue(e, k.isa, k.form, self.pointers["parameters"])
-        values = []
-        for j, total in enumerate(acc):
-            own = e.load(parameters, reals, (panel.vectors + j) * size, size)
-            value = e.b.fmul(e.b.sitofp(total, reals), e.b.fmul(scale, own))
-            if k.biased:
-                value = e.b.fadd(value, e.load(parameters, reals, (2 * panel.vectors + j) * size, size))
-            values.append(epilogue.floats(value))
-        return values
+        for number, row in enumerate(rows):
+            values = k.real(e, acc[number * panel.vectors : (number + 1) * panel.vectors], row, parameters)
+            offset = e.add(e.add(block.y, number * k.y.strides[-1]), e.mul(place.channel, FLOAT))
+            store_floats(e, [epilogue.floats(value) for value in values], panel.count, e.at(self.pointers["y"], offset), 0)
 
 
 @dataclass(frozen=True)
@@ -103,11 +111,15 @@ class RowShape:
         return -(-self.features // 64) * 64
 
 
-def dynamic_gemm(shape: RowShape, isa: Isa, *, by_panels: bool) -> DynamicGemm:
-    """The kernel; each row is an image, so that any number of them is computed with the same code."""
+def dynamic_gemm(shape: RowShape, isa: Isa, *, by_panels: bool, vectors: int | None = None) -> DynamicGemm:
+    """The kernel; each row is an image, so that any number of them is computed with the same code.
+
+    Args:
+        vectors: of a panel; None: so many that a single row keeps the multipliers busy.
+    """
     rows = ((shape.features, shape.padded), (shape.outputs, FLOAT * shape.outputs), (2, PAIR_BYTES))
     x, y, qparams = (Layout(count, (1,), (step,), step) for count, step in rows)
-    vectors = 4 if isa.registers >= 32 else 2  # so many that a single row keeps the multipliers busy
+    vectors = vectors or (4 if isa.registers >= 32 else 2)
     return DynamicGemm(isa, x, y, qparams, Window(0, (), shape.features, x.strides), 1, shape.form, vectors, by_panels, biased=shape.biased)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, nan
 from typing import Any
@@ -10,7 +11,7 @@ from llvmlite import ir
 
 from fxq.graph.qtypes import ACTIVATION
 from fxq.runtime.jit.ir import F32, I8, I32, Emitter, Value, splat, vec
-from fxq.runtime.jit.isa import clip_lanes
+from fxq.runtime.jit.isa import Isa, clip_lanes
 from fxq.runtime.jit.kernel import Kernel, Span, Work
 from fxq.runtime.jit.rows import each_vector
 
@@ -87,24 +88,32 @@ class QuantizeRows(_Rows):
         common = emit_qparams(e, *_range_of_ranges(e, pointers["ranges"], work.images)) if self.shared else None
 
         def row(number: Value, _: Any) -> None:
-            x = e.at(pointers["x"], e.mul(number, FLOAT * self.features))
-            scale, zero_point = common or emit_qparams(e, *_range_of_row(e, x, self.features))
-            e.store(scale, pointers["qparams"], e.mul(number, PAIR_BYTES))
-            e.store(zero_point, pointers["qparams"], e.add(e.mul(number, PAIR_BYTES), FLOAT))
-            self._quantize(e, x, e.at(pointers["y"], e.mul(number, self.padded)), (scale, zero_point))
+            steps = {"x": FLOAT * self.features, "y": self.padded, "qparams": PAIR_BYTES}
+            quantize_row(e, self.isa, [e.at(pointers[name], e.mul(number, step)) for name, step in steps.items()], self.features, common)
 
         e.loop(work.begin, work.end, row)
 
-    def _quantize(self, e: Emitter, x: Value, y: Value, qparams: tuple[Value, Value]) -> None:
-        inverse = e.b.fdiv(ir.Constant(F32, 1.0), qparams[0])
 
-        def part(first: Any, lanes: int) -> None:
-            values = e.load(e.at(x, e.mul(first, FLOAT)), vec(F32, lanes))
-            scaled = e.b.fmul(values, e.broadcast(inverse, values.type))
-            shifted = e.b.add(self.isa.rint(e, scaled), e.broadcast(qparams[1], vec(I32, lanes)))
-            e.store(e.b.trunc(clip_lanes(e, shifted, ACTIVATION.qmin, ACTIVATION.qmax), vec(I8, lanes)), e.at(y, first))
+def quantize_row(e: Emitter, isa: Isa, pointers: Sequence[Value], features: int, common: tuple[Value, Value] | None = None) -> None:
+    """x f32 [features] → q u8 [features], (s, z).
 
-        each_vector(e, self.features, _LANES, part)
+    Args:
+        pointers: to x, q and (s, z).
+        common: qparams; None for those of the row.
+    """
+    x, y, qparams = pointers
+    scale, zero_point = common or emit_qparams(e, *_range_of_row(e, x, features))
+    e.store(scale, qparams)
+    e.store(zero_point, qparams, FLOAT)
+    inverse = e.b.fdiv(ir.Constant(F32, 1.0), scale)
+
+    def part(first: Any, lanes: int) -> None:
+        values = e.load(e.at(x, e.mul(first, FLOAT)), vec(F32, lanes))
+        scaled = e.b.fmul(values, e.broadcast(inverse, values.type))
+        shifted = e.b.add(isa.rint(e, scaled), e.broadcast(zero_point, vec(I32, lanes)))
+        e.store(e.b.trunc(clip_lanes(e, shifted, ACTIVATION.qmin, ACTIVATION.qmax), vec(I8, lanes)), e.at(y, first))
+
+    each_vector(e, features, _LANES, part)
 
 
 def emit_qparams(e: Emitter, low: Value, high: Value) -> tuple[Value, Value]:

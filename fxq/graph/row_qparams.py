@@ -1,4 +1,4 @@
-"""Qparams of a batch that is there: one pair for all of it, or one for each row."""
+"""Dynamic quantization: qparams of a batch that is there, one pair for all of it or one for each row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fxq.graph.qtypes import ACTIVATION, QParams, choose_qparams, quantize_tensor
+from fxq.graph.qtypes import ACTIVATION, QParams, choose_qparams, dequantize_tensor, quantize_tensor
 
 _BY_ROW = replace(ACTIVATION, axis=0)
 
@@ -45,3 +45,8 @@ def choose_row_qparams(rows: Tensor, *, per_row: bool) -> RowQParams:
 def quantize_rows(rows: Tensor, qparams: RowQParams) -> Tensor:
     """q = clip(rint(fl(x·inv)) + z), inv = 1f/f32(s); f32 [rows, features] → u8. Rows without a finite scale become 0."""
     return quantize_tensor(rows, QParams(_BY_ROW, qparams.scale, qparams.zero_point))
+
+
+def dequantize_rows(q: Tensor, qparams: RowQParams) -> Tensor:
+    """x' = fl(f32(s)·f32(q − z)); u8 [rows, features] → f32."""
+    return dequantize_tensor(q, QParams(_BY_ROW, qparams.scale, qparams.zero_point))

@@ -1,0 +1,86 @@
+"""DYNAMIC_MODULES: float modules → the ops of the runtime that quantize what they read as it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from fxq.graph.qtypes import quantize_tensor
+from fxq.observers import ObserverFactory
+from fxq.qconfig_mapping import QConfig
+from fxq.runtime.dynamic.attention import DynamicAttention, Projections
+from fxq.runtime.dynamic.linear import DynamicLinear
+from fxq.runtime.dynamic.op import DynamicOp
+from fxq.runtime.dynamic.product import RowWeights
+from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentShape
+
+
+def make_linear(module: nn.Linear, qconfig: QConfig) -> DynamicLinear:
+    """nn.Linear → DynamicLinear"""
+    return DynamicLinear(_weights(module.weight, module.bias, qconfig.weight), per_row=qconfig.activation.spec.axis is not None)
+
+
+def make_recurrent(module: nn.RNNBase, qconfig: QConfig) -> DynamicRNN:
+    """nn.LSTM, nn.GRU, nn.RNN → DynamicRNN; rows have qparams of their own whatever the activation's QConfig."""
+    shape = RecurrentShape(
+        module.mode, module.input_size, module.hidden_size, module.num_layers, module.batch_first, module.bidirectional, module.proj_size
+    )
+    return DynamicRNN(shape, _matrices(module, shape, qconfig.weight))
+
+
+def make_cell(module: nn.RNNCellBase, qconfig: QConfig) -> DynamicRNNCell:
+    """nn.LSTMCell, nn.GRUCell, nn.RNNCell → DynamicRNNCell"""
+    mode = f"RNN_{module.nonlinearity.upper()}" if isinstance(module, nn.RNNCell) else type(module).__name__.removesuffix("Cell")
+    shape = RecurrentShape(mode, module.input_size, module.hidden_size)
+    tensors = {f"{name}_l0": getattr(module, name) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    return DynamicRNNCell(shape, _matrices_of(tensors, shape, qconfig.weight))
+
+
+def make_attention(module: nn.MultiheadAttention, qconfig: QConfig) -> DynamicAttention | None:
+    """nn.MultiheadAttention → DynamicAttention; None where keys and values have constants of their own beside the inputs'."""
+    if module.bias_k is not None or module.add_zero_attn:
+        return None
+    together = module.in_proj_weight is not None
+    matrices = module.in_proj_weight.chunk(3) if together else (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+    biases = (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
+    per_row = qconfig.activation.spec.axis is not None
+    parts = [*zip(matrices, biases, strict=True), (module.out_proj.weight, module.out_proj.bias)]
+    made = (DynamicLinear(_weights(weight, bias, qconfig.weight), per_row=per_row) for weight, bias in parts)
+    return DynamicAttention(Projections(*made), module.num_heads, batch_first=module.batch_first)
+
+
+def _matrices(module: nn.RNNBase, shape: RecurrentShape, factory: ObserverFactory) -> dict[str, RowWeights]:
+    return _matrices_of({name: getattr(module, name) for names in module._all_weights for name in names}, shape, factory)
+
+
+def _matrices_of(tensors: Mapping[str, Any], shape: RecurrentShape, factory: ObserverFactory) -> dict[str, RowWeights]:
+    weights = {name: tensors[f"weight_{name}"] for name in shape.matrices()}
+    return {name: _weights(weight, tensors.get(f"bias_{name}"), factory) for name, weight in weights.items()}
+
+
+def _weights(weight: Tensor, bias: Tensor | None, factory: ObserverFactory) -> RowWeights:
+    """f32 [O, I] → s8 with the scales that the observer of the weights finds."""
+    values, observer = weight.detach().float(), factory()
+    observer.observe(values)
+    qparams = observer.qparams()
+    scale = qparams.scale.expand(len(values)).contiguous()
+    return RowWeights(quantize_tensor(values, qparams), scale, None if bias is None else bias.detach().float().clone())
+
+
+# those that a graph calls whole
+RECURRENT: Mapping[type[nn.Module], Callable[..., DynamicOp]] = {
+    nn.LSTM: make_recurrent,
+    nn.GRU: make_recurrent,
+    nn.RNN: make_recurrent,
+    nn.LSTMCell: make_cell,
+    nn.GRUCell: make_cell,
+    nn.RNNCell: make_cell,
+}
+
+DYNAMIC_MODULES: Mapping[type[nn.Module], Callable[..., nn.Module | None]] = {
+    nn.Linear: make_linear,
+    **RECURRENT,
+    nn.MultiheadAttention: make_attention,
+}

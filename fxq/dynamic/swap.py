@@ -1,0 +1,142 @@
+"""quantize_dynamic: modules are replaced one by one, and the model around them stays the Python that it is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from fxq.dynamic.modules import DYNAMIC_MODULES
+from fxq.errors import ConfigError
+from fxq.graph.names import join_path, qualified_name
+from fxq.qconfig_mapping import QConfig, per_channel_dynamic_qconfig
+from fxq.qconfig_mapping.presence import nearest
+from fxq.runtime.choice import wanted_runtime
+from fxq.runtime.dynamic.op import DynamicOp
+
+# what stands for what: a MultiheadAttention is made of linears, and nobody can name those
+_PARTS: Mapping[type[nn.Module], tuple[type[nn.Module], ...]] = {nn.Linear: (nn.MultiheadAttention,)}
+
+# by their names: torch's quantized dtypes are on their way out
+_INT8 = ("torch.int8", "torch.qint8")
+
+Key = type[nn.Module] | str
+Wanted = Mapping[Key, QConfig | None]
+
+
+def swap_dynamic(model: nn.Module, spec: Any, dtype: Any, *, inplace: bool, runtime: str) -> nn.Module:
+    """See fxq.quantize_dynamic."""
+    if isinstance(model, tuple(DYNAMIC_MODULES)):
+        model = nn.Sequential(model)
+        return swap_dynamic(model, spec, dtype, inplace=inplace, runtime=runtime)[0]  # type: ignore[index,no-any-return]
+    wanted_runtime(runtime)
+    wanted = _read_spec(spec, dtype)
+    _require_present(model, wanted)
+    changed = (model if inplace else copy.deepcopy(model)).eval()
+    swap = _Swap(wanted)
+    swap.below(changed, "", None)
+    for module in changed.modules():
+        if isinstance(module, DynamicOp):
+            module.run_with(runtime)
+    return changed
+
+
+@dataclass
+class _Swap:
+    """Replaces modules of one model; one that stands in several places by one.
+
+    Attributes:
+        wanted: type or path → QConfig, or None to keep float.
+        done: what stands in for a module.
+    """
+
+    wanted: Wanted
+    done: dict[nn.Module, nn.Module] = field(default_factory=dict)
+
+    def below(self, owner: nn.Module, path: str, inherited: QConfig | None) -> None:
+        """Replaces what is inside the owner; what is said of a path holds for all below it."""
+        for name, child in list(owner._modules.items()):
+            if child is None:
+                continue
+            here = join_path(path, name)
+            qconfig = self._asked(child, here, inherited)
+            if child not in self.done:
+                self.done[child] = self._made(child, here, qconfig) or child
+            owner._modules[name] = self.done[child]
+        if isinstance(owner, nn.TransformerEncoderLayer):
+            vars(owner)["activation_relu_or_gelu"] = 0  # it would hand the weights of its linears to a float kernel
+        if isinstance(owner, nn.TransformerEncoder):
+            owner.use_nested_tensor = False
+
+    def _asked(self, child: nn.Module, path: str, inherited: QConfig | None) -> QConfig | None:
+        """By path first, then by type, then what the module around it was asked for."""
+        if path in self.wanted:
+            return self.wanted[path]
+        return self.wanted.get(type(child), inherited)
+
+    def _made(self, child: nn.Module, path: str, qconfig: QConfig | None) -> nn.Module | None:
+        make = DYNAMIC_MODULES.get(type(child))
+        if make is None:
+            self.below(child, path, qconfig)
+            return None
+        if qconfig is None or child._forward_hooks or child._forward_pre_hooks:
+            return None
+        made = make(child, qconfig)
+        return None if made is None else made.eval()
+
+
+def _read_spec(spec: Any, dtype: Any) -> dict[Key, QConfig | None]:
+    """A set of types and names, a dict of QConfigs, or None for all types that there are."""
+    if str(dtype) not in _INT8:
+        raise ConfigError(
+            "dtype", expected="torch.int8", found=str(dtype), remedy="quantize to torch.int8; model.half() keeps float16 weights"
+        )
+    given = tuple(DYNAMIC_MODULES) if spec is None else spec
+    if isinstance(given, Mapping):
+        found = dict(given)
+    elif isinstance(given, Collection) and not isinstance(given, str):
+        found = dict.fromkeys(given, per_channel_dynamic_qconfig)
+    else:
+        raise ConfigError(
+            "qconfig_spec", expected="a set of module types and names, or a dict from these to QConfigs", found=repr(given),
+            remedy="write {nn.Linear, nn.LSTM}",
+        )  # fmt: skip
+    for key, qconfig in found.items():
+        _check_entry(key, qconfig)
+    parts = {part: qconfig for kind, qconfig in found.items() if isinstance(kind, type) for part in _PARTS.get(kind, ())}
+    return {**parts, **found}
+
+
+def _check_entry(key: object, qconfig: object) -> None:
+    if isinstance(key, type) and key not in DYNAMIC_MODULES and qconfig is not None:
+        names = ", ".join(qualified_name(kind) for kind in DYNAMIC_MODULES)
+        raise ConfigError(
+            f"qconfig_spec, {qualified_name(key)}", expected=f"one of {names}", found="a type without a dynamic form",
+            remedy="leave it out, or quantize the model with fxq.prepare_fx and fxq.convert_fx",
+        )  # fmt: skip
+    if qconfig is not None and not (isinstance(qconfig, QConfig) and qconfig.activation.spec.dynamic):
+        raise ConfigError(
+            f"qconfig_spec, {key}", expected="a dynamic QConfig, or None to keep float", found=str(qconfig),
+            remedy="use fxq.default_dynamic_qconfig, fxq.per_channel_dynamic_qconfig or fxq.per_row_dynamic_qconfig",
+        )  # fmt: skip
+
+
+def _require_present(model: nn.Module, wanted: Wanted) -> None:
+    """Every name is one of the model's, and something is there to be quantized."""
+    paths = {path: module for path, module in model.named_modules(remove_duplicate=False) if path}
+    for name in (key for key in wanted if isinstance(key, str)):
+        if name not in paths:
+            near = nearest(name, list(paths)) or list(paths)[:8]
+            raise ConfigError(
+                f'qconfig_spec, "{name}"', expected="the path of a module", found="no module of this name",
+                remedy=f"write one of {', '.join(near)}" if near else "leave it out: the model has no modules",
+            )  # fmt: skip
+    types = {type(module) for module in paths.values()}
+    if not types & set(DYNAMIC_MODULES):
+        raise ConfigError(
+            "model", expected="at least one of " + ", ".join(qualified_name(kind) for kind in DYNAMIC_MODULES), found="none",
+            remedy="use fxq.prepare_fx and fxq.convert_fx, which also know functions",
+        )  # fmt: skip

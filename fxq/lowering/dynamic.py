@@ -1,0 +1,48 @@
+"""From float ops whose qconfig is dynamic to the ops that quantize what they read as it arrives."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.fx import Node
+
+from fxq.graph.constants import constant_of
+from fxq.graph.functional import Act, clamp_bounds
+from fxq.graph.opdef import Call
+from fxq.graph.qdq import integers_behind, qparams_of
+from fxq.graph.qtypes import QuantSpec
+from fxq.graph.reasons import Reason, Why
+from fxq.runtime.dynamic.linear import DynamicLinear
+from fxq.runtime.dynamic.op import DynamicOp
+from fxq.runtime.dynamic.product import RowWeights
+from fxq.runtime.integer.outputs import Activation, FloatOutput
+
+
+def lower_dynamic(node: str, call: Call, spec: QuantSpec) -> DynamicOp | Reason:
+    """linear(x, dq(w)) → DynamicLinear
+
+    Args:
+        node: for a Reason.
+        spec: of x; with an axis, each row has its own qparams.
+    """
+    assert call.op.name == "linear", call.op.name
+    operands = call.operands
+    dequantized, bias = operands["weight"], operands["bias"]
+    weight, scale = _values(integers_behind(dequantized)), qparams_of(dequantized).scale
+    weights = RowWeights(weight, scale.expand(len(weight)).contiguous(), None if bias is None else _values(bias))
+    if weights.overflow is not None:
+        return Reason(Why.OVERFLOW, node, f"its 32-bit accumulator can overflow: {weights.overflow}")
+    return DynamicLinear(weights, _output(operands["act"]), per_row=spec.axis is not None)
+
+
+def _values(constant: Node) -> Tensor:
+    found = constant_of(constant)
+    assert found is not None
+    return found.detach()
+
+
+def _output(act: Act | None) -> FloatOutput:
+    bounds = clamp_bounds(act)
+    if bounds is not None:
+        return FloatOutput(*bounds)
+    assert act is not None, "no activation is a clamp without bounds"
+    return FloatOutput(activation=Activation(*act))

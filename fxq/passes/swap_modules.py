@@ -1,0 +1,64 @@
+"""lstm(x) → dynamic_lstm(x)"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+from torch.fx import Node
+
+from fxq.dynamic.modules import RECURRENT
+from fxq.errors import ConfigError
+from fxq.graph.annotation import quant_of, resolution_of, update_quant
+from fxq.graph.constants import free_path, put_module
+from fxq.graph.module import FxqModule
+from fxq.graph.ops import call_of
+from fxq.graph.reasons import Reason, Why
+from fxq.passes.pipeline import Context
+from fxq.qconfig_mapping import QConfig
+
+
+def swap_modules(module: FxqModule, context: Context) -> int:
+    """Modules that are called whole, and quantize what they read as it arrives, become the op of the runtime that does it.
+
+    A module that is called in several places, with one qconfig, becomes one op.
+    """
+    nodes = [node for node in module.graph.find_nodes(op="call_module") if _is_whole(node)]
+    float_readers = {str(node.target) for node in module.graph.find_nodes(op="call_module") if node not in nodes}
+    floats = {str(node.target): module.get_submodule(str(node.target)) for node in nodes}
+    done: dict[tuple[str, QConfig], str | Reason] = {}
+    for node in nodes:
+        path, qconfig = str(node.target), _qconfig(node)
+        if (path, qconfig) not in done:
+            is_taken = path in float_readers or path in done.values()
+            place = free_path(module, path) if is_taken else path
+            done[path, qconfig] = _swap(module, floats[path], qconfig, place)
+        found = done[path, qconfig]
+        if isinstance(found, Reason):
+            update_quant(node, reason=replace(found, node=node.name), inputs={})
+        else:
+            node.target = found
+    module.delete_all_unused_submodules()
+    return len(nodes)
+
+
+def _is_whole(node: Node) -> bool:
+    quant = quant_of(node)
+    return quant is not None and quant.is_dynamic and call_of(node) is None
+
+
+def _qconfig(node: Node) -> QConfig:
+    resolution = resolution_of(node)
+    assert resolution is not None
+    found: QConfig = resolution.qconfig
+    return found
+
+
+def _swap(module: FxqModule, called: nn.Module, qconfig: QConfig, place: str) -> str | Reason:
+    """Puts the op there; returns the place."""
+    try:
+        made = RECURRENT[type(called)](called, qconfig).eval()
+    except ConfigError as error:
+        return Reason(Why.OVERFLOW, place, f"its 32-bit accumulator can overflow: {error.found}")
+    put_module(module, place, made)
+    return place

@@ -1,0 +1,234 @@
+"""The time loop of one direction of an LSTM, GRU or RNN layer: all steps of a sequence in one call, its weights going by once a step.
+
+The accumulators of a panel are one vector for each gate of the same channels, so that a step of the cell is done in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from fxq.runtime.dynamic.curves import LARGEST, LN2_HIGH, LN2_LOW, LOG2_E, POLYNOMIAL
+from fxq.runtime.jit.epilogue import HEADER_BYTES, store_floats
+from fxq.runtime.jit.ir import I32, I64, Emitter, Value, splat, vec
+from fxq.runtime.jit.kernel import Kernel, Span, Work
+from fxq.runtime.jit.kernels.dynamic_gemm import DynamicGemm
+from fxq.runtime.jit.kernels.dynamic_rows import FLOAT, PAIR_BYTES, quantize_row
+from fxq.runtime.jit.kernels.gemm import Tiles
+from fxq.runtime.jit.kernels.gemm_shape import Pixels
+
+# words of the table of steps: how many there are; then of each, its first row and its number of rows
+STEP_WORDS = 2
+
+
+@dataclass(frozen=True)
+class Recurrence(Kernel):
+    """For each step, for each sequence that has it: gates = table row of the input's + W·h; states, y = step(gates, states)
+
+    A sequence is an image and a unit; h, c, bytes and qparams have one row for each, gates and y one for each step of each.
+
+    Attributes:
+        cell: a key of fxq.runtime.dynamic.cells.CELLS.
+        hidden: channels.
+        gemm: of the hidden state: one panel for each block of channels, one vector for each gate.
+    """
+
+    cell: str
+    hidden: int
+    gemm: DynamicGemm
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        states = ("h", "c")[: _CELLS[self.cell].states]
+        return ("gates", "table", "weights", "parameters", "bytes", "qparams", *states, "y")
+
+    def units(self, images: int) -> int:
+        return images
+
+    def spans(self) -> tuple[Span | None, ...]:
+        """What has a row for each step is as long as the caller's table says."""
+        gemm = self.gemm
+        constants = (Span(0, gemm.weight_bytes(gemm.panels[0]) * len(gemm.panels)), Span(0, gemm.parameter_offset(len(gemm.panels))))
+        scratch = (Span(0, gemm.x.image, gemm.x.image), Span(0, PAIR_BYTES, PAIR_BYTES))
+        states = (Span(0, self.state_bytes, self.state_bytes),) * _CELLS[self.cell].states
+        return (None, None, *constants, *scratch, *states, None)
+
+    @property
+    def state_bytes(self) -> int:
+        """Of a row of h or c: whole vectors."""
+        return len(self.gemm.panels) * self.isa.vector_bytes
+
+    def emit(self, e: Emitter, work: Work) -> None:
+        _Steps(self, e, work).emit()
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """What is computed at once.
+
+    Attributes:
+        first: row of the step's first sequence in gates and y.
+        count: of sequences.
+        block: number of the block of channels.
+        channels: of the block that there are.
+    """
+
+    first: Value
+    count: int
+    block: Any
+    channels: int
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Writes the loops of one Recurrence."""
+
+    k: Recurrence
+    e: Emitter
+    work: Work
+
+    @cached_property
+    def pointers(self) -> dict[str, Value]:
+        return dict(zip(self.k.operands, self.work.pointers, strict=True))
+
+    def emit(self) -> None:
+        e, table = self.e, self.pointers["table"]
+
+        def step(number: Value, _: Any) -> None:
+            here = e.at(table, e.b.add(e.mul(number, 8 * STEP_WORDS), I64(8)))
+            first, last = e.load(here, I64, 0, 8), e.minimum(self.work.end, e.load(here, I64, 8, 8))
+            e.loop(self.work.begin, last, lambda sequence, _: self._quantize(sequence))
+            self._each_block(lambda block, count: self._rows(first, last, block, count))
+
+        e.loop(0, e.load(table, I64, 0, 8), step)
+
+    def _quantize(self, sequence: Value) -> None:
+        e, k = self.e, self.k
+        h, target = (e.at(self.pointers[name], e.mul(sequence, step)) for name, step in (("h", k.state_bytes), ("bytes", k.gemm.x.image)))
+        quantize_row(e, k.isa, (h, target, e.at(self.pointers["qparams"], e.mul(sequence, PAIR_BYTES))), k.hidden)
+
+    def _each_block(self, body: Callable[[Any, int], None]) -> None:
+        """body(number, channels) for each block of channels: as many as a vector has lanes, but for the last."""
+        lanes, rest = self.k.isa.lanes, self.k.hidden % self.k.isa.lanes
+        whole = self.k.hidden // lanes
+        self.e.loop(0, whole, lambda block, _: body(block, lanes))
+        if rest:
+            body(whole, rest)
+
+    def _rows(self, first: Value, last: Value, block: Any, channels: int) -> None:
+        """The sequences of a step, as many at once as there are registers for, the rest in pairs, the last by itself."""
+        e, begin = self.e, self.work.begin
+        for count in sorted({self.k.gemm.tile_pixels, 2, 1}, reverse=True):
+            end = e.b.sub(last, e.b.srem(e.b.sub(last, begin), I64(count)))
+            e.loop(begin, end, partial(self._tile, _Tile(first, count, block, channels)), step=count)
+            begin = e.select(e.b.icmp_signed("<", end, begin), begin, end)
+
+    def _tile(self, tile: _Tile, sequence: Value, _: Any) -> None:
+        """The gates of some sequences, from that one on, in some channels, and what they make of the states."""
+        e, gemm, block, count = self.e, self.k.gemm, tile.block, tile.count
+        panel, gates = gemm.panels[0], gemm.vectors
+        parameters = e.at(self.pointers["parameters"], e.add(HEADER_BYTES, e.mul(block, gemm.parameter_bytes(panel))))
+        rows = [e.at(self.pointers["qparams"], e.add(e.mul(sequence, PAIR_BYTES), r * PAIR_BYTES)) for r in range(count)]
+        acc = gemm.start(e, parameters, rows, gates)
+        x = e.at(self.pointers["bytes"], e.mul(sequence, gemm.x.image))
+        weights = e.at(self.pointers["weights"], e.mul(block, gemm.weight_bytes(panel)))
+        acc = Tiles(gemm, e, self.work).sum(panel, Pixels(1, count), x, weights, acc)
+        for number, row in enumerate(rows):
+            hidden = gemm.real(e, acc[number * gates : (number + 1) * gates], row, parameters)
+            here = e.b.add(sequence, I64(number))
+            self._step(hidden, tile, here)
+
+    def _step(self, hidden: list[Value], tile: _Tile, sequence: Value) -> None:
+        """Of one sequence."""
+        e, k, size, block = self.e, self.k, self.k.isa.vector_bytes, tile.block
+        row = e.b.add(tile.first, sequence)
+        gates, reals = len(hidden), k.isa.reals
+        given = e.at(self.pointers["gates"], e.add(e.mul(row, k.state_bytes * gates), e.mul(block, size * gates)))
+        inputs = [e.load(given, reals, size * gate) for gate in range(gates)]
+        offset = e.add(e.mul(sequence, k.state_bytes), e.mul(block, size))
+        states = [e.at(self.pointers[name], offset) for name in ("h", "c") if name in self.pointers]
+        new = _CELLS[k.cell].step(_Curves(e, reals), inputs, hidden, [e.load(state, reals) for state in states])
+        for value, state in zip(new, states, strict=True):
+            e.store(value, state)
+        y = e.add(e.mul(row, FLOAT * k.hidden), e.mul(block, size))
+        store_floats(e, [new[0]], tile.channels, e.at(self.pointers["y"], y), 0)
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """fxq.runtime.dynamic.curves on vectors: the same operations in the same order."""
+
+    e: Emitter
+    reals: Any
+
+    def exp(self, x: Value) -> Value:
+        b, number = self.e.b, self._number
+        raised = b.select(b.fcmp_ordered("<", x, number(-LARGEST)), number(-LARGEST), x)
+        x = b.select(b.fcmp_ordered(">", raised, number(LARGEST)), number(LARGEST), raised)
+        n = self.e.call(f"llvm.roundeven.v{self.reals.count}f32", self.reals, [b.fmul(x, number(LOG2_E))])
+        r = b.fsub(b.fsub(x, b.fmul(n, number(LN2_HIGH))), b.fmul(n, number(LN2_LOW)))
+        p = number(POLYNOMIAL[0])
+        for coefficient in POLYNOMIAL[1:]:
+            p = b.fadd(b.fmul(p, r), number(coefficient))
+        finite = b.select(b.fcmp_ordered("ord", n, n), n, number(0.0))
+        integers = vec(I32, self.reals.count)
+        power = b.shl(b.add(b.fptosi(finite, integers), splat(integers, 127)), splat(integers, 23))
+        value = b.fadd(b.fadd(b.fmul(p, b.fmul(r, r)), r), number(1.0))
+        return b.fmul(value, b.bitcast(power, self.reals))
+
+    def sigmoid(self, x: Value) -> Value:
+        b = self.e.b
+        return b.fdiv(self._number(1.0), b.fadd(self.exp(b.fneg(x)), self._number(1.0)))
+
+    def tanh(self, x: Value) -> Value:
+        b = self.e.b
+        return b.fsub(self._number(1.0), b.fdiv(self._number(2.0), b.fadd(self.exp(b.fadd(x, x)), self._number(1.0))))
+
+    def relu(self, x: Value) -> Value:
+        return self.e.b.select(self.e.b.fcmp_ordered("<", x, self._number(0.0)), self._number(0.0), x)
+
+    def _number(self, value: float) -> Value:
+        return splat(self.reals, value)
+
+
+Vectors = Sequence[Value]
+
+
+@dataclass(frozen=True)
+class _CellCode:
+    """fxq.runtime.dynamic.cells as code: (curves, what the input adds, what the hidden state adds, states) → new states."""
+
+    states: int
+    step: Callable[[_Curves, Vectors, Vectors, Vectors], list[Value]]
+
+
+def _lstm(curves: _Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
+    b = curves.e.b
+    i, f, g, o = (b.fadd(a, c) for a, c in zip(x, h, strict=True))
+    c = b.fadd(b.fmul(curves.sigmoid(f), states[1]), b.fmul(curves.sigmoid(i), curves.tanh(g)))
+    return [b.fmul(curves.sigmoid(o), curves.tanh(c)), c]
+
+
+def _gru(curves: _Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
+    b = curves.e.b
+    r, z = (curves.sigmoid(b.fadd(x[gate], h[gate])) for gate in (0, 1))
+    n = curves.tanh(b.fadd(x[2], b.fmul(r, h[2])))
+    return [b.fadd(n, b.fmul(z, b.fsub(states[0], n)))]
+
+
+def _tanh(curves: _Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
+    return [curves.tanh(curves.e.b.fadd(x[0], h[0]))]
+
+
+def _relu(curves: _Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
+    return [curves.relu(curves.e.b.fadd(x[0], h[0]))]
+
+
+_CELLS: Mapping[str, _CellCode] = {
+    "LSTM": _CellCode(2, _lstm),
+    "GRU": _CellCode(1, _gru),
+    "RNN_TANH": _CellCode(1, _tanh),
+    "RNN_RELU": _CellCode(1, _relu),
+}

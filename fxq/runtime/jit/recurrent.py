@@ -1,0 +1,127 @@
+"""Recurrent layers as machine code: the products of all inputs at once, then the time loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fxq.runtime.dynamic.cells import States
+from fxq.runtime.dynamic.layers import Layer, Steps, run_steps
+from fxq.runtime.dynamic.product import RowProduct, RowWeights
+from fxq.runtime.integer.outputs import FloatOutput
+from fxq.runtime.jit.dynamic import Buffers, CompiledProduct, pack_product
+from fxq.runtime.jit.epilogue import Form
+from fxq.runtime.jit.execute import CompiledProgram, unavailable
+from fxq.runtime.jit.isa import Isa, find_isa
+from fxq.runtime.jit.kernels.dynamic_gemm import RowShape, dynamic_gemm
+from fxq.runtime.jit.kernels.dynamic_rows import FLOAT, PAIR_BYTES
+from fxq.runtime.jit.kernels.recurrence import STEP_WORDS, Recurrence
+from fxq.runtime.jit.program import Pointer, Program
+
+
+def compile_layers(layers: Sequence[Layer]) -> CompiledLayers | None:
+    """The layers as machine code for this CPU; None where LLVM has no target, or a layer has no sizes to compute with."""
+    empty = any(0 in (product.weights.features, product.weights.outputs) for layer in layers for product in (layer.input, layer.hidden))
+    return None if empty or unavailable() is not None else CompiledLayers(layers, find_isa())
+
+
+class CompiledLayers:
+    """All directions of all layers of a recurrent module. Any number of threads may call at once."""
+
+    def __init__(self, layers: Sequence[Layer], isa: Isa) -> None:
+        self._layers = [_Projected(layer, isa) if layer.projection else _CompiledLayer(layer, isa) for layer in layers]
+
+    def __call__(self, number: int, rows: Tensor, steps: Steps, states: States) -> tuple[Tensor, States]:
+        """One direction of one layer, as fxq.runtime.dynamic.layers.run_steps means it; rows contiguous."""
+        return self._layers[number](rows, steps, states)
+
+
+class _Projected:
+    """A layer whose hidden state goes through a product at each step: products are compiled, the loop is Python."""
+
+    def __init__(self, layer: Layer, isa: Isa) -> None:
+        self._layer = layer
+        products = (layer.input, layer.hidden, layer.projection)
+        self._compiled = {product: CompiledProduct(product, isa) for product in products if product is not None}
+
+    def __call__(self, rows: Tensor, steps: Steps, states: States) -> tuple[Tensor, States]:
+        return run_steps(self._layer, rows, steps, states, lambda x, product: self._compiled[product](x.contiguous()))
+
+
+class _CompiledLayer:
+    """Weights in blocks of channels: all gates of one block beside each other, so that a panel has all that a step of a cell needs."""
+
+    def __init__(self, layer: Layer, isa: Isa) -> None:
+        self._isa, self._cell = isa, layer.cell
+        self._hidden = layer.hidden.weights.outputs // layer.cell.gates
+        self._input = CompiledProduct(self._by_blocks(layer.input), isa)
+        hidden = self._by_blocks(layer.hidden)
+        shape = RowShape(self._hidden, hidden.weights.outputs, Form(True), biased=hidden.weights.bias is not None)
+        gemm = dynamic_gemm(shape, isa, by_panels=False, vectors=layer.cell.gates)
+        self._kernel = Recurrence(isa, layer.cell.name, self._hidden, gemm)
+        self._constants = pack_product(hidden, gemm.panels, isa)
+        self._programs: dict[int, CompiledProgram] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, rows: Tensor, steps: Steps, states: States) -> tuple[Tensor, States]:
+        """As run_steps."""
+        sequences, hidden = len(states[0]), self._hidden
+        outputs = torch.empty(len(rows), hidden)
+        padded = [torch.zeros(sequences, self._kernel.state_bytes // FLOAT) for _ in states]
+        for state, given in zip(padded, states, strict=True):
+            state[:, :hidden] = given
+        if len(rows):
+            gates, table = self._input(rows), torch.from_numpy(_table(steps))
+            self._program(sequences).run_rows([gates, table], [*padded, outputs], sequences)
+        return outputs, tuple(state[:, :hidden] for state in padded)
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        """Row of torch's matrix for each row of ours: [block, gate, lane]; −1 for lanes beyond the last channel."""
+        lanes, hidden = self._isa.lanes, self._hidden
+        channels = np.arange(-(-hidden // lanes) * lanes).reshape(-1, 1, lanes)
+        rows = np.arange(self._cell.gates)[:, None] * hidden + channels
+        return np.where(channels < hidden, rows, -1).reshape(-1)
+
+    def _by_blocks(self, product: RowProduct) -> RowProduct:
+        """The same product with its outputs in that order; 0 for those that there are not."""
+        order = torch.from_numpy(self._order)
+        used, weights = order >= 0, product.weights
+
+        def arranged(values: Tensor) -> Tensor:
+            return values[order] * used.reshape(-1, *[1] * (values.ndim - 1)).to(values.dtype)
+
+        bias = None if weights.bias is None else arranged(weights.bias)
+        return replace(product, weights=RowWeights(arranged(weights.weight), arranged(weights.scale), bias), output=FloatOutput())
+
+    def _program(self, sequences: int) -> CompiledProgram:
+        capacity = 1 << (sequences - 1).bit_length()
+        program = self._programs.get(capacity)
+        if program is None:
+            with self._lock:
+                program = self._programs.setdefault(capacity, CompiledProgram(self.plan(capacity), []))
+        return program
+
+    def plan(self, sequences: int) -> Program:
+        """The time loop for at most that many sequences. The caller answers for gates, table and y, which have a row for each step."""
+        kernel, buffers = self._kernel, Buffers(sequences)
+        gates, table = (buffers.add(name, 0, "input") for name in ("gates", "table"))
+        bytes_, qparams = buffers.add("bytes", kernel.gemm.x.image), buffers.add("qparams", PAIR_BYTES)
+        states = [buffers.add(name, kernel.state_bytes, "output") for name in ("h", "c")[: self._cell.states]]
+        y = buffers.add("y", 0, "output")
+        constants = [Pointer("constant", number) for number in range(2)]
+        call = buffers.call(kernel, [gates, table, *constants, bytes_, qparams, *states, y], kernel.gemm.y.channels * self._hidden)
+        return buffers.program("recurrence", self._constants, [call])
+
+
+def _table(steps: Steps) -> NDArray[np.int64]:
+    """How many steps; then the first row and the number of rows of each, in the order in which they run."""
+    ranges = [(part.start, part.stop - part.start) for part in steps.ranges()]
+    return np.concatenate([[len(ranges)], np.array(ranges, np.int64).reshape(-1, STEP_WORDS).reshape(-1)]).astype(np.int64)

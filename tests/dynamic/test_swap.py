@@ -1,0 +1,159 @@
+"""quantize_dynamic: which modules are replaced, and what the model around them still does."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxq
+from fxq.errors import ConfigError
+from fxq.runtime.dynamic.attention import DynamicAttention
+from fxq.runtime.dynamic.linear import DynamicLinear
+from fxq.runtime.dynamic.op import DynamicOp
+from fxq.runtime.dynamic.recurrent import DynamicRNN
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 16)
+        self.lstm = nn.LSTM(16, 24, batch_first=True)
+        self.head = nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 5))
+
+    def forward(self, words: Tensor) -> Tensor:
+        result: Tensor = self.head(self.lstm(self.embed(words))[0])
+        return result
+
+
+def sqnr(found: Tensor, expected: Tensor) -> float:
+    return float(10 * torch.log10(expected.square().mean() / (found - expected).square().mean()).detach())
+
+
+def test_the_call_that_everybody_copies() -> None:
+    torch.manual_seed(0)
+    model, words = Tagger().eval(), torch.randint(0, 50, (3, 7))
+    quantized = fxq.quantize_dynamic(model, {nn.LSTM, nn.Linear}, dtype=torch.qint8)
+    assert isinstance(quantized.lstm, DynamicRNN) and isinstance(quantized.head[0], DynamicLinear)
+    assert type(model.lstm) is nn.LSTM and type(quantized.embed) is nn.Embedding
+    assert sqnr(quantized(words), model(words)) > 30
+
+
+def test_without_a_set_everything_that_can_be_is_quantized() -> None:
+    quantized = fxq.quantize_dynamic(Tagger())
+    assert not quantized.training
+    assert [type(module).__name__ for module in quantized.modules() if isinstance(module, DynamicOp)] == [
+        "DynamicRNN", "DynamicLinear", "DynamicLinear",
+    ]  # fmt: skip
+
+
+def test_paths_go_before_types_and_speak_for_what_is_below() -> None:
+    quantized = fxq.quantize_dynamic(Tagger(), {"head": fxq.per_row_dynamic_qconfig, "head.2": None, nn.LSTM: fxq.default_dynamic_qconfig})
+    assert isinstance(quantized.head[0], DynamicLinear) and quantized.head[0].per_row
+    assert type(quantized.head[2]) is nn.Linear and isinstance(quantized.lstm, DynamicRNN)
+
+
+def test_in_place_and_a_single_module() -> None:
+    model = Tagger()
+    assert fxq.quantize_dynamic(model, inplace=True) is model and isinstance(model.lstm, DynamicRNN)
+    assert isinstance(fxq.quantize_dynamic(nn.Linear(3, 4)), DynamicLinear)
+
+
+def test_a_module_in_two_places_stays_one() -> None:
+    shared = nn.Linear(4, 4)
+    quantized = fxq.quantize_dynamic(nn.Sequential(shared, nn.ReLU(), shared))
+    assert isinstance(quantized[0], DynamicLinear) and quantized[0] is quantized[2]
+
+
+def test_tied_weights_stay_with_the_embedding() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.out = nn.Embedding(30, 8), nn.Linear(8, 30, bias=False)
+            self.out.weight = self.embed.weight
+
+        def forward(self, words: Tensor) -> Tensor:
+            logits: Tensor = self.out(self.embed(words))
+            return logits
+
+    model, words = Tied().eval(), torch.arange(30)
+    quantized = fxq.quantize_dynamic(model, {nn.Linear})
+    assert quantized.embed.weight.dtype == torch.float32
+    assert sqnr(quantized(words), model(words)) > 30
+
+
+def test_modules_with_hooks_stay_float() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[0].register_forward_hook(lambda module, inputs, output: output)
+    quantized = fxq.quantize_dynamic(model)
+    assert type(quantized[0]) is nn.Linear and isinstance(quantized[1], DynamicLinear)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("sizes", [{}, {"kdim": 12, "vdim": 20}])
+def test_attention(batch_first: bool, sizes: dict[str, int]) -> None:
+    torch.manual_seed(1)
+    attention = nn.MultiheadAttention(32, 4, batch_first=batch_first, **sizes).eval()
+    quantized = fxq.quantize_dynamic(attention, {nn.Linear})
+    assert isinstance(quantized, DynamicAttention)
+    query = torch.randn(3, 3, 32)
+    key, value = (torch.randn(3, 3, sizes.get(name, 32)) for name in ("kdim", "vdim"))
+    padding = torch.tensor([[False, False, True]] * 3)
+    causal = nn.Transformer.generate_square_subsequent_mask(3)
+    calls = (
+        {}, {"need_weights": False}, {"average_attn_weights": False}, {"key_padding_mask": padding},
+        {"attn_mask": causal, "is_causal": True}, {"attn_mask": torch.randn(12, 3, 3), "key_padding_mask": padding},
+    )  # fmt: skip
+    with torch.no_grad():
+        for arguments in calls:
+            for given in ((query, key, value), (query[0], key[0], value[0])):
+                if given[0].ndim == 2:
+                    arguments = {name: mask[0] if name == "key_padding_mask" else mask for name, mask in arguments.items()}
+                    if "attn_mask" in arguments and arguments["attn_mask"].ndim == 3:
+                        arguments["attn_mask"] = arguments["attn_mask"][:4]
+                expected, found = attention(*given, **arguments), quantized(*given, **arguments)
+                assert sqnr(found[0], expected[0]) > 28
+                assert (found[1] is None) == (expected[1] is None)
+                if expected[1] is not None:
+                    assert found[1].shape == expected[1].shape and sqnr(found[1], expected[1]) > 28
+
+
+def test_a_transformer_does_not_take_its_float_shortcut() -> None:
+    torch.manual_seed(2)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2).eval()
+    quantized = fxq.quantize_dynamic(encoder)
+    x, padding = torch.randn(2, 5, 32), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    with torch.no_grad():
+        assert sqnr(quantized(x), encoder(x)) > 30
+        found, expected = (model(x, src_key_padding_mask=padding)[~padding] for model in (quantized, encoder))
+    assert sqnr(found, expected) > 30
+
+
+def test_both_runtimes_have_the_same_bits() -> None:
+    model, words = Tagger(), torch.randint(0, 50, (3, 7))
+    compiled, integer = (fxq.quantize_dynamic(copy.deepcopy(model), runtime=runtime) for runtime in ("auto", "integer"))
+    assert torch.equal(compiled(words), integer(words))
+    assert integer.lstm.compiled() is None and compiled.lstm.compiled() is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"qconfig_spec": {"head.7"}}, r"head\.7.*no module of this name.*head\.0"),
+        ({"qconfig_spec": {nn.Conv2d}}, "torch.nn.Conv2d.*without a dynamic form"),
+        ({"qconfig_spec": {nn.Linear: fxq.default_qconfig}}, "a dynamic QConfig"),
+        ({"qconfig_spec": "head"}, "a set of module types and names"),
+        ({"dtype": torch.float16}, "torch.float16"),
+        ({"runtime": "gpu"}, "auto, jit or integer"),
+    ],
+)
+def test_what_cannot_be(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"(?s){message}"):
+        fxq.quantize_dynamic(Tagger(), **arguments)  # type: ignore[arg-type]
+
+
+def test_nothing_to_quantize() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)at least one of torch.nn.Linear.*found: *none"):
+        fxq.quantize_dynamic(nn.Sequential(nn.ReLU()))
