@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import Parameter
 from typing import Any
 
@@ -57,7 +57,7 @@ class Argument:
 
     Attributes:
         name: by which callers know it: of a parameter, or one of those that *args and **kwargs stand for.
-        kind: of the parameter.
+        kind: of the parameter; KEYWORD_ONLY also for one that could be passed by place, and is not.
         example: its value while tracing; `inspect.Parameter.empty` where none is known.
         default: what it is where a caller leaves it out; `inspect.Parameter.empty`: it cannot be left out.
         is_fixed: forward sees the example itself, and not a stand-in.
@@ -95,7 +95,14 @@ def arguments_of(model: nn.Module, inputs: Inputs, fixed: Mapping[str, Any]) -> 
     except TypeError as error:
         raise _misfit(signature, inputs, error) from error
     found = [each for parameter in signature.parameters.values() for each in _arguments(parameter, given, fixed)]
-    return tuple(_with_possible_defaults(found))
+    by_place = list(signature.parameters)[: len(inputs.args)]
+    # decorators that take (self, *args, **kwargs) can tell the difference
+    passed = (each if each.name in by_place else _by_keyword(each) for each in _with_possible_defaults(found))
+    return tuple(passed)
+
+
+def _by_keyword(argument: Argument) -> Argument:
+    return replace(argument, kind=Parameter.KEYWORD_ONLY) if argument.kind is Parameter.POSITIONAL_OR_KEYWORD else argument
 
 
 def _arguments(parameter: Parameter, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Iterator[Argument]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_the_model_is_one_call_and_what_it_calls_are_graphs() -> None:
         x: f32[2, 3, 4, 4] = input
         verbose = input False
         assume = call fxq.runtime.assumptions.assume(verbose, False, "argument 'verbose'")
-        model = Outer[model](x, verbose)
+        model = Outer[model](x, verbose=verbose)
         output model
     """).replace("assume = call fxq.runtime.assumptions.assume(verbose, False, \"argument 'verbose'\")\n", "")
     assert [(graph.path, len(graph.graph.nodes)) for graph in graphs_of(traced)[1:]] == [
@@ -303,3 +304,33 @@ def test_a_model_that_does_not_run_without_its_own_children_stays_float() -> Non
 def _calibrated(prepared: FxqModule) -> FxqModule:
     fxq.calibrate(prepared, [X], progress=False)
     return prepared
+
+
+def _fills_in(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that says what None stands for, by keyword."""
+
+    @functools.wraps(forward)
+    def wrapper(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        factor = kwargs.pop("factor", None)
+        return forward(self, *args, **kwargs, factor=2.0 if factor is None else factor)
+
+    return wrapper
+
+
+class Decorated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    @_fills_in
+    def forward(self, x: Tensor, mask: Tensor | None = None, factor: float | None = None) -> Tensor:
+        y: Tensor = self.conv(x if mask is None else x * mask)
+        return y * factor if y.sum() < 1000 else y
+
+
+@pytest.mark.parametrize("inputs", [(X,), {"x": X}, {"x": X, "mask": X > 0}, (X, X > 0)], ids=["place", "keyword", "both", "two places"])
+def test_an_island_is_called_as_the_model_is(inputs: Any) -> None:
+    model = Decorated().eval()
+    traced = trace(model, inputs)
+    args, kwargs = (inputs, {}) if isinstance(inputs, tuple) else ((), inputs)
+    assert torch.equal(traced(*args, **kwargs), model(*args, **kwargs))
