@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fxq.graph.qtypes import ACTIVATION, QParams, choose_qparams, dequantize_tensor, quantize_tensor
+from fxq.graph.qtypes import ACTIVATION, QParams, dequantize_tensor, quantize_tensor
 
 _BY_ROW = replace(ACTIVATION, axis=0)
 
@@ -26,7 +26,7 @@ class RowQParams:
 
 
 def choose_row_qparams(rows: Tensor, *, per_row: bool) -> RowQParams:
-    """[min, max] of the values → qparams, by the affine rule of docs/numerics.md.
+    """[min, max] of the values → qparams, by the affine rule of docs/numerics.md: as `choose_qparams`, in ops that torch can trace.
 
     A scale is NaN where one of the values that it is for is not finite: so are the results, as in the float model.
 
@@ -38,8 +38,10 @@ def choose_row_qparams(rows: Tensor, *, per_row: bool) -> RowQParams:
     if not per_row and len(rows):
         low, high = low.amin().expand(len(rows)), high.amax().expand(len(rows))
     finite = torch.isfinite(low) & torch.isfinite(high)
-    found = choose_qparams(low.where(finite, 0.0), high.where(finite, 0.0), ACTIVATION)
-    return RowQParams(found.scale.where(finite, torch.nan), found.zero_point.where(finite, 0))
+    low64, high64 = (end.to(torch.float64).where(finite, 0.0) for end in (low.clamp(max=0.0), high.clamp(min=0.0)))
+    scale = ((high64 - low64) / ACTIVATION.qmax).clamp(min=ACTIVATION.eps).to(torch.float32)
+    zero_point = torch.round(-low64 / scale).clamp(0, ACTIVATION.qmax).to(torch.int32)
+    return RowQParams(scale.where(finite, torch.nan), zero_point)
 
 
 def quantize_rows(rows: Tensor, qparams: RowQParams) -> Tensor:

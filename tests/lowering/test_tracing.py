@@ -103,6 +103,16 @@ def test_exported_with_torchs_own_operators(model: type[nn.Module], length: obje
         assert torch.equal(loaded.module()(batch(2, count)), made(batch(2, count)))
 
 
+def test_layers_that_quantize_what_arrives() -> None:
+    torch.manual_seed(0)
+    float_model, mapping = Attention().eval(), fxq.QConfigMapping().set_global(fxq.per_channel_dynamic_qconfig)
+    made = fxq.convert_fx(fxq.prepare_fx(float_model, mapping, (batch(),)))
+    exported = torch.export.export(made, (batch(1),)).module()
+    compiled = torch.compile(made, backend="aot_eager")
+    for model in (exported, compiled):
+        assert torch.equal(model(batch(2)), made(batch(2)))
+
+
 # --- the operator ----------------------------------------------------------------------------------------------------------
 
 

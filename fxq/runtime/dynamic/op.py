@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fxq.runtime.choice import wanted_runtime
@@ -21,7 +22,9 @@ class DynamicOp(IntegerOp):
     runtime: str = "auto"
 
     def compiled(self) -> Callable[..., Any] | None:
-        """The op as machine code; None where the integer ops run. It has a copy of the constants."""
+        """The op as machine code, with a copy of the constants; None where the integer ops run, and where torch traces them."""
+        if torch.compiler.is_compiling():
+            return None
         if "_compiled" not in self.__dict__:
             self.__dict__["_compiled"] = None if wanted_runtime(self.runtime) == "integer" else self.compile_code()
         found: Callable[..., Any] | None = self.__dict__["_compiled"]
