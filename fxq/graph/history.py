@@ -25,19 +25,27 @@ class PassRun:
 
 
 @dataclass(frozen=True)
+class Called:
+    """A module that a graph calls: the qualified name of its class, and what it is called in graph text."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A graph as it was, without the data of its tensors; `fxq.graph.snapshots.restore` makes a graph of it again.
 
     Attributes:
         stage: of the graph.
         nodes: NodeRecords, in order of execution.
-        called: path of a called module → qualified name of its class.
+        called: by path of the module.
         observed: name of an observer's node → Distribution of what it has seen.
     """
 
     stage: Stage
     nodes: tuple[Any, ...]
-    called: Mapping[str, str]
+    called: Mapping[str, Called]
     observed: Mapping[str, Any] = field(default_factory=dict)
 
 

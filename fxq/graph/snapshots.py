@@ -12,7 +12,7 @@ from torch.fx.node import map_arg
 
 from fxq.graph.annotation import shown_annotations_of, tensor_type
 from fxq.graph.constants import put_module, put_tensor
-from fxq.graph.history import Snapshot
+from fxq.graph.history import Called, Snapshot
 from fxq.graph.module import FxqModule, NodeRecord, NodeRef, find_function, graph_of, target_name
 
 
@@ -24,8 +24,8 @@ def take(module: FxqModule, observed: Mapping[str, Any]) -> Snapshot:
     """
     reference = {node: NodeRef(node.name) for node in module.graph.nodes}
     called = {str(node.target) for node in reference if node.op == "call_module"}
-    classes = {path: _class_name(module.get_submodule(path)) for path in called}
-    return Snapshot(module.stage, tuple(_record(node, reference) for node in reference), classes, observed)
+    modules = {path: _called(module.get_submodule(path)) for path in called}
+    return Snapshot(module.stage, tuple(_record(node, reference) for node in reference), modules, observed)
 
 
 def _record(node: Node, reference: Mapping[Node, NodeRef]) -> NodeRecord:
@@ -42,8 +42,8 @@ def restore(snapshot: Snapshot, path: str = "") -> FxqModule:
         path: of the module in the user's model.
     """
     owner = nn.Module()
-    for place, kind in sorted(snapshot.called.items()):
-        put_module(owner, place, _blank(kind))
+    for place, called in sorted(snapshot.called.items()):
+        put_module(owner, place, _blank(called))
     graph = graph_of(snapshot.nodes)
     for node in graph.find_nodes(op="get_attr"):
         found = tensor_type(node)
@@ -54,30 +54,27 @@ def restore(snapshot: Snapshot, path: str = "") -> FxqModule:
     return restored
 
 
-def _class_name(module: nn.Module) -> str:
+def _called(module: nn.Module) -> Called:
     kind = FxqModule if isinstance(module, FxqModule) else type(module)  # every GraphModule has a class of its own
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return Called(f"{kind.__module__}.{kind.__qualname__}", module._get_name())  # type: ignore[no-untyped-call]
 
 
 class Unknown(nn.Module):
     """Stands for a module whose class cannot be found by its name: one that a function has defined."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
 
-    def _get_name(self) -> str:
-        return self.name
-
-
-def _blank(qualified_name: str) -> nn.Module:
-    """A module of this class, in which nothing is."""
-    try:
-        kind = find_function(qualified_name)
-    except (ImportError, AttributeError):
-        return Unknown(qualified_name.rpartition(".")[2])
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        return Unknown(qualified_name.rpartition(".")[2])
+def _blank(called: Called) -> nn.Module:
+    """A module of this class and name, in which nothing is: names may be made from what modules hold."""
+    kind = _class_of(called)
     blank: nn.Module = kind.__new__(kind)
     nn.Module.__init__(blank)
+    vars(blank)["_get_name"] = lambda: called.name
     return blank
+
+
+def _class_of(called: Called) -> type[nn.Module]:
+    try:
+        found = find_function(called.kind)
+    except (ImportError, AttributeError):
+        return Unknown
+    return found if isinstance(found, type) and issubclass(found, nn.Module) else Unknown

@@ -18,7 +18,7 @@ from fxq.report import Comparison, TimeProfile
 from fxq.report.wording import describe_origin, short_type
 from fxq.visualize.cards import Card
 from fxq.visualize.changes import Changes, changes_between
-from fxq.visualize.costs import Measured, make_costs
+from fxq.visualize.costs import Costs, Measured, make_costs
 from fxq.visualize.hierarchy import Frame, make_frames
 from fxq.visualize.kernels import kernels_of
 from fxq.visualize.picture import require_model
@@ -75,7 +75,7 @@ def page(model: FxqModule, measured: Measured) -> str:
 
 def _packed(data: Mapping[str, Any]) -> str:
     """JSON, compressed, in letters: a tenth of its size, and nothing in it can end the element that it is in."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=asdict)
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
@@ -123,8 +123,9 @@ def _card(card: Card, numbers: Mapping[str, int]) -> dict[str, Any]:
     return found
 
 
-def _filled(value: Any) -> dict[str, Any]:
-    return {name: field for name, field in asdict(value).items() if field not in (None, "", (), False)}
+def _filled(value: Card | Costs) -> dict[str, Any]:
+    """Dataclasses in it become dictionaries when they are written."""
+    return {name: field for name, field in vars(value).items() if field not in (None, "", ())}
 
 
 def _frame(frame: Frame) -> dict[str, Any]:

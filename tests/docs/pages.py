@@ -18,10 +18,8 @@ from rich.console import Console, RenderableType
 from fxq.cli import main
 from tests.docs.blocks import DOCS, FENCED, README, Block, read_blocks
 
-PAGES = (
-    README,
-    *(DOCS / f"{name}.md" for name in ("quickstart", "tour", "compare", "sensitivity", "testing", "dynamic", "qat", "cli")),
-)
+_NAMES = ("quickstart", "tour", "compare", "sensitivity", "visualize", "testing", "dynamic", "qat", "cli")
+PAGES = (README, *(DOCS / f"{name}.md" for name in _NAMES))
 
 # file in docs/pictures → the variable of the tour that it shows, and its title
 PICTURES = {"compare.svg": ("comparison", "print(comparison)"), "sensitivity.svg": ("found", "print(found)")}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fxq
-from fxq.graph.history import History, PassRun, Snapshot
+from fxq.graph.history import Called, History, PassRun, Snapshot
 from fxq.graph.islands import graphs_of
 from fxq.graph.snapshots import restore, take
 from fxq.passes import trace
@@ -52,6 +52,27 @@ def test_class_that_a_function_defines_is_shown_by_name() -> None:
     assert "Local[0](input_1)" in fxq.print_graph(restore(take(prepared, {})))
 
 
+class Titled(nn.Module):
+    """Its name in graph text is made from what it holds."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.title = title
+
+    def _get_name(self) -> str:
+        return self.title
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_names_that_modules_make_of_what_they_hold_are_kept() -> None:
+    mapping = fxq.get_default_qconfig_mapping("x86")
+    config = fxq.PrepareCustomConfig().set_non_traceable_module_classes([Titled])
+    prepared = fxq.prepare_fx(nn.Sequential(Titled("Third")).eval(), mapping, torch.ones(2), config)
+    assert "Third[0](input_1)" in fxq.print_graph(restore(take(prepared, {})))
+
+
 def test_history_is_shared_by_copies_and_survives_pickle() -> None:
     prepared = prepared_islands()
     assert copy.deepcopy(prepared).history is prepared.history
@@ -61,7 +82,7 @@ def test_history_is_shared_by_copies_and_survives_pickle() -> None:
 
 
 def test_later_snapshot_of_a_stage_takes_the_place_of_the_earlier_one() -> None:
-    first, second = (Snapshot(fxq.Stage.OBSERVED, (), {"a": name}) for name in ("torch.nn.ReLU", "torch.nn.Tanh"))
+    first, second = (Snapshot(fxq.Stage.OBSERVED, (), {"a": Called(f"torch.nn.{name}", name)}) for name in ("ReLU", "Tanh"))
     history = History().with_snapshot(first).with_run(PassRun("freeze_qparams", fxq.Stage.REFERENCE, 3)).with_snapshot(second)
     assert history.snapshots == {fxq.Stage.OBSERVED: second}
     assert [run.name for run in history.runs] == ["freeze_qparams"]

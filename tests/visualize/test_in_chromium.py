@@ -78,6 +78,12 @@ def test_click_shows_what_is_known(islands: Opened) -> None:
     assert islands.count("#panel .histogram .limit") == 1
 
 
+def test_pointer_shows_what_flows(islands: Opened) -> None:
+    shown = islands.page.locator(".edge[data-from='1'] title").first.text_content()
+    assert shown.startswith("x_q  u8 2×3×32×32  s 0.0") and " · z " in shown
+    assert "float: module hooks" in islands.page.locator(".box:has-text('hooked') > title").text_content()
+
+
 def test_compiled_kernels_are_shown(islands: Opened) -> None:
     kernels = {row.name for row in fxq.profile(fxq.convert_fx(prepared_islands()), islands_input(), runs=1).rows if row.region}
     if "conv" not in kernels:

@@ -47,7 +47,6 @@ function moveCamera(camera) {
   camera.x = Math.min(width - 60, Math.max(60 - picture.width * camera.k, camera.x));
   camera.y = Math.min(height - 60, Math.max(60 - picture.height * camera.k, camera.y));
   state.camera = camera;
-  state.fitted = false;
   world.setAttribute("transform", `translate(${camera.x.toFixed(2)},${camera.y.toFixed(2)}) scale(${camera.k.toFixed(4)})`);
   canvas.classList.toggle("far", camera.k < ZOOMS.titles);
   canvas.classList.toggle("mid", camera.k < ZOOMS.labels);
@@ -57,14 +56,19 @@ function moveCamera(camera) {
   map.classList.toggle("needless", seen.width >= picture.width && seen.height >= picture.height);
 }
 
+function moveByHand(camera) {
+  state.fitted = false;
+  moveCamera(camera);
+}
+
 function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
   const { camera } = state;
   const k = Math.min(ZOOMS.most, Math.max(ZOOMS.least, camera.k * factor));
-  moveCamera({ x: x - ((x - camera.x) * k) / camera.k, y: y - ((y - camera.y) * k) / camera.k, k });
+  moveByHand({ x: x - ((x - camera.x) * k) / camera.k, y: y - ((y - camera.y) * k) / camera.k, k });
 }
 
 function pan(dx, dy) {
-  moveCamera({ ...state.camera, x: state.camera.x + dx, y: state.camera.y + dy });
+  moveByHand({ ...state.camera, x: state.camera.x + dx, y: state.camera.y + dy });
 }
 
 // Everything, as large as it can be; if that is smaller than `least`, its beginning at another zoom.
@@ -105,7 +109,7 @@ function bestHeight(least, otherwise) {
 function centre(box) {
   const place = state.picture.places.get(box);
   const k = Math.max(state.camera.k, ZOOMS.legible);
-  moveCamera({ x: canvas.clientWidth / 2 - (place.x + place.width / 2) * k, y: canvas.clientHeight / 2 - (place.y + Math.min(place.height, 200) / 2) * k, k });
+  moveByHand({ x: canvas.clientWidth / 2 - (place.x + place.width / 2) * k, y: canvas.clientHeight / 2 - (place.y + Math.min(place.height, 200) / 2) * k, k });
 }
 
 // Keeps a box where it is on the screen while something else changes.
@@ -144,6 +148,7 @@ function openAtFirst() {
 }
 
 function toggle(path) {
+  state.fitted = false;
   keeping(path, () => {
     if (!state.open.delete(path)) state.open.add(path);
     redraw();
@@ -175,6 +180,14 @@ function reveal(box) {
 function select(box) {
   state.selected = box;
   showSelected();
+  if (box !== null) uncover(box);
+}
+
+// moves what the panel or the overview has come to lie over
+function uncover(box) {
+  const place = state.picture.places.get(box);
+  const over = (place.x + Math.min(place.width, BOX.width)) * state.camera.k + state.camera.x + 140 - canvas.clientWidth;
+  if (over > 0) pan(-over, 0);
 }
 
 function go(box) {
@@ -261,6 +274,7 @@ function toggleChanges() {
   if (state.changes) state.selected = null;
   stageBar();
   redraw();
+  if (state.fitted) fit(ZOOMS.titles);
 }
 
 // --- search -----------------------------------------------------------------------------------------------------------------
@@ -422,9 +436,10 @@ canvas.addEventListener("wheel", (event) => {
 map.addEventListener("pointerdown", (event) => {
   const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(map.getScreenCTM().inverse());
   const { k } = state.camera;
-  moveCamera({ x: canvas.clientWidth / 2 - point.x * k, y: canvas.clientHeight / 2 - point.y * k, k });
+  moveByHand({ x: canvas.clientWidth / 2 - point.x * k, y: canvas.clientHeight / 2 - point.y * k, k });
 });
 
+window.addEventListener("resize", () => state.fitted && fit(ZOOMS.titles));
 new ResizeObserver(() => moveCamera(state.camera)).observe(canvas);
 
 // --- start ------------------------------------------------------------------------------------------------------------------

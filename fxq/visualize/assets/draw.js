@@ -61,12 +61,19 @@ function boxSvg(stage, box, place, heat, byNumber, marks) {
   const badge = heat ? `<text class="badge" x="${BOX.width - 9}" y="18">${heat.text}</text>` : "";
   const left = isFrame ? 31 : 14;
   const badgeRoom = heat ? heat.text.length * 6.5 + 6 : 0;
-  return `<g class="${classes}" data-box="${escaped(box)}" transform="translate(${place.x},${place.y})"${heat ? ` style="--heat:${(heat.heat * 100).toFixed(0)}%"` : ""}>`
+  return `<g class="${classes}" data-box="${escaped(box)}" transform="translate(${place.x},${place.y})"${heat ? ` style="--heat:${(heat.heat * 100).toFixed(0)}%"` : ""}><title>${escaped(tooltip(stage, box))}</title>`
     + (isFrame ? `<rect class="behind" x="4" y="4" width="${BOX.width}" height="${BOX.height}" rx="8"></rect>` : "")
     + `<rect class="face" width="${BOX.width}" height="${BOX.height}" rx="8"></rect>`
     + (isFrame ? `<g class="toggle"><rect x="9" y="7" width="15" height="15" rx="4"></rect><path d="M12.5,14.5h8m-4,-4v8"></path></g>${mixBar(stage, box)}` : `<path class="side" d="M5,9v${BOX.height - 18}"></path>`)
     + `<text class="title" x="${left}" y="19">${escaped(fitting(title, "600 12.5px", BOX.width - left - 8 - badgeRoom))}</text>${badge}`
     + `<text class="what" x="${left}" y="35">${escaped(fitting(what, "11px", BOX.width - left - 8))}</text></g>`;
+}
+
+// what a box says when it is too small to be read
+function tooltip(stage, box) {
+  if (typeof box === "string") return [box, frameType(stage, box), mixText(stage, box)].filter(Boolean).join("\n");
+  const card = stage.cards[box];
+  return [card.id, card.what, ...valueLines(stage, card), ...(card.reason ? [`float: ${card.reason.why}`] : [])].join("\n");
 }
 
 function counted(stage, box) {
@@ -103,7 +110,15 @@ function edgeSvg(stage, edge) {
   const integers = [...edge.values].some((number) => isInteger(stage.cards[number]));
   const rises = edge.points[edge.points.length - 1].y <= edge.points[0].y;
   const back = rises && !edge.points.some(({ corner }) => corner) ? " back" : "";
-  return `<path class="edge${integers ? " integers" : ""}${back}" data-from="${escaped(edge.from)}" data-to="${escaped(edge.to)}" d="${curve(edge.points)}" marker-end="url(#arrow)"></path>`;
+  const values = [...edge.values].slice(0, 8).map((number) => [stage.cards[number].id, ...valueLines(stage, stage.cards[number])].join("  "));
+  return `<path class="edge${integers ? " integers" : ""}${back}" data-from="${escaped(edge.from)}" data-to="${escaped(edge.to)}" d="${curve(edge.points)}" marker-end="url(#arrow)">`
+    + `<title>${escaped(values.join("\n"))}</title></path>`;
+}
+
+// type of a value, and scale and zero point where it is integers or will be
+function valueLines(stage, card) {
+  const isKnown = card.scale && (isInteger(card) || PLANNED.includes(stage.name));
+  return [shapeText(card.type), ...(isKnown ? [`s ${short(card.scale.scale)} · z ${card.scale.zero_point}`] : [])];
 }
 
 // stages whose values are still float, and will have the scale that is known
@@ -118,9 +133,9 @@ function labels(picture) {
     said.add(edge.from);
     const card = picture.stage.cards[value];
     const [{ x, y }] = edge.points;
-    const scale = card.scale && (isInteger(card) || PLANNED.includes(picture.stage.name)) ? `<tspan x="${x + 7}" dy="11">s ${short(card.scale.scale)} · z ${card.scale.zero_point}</tspan>` : "";
-    const type = more.length ? `${more.length + 1} values` : clipped(shapeText(card.type), 34);
-    return [`<text class="value" x="${x + 7}" y="${y + 12}">${escaped(type)}${more.length ? "" : scale}</text>`];
+    const [type, scale] = more.length ? [`${more.length + 1} values`] : valueLines(picture.stage, card);
+    const below = scale ? `<tspan x="${x + 7}" dy="11">${scale}</tspan>` : "";
+    return [`<text class="value" x="${x + 7}" y="${y + 12}">${escaped(clipped(type, 34))}${below}</text>`];
   });
 }
 
