@@ -28,6 +28,7 @@ class Why(str, Enum):
     HOOKS = "module hooks"
     NOT_FUSABLE = "not fusable"
     UNTRACEABLE = "not traceable"
+    NOT_REACHED = "not reached"
     KEPT_WHOLE = "kept whole"
     CUSTOM = "custom module"
     STANDALONE = "standalone module"

@@ -160,7 +160,7 @@ def open_islands(module: FxqModule, inputs: Inputs, make_part: MakePart) -> None
     """Puts graphs in the places of the modules that the islands of a graph call.
 
     A module of which an island uses more than calls and plain attributes stays as it is, and so does one whose forward cannot be
-    traced; what these call themselves become graphs. `module.islands` says which and why.
+    traced, or that is not called with the inputs; what these call themselves become graphs. `module.islands` says which and why.
     """
     nodes = islands_of(module)
     if not nodes:
@@ -211,6 +211,10 @@ class _Opening:
             self.kept[path] = _stays(child, made)
             if _PARAMETERS in probe.read:
                 return child  # int8 modules inside would have none
+        elif probe is not None and (is_leaf(child) or next(child.children(), None) is None):
+            self.kept[path] = _stays(
+                child, _objection(probe, path) or Reason(Why.NOT_REACHED, path, "is not called with the example inputs")
+            )
         if not is_leaf(child) or isinstance(child, _CONTAINERS):
             self.open(child, path)
         return child

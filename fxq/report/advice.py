@@ -26,6 +26,7 @@ ADVICE: Mapping[Why, str] = {
     Why.HOOKS: "remove the hooks before fxq.prepare_fx",
     Why.NOT_FUSABLE: "these stand where no rule can fuse them",
     Why.UNTRACEABLE: "torch.fx can't read these: they stay Python, and only what they call is compiled; rewrite the line, or leave it",
+    Why.NOT_REACHED: "the example inputs do not lead to these, in a forward that stays Python: give others, or prepare these on their own",
     Why.KEPT_WHOLE: "your custom config keeps these as they are",
     Why.CUSTOM: "these quantize inside themselves, as your custom config says",
     Why.STANDALONE: "these are compiled on their own: report(model.get_submodule(path)) says how",

@@ -7,7 +7,7 @@ import functools
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -146,6 +146,29 @@ def test_the_report_counts_what_is_inside_and_lists_every_island() -> None:
     }
     assert len({row.name for row in found.rows}) == len(found.rows)
     assert "inner.block.0" in str(found)
+
+
+class Branches(nn.Module):
+    """Takes one of two layers, and uses the weight of a third without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positive, self.negative, self.read = (nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            return cast(Tensor, self.positive(x))
+        return cast(Tensor, self.negative(x) @ self.read.weight)
+
+
+def test_what_the_example_inputs_do_not_reach_is_listed() -> None:
+    """A branch that is not taken, and a weight without a call."""
+    reached, other = torch.ones(2, 4), -torch.ones(2, 4)
+    for example, missed in ((reached, {"negative", "read"}), (other, {"positive"})):
+        rows = {row.name: row for row in fxq.report(fxq.prepare_fx(Branches().eval(), fxq.get_default_qconfig_mapping(), example)).rows}
+        assert {name for name, row in rows.items() if row.reason is not None and row.reason.why is Why.NOT_REACHED} == missed
+        assert all(rows[name].what == f"Linear {name}" and rows[name].kind is Kind.FLOAT for name in missed)
+    assert rows["read"].reason is not None and "also uses its weight" in rows["read"].reason.detail
 
 
 def test_strict_is_an_error() -> None:
