@@ -50,6 +50,8 @@ def _fold(node: Node, trained: object) -> bool:
 
 def _fold_op(node: Node, trained: TrainedOp) -> None:
     tensors, fake_quant = tuple(map(_value, node.args)), trained.weight_fake_quant
+    if trained.arrival_fake_quant is not None:
+        trained.arrival_fake_quant.check_seen()
     with torch.no_grad():
         folded = trained.fold(tensors)
         _require_finite(node, folded)
@@ -100,7 +102,7 @@ def _called(module: FxqModule) -> dict[Node, object]:
 def warn_if_untrained(module: FxqModule) -> None:
     """A warning where batches went through the model in training mode, and all weights are what they were when it was prepared."""
     called = {node: each for graph in graphs_of(module) for node, each in _called(graph).items()}
-    was_run = any(isinstance(each, FakeQuantize) and each.batches for each in called.values())
+    was_run = any(isinstance(each, FakeQuantize) and not each.forgets and each.batches for each in module.modules())
     trained = {node: each for node, each in called.items() if isinstance(each, TrainedOp)}
     if was_run and trained and all(_is_as_prepared(node, each) for node, each in trained.items()):
         warnings.warn(

@@ -47,7 +47,7 @@ def make_trainable(module: FxqModule, context: Context) -> int:
         if call is not None:
             changed += _make_trainable(node, call)
     for node in module.graph.find_nodes(op="call_module"):
-        _know_input(node, by_group)
+        _round_input(node, by_group)
     merge_reads(module)
     remove_unread(module)
     return changed
@@ -86,12 +86,17 @@ def _train_op(node: Node, call: Call) -> None:
         trained.weight_fake_quant.observe(trained.fold(tuple(_value(module, each) for each in tensors)).weight)
 
 
-def _know_input(node: Node, by_group: Mapping[int, Observer]) -> None:
-    """A trained op knows the module that rounds its input: their scales are the bias's."""
-    trained, quant = module_of(node).get_submodule(str(node.target)), quant_of(node.all_input_nodes[0])
-    if isinstance(trained, TrainedOp) and trained.weight_fake_quant is not None:
-        assert quant is not None and quant.group is not None
-        trained.input_fake_quant = (cast(FakeQuantize, by_group[quant.group]),)
+def _round_input(node: Node, by_group: Mapping[int, Observer]) -> None:
+    """An int8 op knows the module that rounds its input, since their scales are the bias's; a dynamic one has a module of its own."""
+    trained, quant, resolution = module_of(node).get_submodule(str(node.target)), quant_of(node), resolution_of(node)
+    if not isinstance(trained, TrainedOp) or trained.weight_fake_quant is None:
+        return
+    assert quant is not None and resolution is not None
+    if quant.is_dynamic:
+        trained.arrival_fake_quant = fake_quantizing(resolution.qconfig.activation())
+        trained.arrival_fake_quant.name = f"input of {node.name}"
+    else:
+        trained.input_fake_quant = (cast(FakeQuantize, by_group[group_of(node.all_input_nodes[0])]),)
 
 
 def _value(module: FxqModule, node: Node) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,8 @@ class FakeQuantize(Observer):
     """x → dequantize(quantize(x)) with the qparams of what the observer inside has seen; x itself before it has seen anything.
 
     It observes in training mode only, so that an evaluation in between changes nothing. A dynamic spec takes its qparams from
-    each batch. With torch.distributed, the observer sees the batches of all ranks, and every rank gets the same qparams.
+    each batch; with an axis, from each of its rows: all dimensions but the last. With torch.distributed, the observer sees the
+    batches of all ranks, and every rank gets the same qparams; those of a dynamic spec are each rank's own.
 
     Attributes:
         observer: says which qparams.
@@ -145,7 +147,7 @@ class FakeQuantize(Observer):
     def forward(self, x: Tensor) -> Tensor:
         """x → x', f32, bf16 or f16 of any shape."""
         if self.spec.dynamic:
-            return fake_quantize(x, self._qparams_of_batch(x)) if self.fake_quant_enabled else x
+            return self._rounded_as_it_arrives(x)
         if self.enabled and (self.training or self.forgets):
             self.observe(x)
         return self.rounded_by(x) if self.rounds else x
@@ -212,9 +214,26 @@ class FakeQuantize(Observer):
         """The inverse of get_extra_state."""
         self.enabled, self.fake_quant_enabled = map(bool, state.tolist())
 
-    def _qparams_of_batch(self, x: Tensor) -> QParams:
-        low, high = torch.aminmax(x.detach().to(torch.float32))
-        return choose_qparams(low, high, self.spec)
+    def _rounded_as_it_arrives(self, x: Tensor) -> Tensor:
+        if self.enabled and self.training and x.numel():
+            self.batches_seen = self.batches_seen + 1
+        if not self.fake_quant_enabled or not x.numel():
+            return x
+        if self.spec.axis is None:
+            return fake_quantize(x, self._qparams_of(x.reshape(-1), None))
+        rows = x.reshape(-1, x.shape[-1])
+        return fake_quantize(rows, self._qparams_of(rows, 1)).reshape(x.shape)
+
+    def _qparams_of(self, values: Tensor, dim: int | None) -> QParams:
+        """Those of these values; with a dimension, of each row along it. Values that are not finite: an error in training, else NaN."""
+        low, high = torch.aminmax(values.detach().to(torch.float32), dim=dim)
+        finite = torch.isfinite(low) & torch.isfinite(high)
+        if self.training and not bool(finite.all()):
+            raise CalibrationError(
+                self.label, expected="finite values", found="NaN or infinity", remedy=f"look for an overflow; {DIVERGED}"
+            )
+        found = choose_qparams(low.where(finite, 0.0), high.where(finite, 0.0), replace(self.spec, axis=None if dim is None else 0))
+        return replace(found, scale=found.scale.where(finite, torch.nan))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """scale and zero_point take the shape in which they were saved: [channels] once a batch was seen."""

@@ -136,12 +136,14 @@ class TrainedOp(nn.Module):
         norm: None where there is no batch norm.
         weight_fake_quant: None where the op stays float.
         input_fake_quant: the fake-quantize module of x, whose place is in the graph: in a tuple it is no submodule. Empty where the op
-            stays float.
+            stays float, and where it is dynamic: then the bias is float.
+        arrival_fake_quant: rounds x by its own range, where the op quantizes what it reads as it arrives; None elsewhere.
         first_sum: Σ of the weight when the model was prepared.
     """
 
     norm: TrainedNorm | None
     weight_fake_quant: FakeQuantize | None
+    arrival_fake_quant: FakeQuantize | None
 
     def __init__(self, op_name: str, attributes: Mapping[str, Any], names: tuple[str, ...]) -> None:
         super().__init__()
@@ -150,12 +152,15 @@ class TrainedOp(nn.Module):
         self.names = names
         self.norm = None
         self.weight_fake_quant = None
+        self.arrival_fake_quant = None
         self.input_fake_quant: tuple[FakeQuantize, ...] = ()
         self.first_sum = 0.0
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """The tensors in the order of names → what the canonical op gives."""
         operands = dict(zip(self.names, tensors, strict=False))
+        if self.arrival_fake_quant is not None:
+            operands["input"] = self.arrival_fake_quant(operands["input"])
         if self.norm is not None and self.norm.uses_batch:
             return self._with_batch_statistics(operands, self.norm, tensors[len(self.names) :])
         folded = self.fold(tensors)
@@ -175,10 +180,10 @@ class TrainedOp(nn.Module):
 
     def round_bias(self, bias: Tensor | None) -> Tensor | None:
         """rint(fl(b · fl(1f / fl(s_x · s_w)))) · fl(s_x · s_w), as the int8 op has it; b where x or w is not rounded."""
-        fake_quants = (*self.input_fake_quant, self.weight_fake_quant)
-        if bias is None or not all(each is not None and each.rounds for each in fake_quants):
+        rounding = [each for each in (*self.input_fake_quant, self.weight_fake_quant) if each is not None and each.rounds]
+        if bias is None or len(rounding) < 2:
             return bias
-        x, weight = (each.qparams() for each in fake_quants if each is not None)
+        x, weight = (each.qparams() for each in rounding)
         steps = x.scale * enlarge_scales(weight, bias, x).scale
         steps = steps.repeat(bias.numel() // steps.numel())  # one scale for all channels, or for those of each group
         return fake_quantize(bias, QParams(_BIAS, steps, torch.zeros_like(steps, dtype=torch.int32)))
