@@ -111,6 +111,7 @@ class _Reader:
             _keep(module, kept.name, getattr(root, kept.name) if kept.is_held else from_json(kept.value, {}))
         self._describe(module, record)
         verify(module, module.stage, "the file")
+        module.code  # noqa: B018, it is generated now: a graph that no code can be written for is no model
         return module
 
     def _describe(self, module: FxqModule, record: ModelRecord) -> None:

@@ -27,10 +27,14 @@ def note_copies(module: nn.Module, memo: dict[int, Any]) -> None:
     modules: a dozen empty dicts of hooks and some numbers. What is inside comes first: a graph among them looks at its ops when it
     is put together.
     """
-    plain = [each for each in module.modules() if id(each) not in memo and _is_plain(type(each))]
+    modules = [each for each in module.modules() if id(each) not in memo]
+    is_plain = {kind: _is_plain(kind) for kind in set(map(type, modules))}
+    plain = [each for each in modules if is_plain[type(each)]]
     memo.update((id(each), object.__new__(type(each))) for each in plain)
     for each in reversed(plain):
-        memo[id(each)].__dict__.update((name, _copied(value, memo)) for name, value in each.__dict__.items())
+        duplicate = vars(memo[id(each)])
+        for name, value in vars(each).items():
+            duplicate[name] = value if type(value) in _ATOMS else _copied(value, memo)
 
 
 def _is_plain(kind: type[nn.Module]) -> bool:

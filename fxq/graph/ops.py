@@ -240,7 +240,7 @@ def call_of(node: Node) -> Call | None:
 
 def write_call(node: Node, call: Call) -> None:
     """Makes the node this call, in canonical form: tensors by position, attributes by keyword."""
-    node.op = "call_function"
-    node.target = call.op.call
+    if node.target is not call.op.call:
+        node.op, node.target = "call_function", call.op.call
     node.args = tuple(call.operands[name] for name in call.op.positional)
     node.kwargs = {name: value for name, value in call.operands.items() if name not in call.op.positional}

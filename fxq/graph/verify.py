@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from fxq.graph.annotation import quant_of, tensor_type, type_of
 from fxq.graph.constants import find, module_of
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Policy
-from fxq.graph.ops import call_of
+from fxq.graph.ops import call_of, op_of
 from fxq.graph.stages import Stage
 from fxq.graph.text import format_node
 
@@ -39,14 +40,14 @@ class Violation:
 
 @dataclass(frozen=True)
 class View:
-    """A graph, and its canonical nodes as calls, in order."""
+    """A graph, and what several checks read from it."""
 
     module: FxqModule
-    calls: Mapping[Node, Call]
 
-    @classmethod
-    def of(cls, module: FxqModule) -> View:
-        return cls(module, {node: call for node in module.graph.nodes if (call := call_of(node)) is not None})
+    @cached_property
+    def calls(self) -> Mapping[Node, Call]:
+        """Canonical nodes as calls, in order."""
+        return {node: call for node in self.module.graph.nodes if (call := call_of(node)) is not None}
 
 
 Check = Callable[[View], Iterator[Violation]]
@@ -61,7 +62,7 @@ def verify(module: FxqModule, stage: Stage, made_by: str = "") -> None:
     Raises:
         VerificationError: names the pass, the first node that breaks a promise, and its neighbours.
     """
-    view = View.of(module)
+    view = View(module)
     for check in CHECKS[stage]:
         for violation in check(view):
             raise VerificationError(_describe(violation, stage, made_by))
@@ -76,13 +77,14 @@ def _describe(violation: Violation, stage: Stage, made_by: str) -> str:
 
 def _written(node: Node) -> str:
     """As in a printed graph, if what that shows of the model is there."""
-    return format_node(node) if all(map(_has_target, (node, *node.all_input_nodes))) else node.format_node() or node.name
+    has_all = all(_has_target(module_of(node), each) for each in (node, *node.all_input_nodes))
+    return format_node(node) if has_all else node.format_node() or node.name
 
 
-def _has_target(node: Node) -> bool:
+def _has_target(module: FxqModule, node: Node) -> bool:
     if node.op not in ("get_attr", "call_module"):
         return True
-    found = find(module_of(node), str(node.target))
+    found = find(module, str(node.target))
     return found is not None if node.op == "get_attr" else isinstance(found, nn.Module)
 
 
@@ -105,15 +107,15 @@ def _names_differ(view: View) -> Iterator[Violation]:
 
 def _targets_exist(view: View) -> Iterator[Violation]:
     for node in view.module.graph.nodes:
-        if not _has_target(node):
+        if not _has_target(view.module, node):
             what = "tensor" if node.op == "get_attr" else "module"
             yield Violation(node, f"refers to {node.target}, which is no {what} of the model")
 
 
 def _ops_are_typed(view: View) -> Iterator[Violation]:
     for node in view.module.graph.nodes:
-        call = view.calls.get(node)
-        is_tensor = node.op == "get_attr" or (call is not None and call.op.policy is not Policy.METADATA)
+        op = op_of(node)
+        is_tensor = node.op == "get_attr" or (op is not None and op.policy is not Policy.METADATA)
         if is_tensor and type_of(node) is None:
             yield Violation(node, "has no shape and dtype")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import networkx as nx
@@ -29,7 +30,7 @@ class JitExecutor:
     def build(self, module: FxqModule) -> Callable[..., Any]:
         """A function of the model's inputs, with the bits of the lowered graph."""
         partition = find_regions(module.graph, accepts)
-        return _split(module, partition).forward if partition.regions else module.run_lowered
+        return _split(module, partition).forward if partition.regions else MethodType(type(module).forward, module)
 
 
 def choose_executor(runtime: str) -> JitExecutor | None:

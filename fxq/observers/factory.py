@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, SerializationInfo, model_serializer
@@ -93,13 +93,18 @@ class ObserverFactory(BaseModel):
 
     @property
     def _missing(self) -> list[str]:
-        return [name for name, required in _own_args(self.kind).items() if required and name not in self.args]
+        return [name for name, required in self._own_args.items() if required and name not in self.args]
+
+    @property
+    def _own_args(self) -> Mapping[str, bool]:
+        """Arguments of the class beside spec → whether it is required."""
+        return _own_args(self.kind)  # type: ignore[arg-type]  # mypy does not know that classes can be hashed
 
     def _own_values(self) -> dict[str, Any]:
         return {name: value for name, value in self.args.items() if name not in SPEC_ARGS}
 
     def _check_args(self) -> None:
-        accepted = [*SPEC_ARGS, "spec", *_own_args(self.kind)]
+        accepted = [*SPEC_ARGS, "spec", *self._own_args]
         unknown = [name for name in self.args if name not in accepted]
         if unknown:
             raise ConfigError(
@@ -111,8 +116,8 @@ class ObserverFactory(BaseModel):
         self.kind.check_spec(self.spec)
 
 
-def _own_args(kind: type[Observer]) -> dict[str, bool]:
-    """Arguments of a class beside spec → whether it is required."""
+@cache
+def _own_args(kind: type[Observer]) -> Mapping[str, bool]:
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(kind).parameters.values()
     return {p.name: p.default is p.empty for p in parameters if p.name != "spec" and p.kind in named}

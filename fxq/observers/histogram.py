@@ -112,7 +112,7 @@ class HistogramObserver(ExtremesObserver):
         """Coarsens the counts of each channel to this exponent, if it is larger."""
         grown = torch.maximum(self.exponent, exponent)
         shift = grown - self.exponent
-        if bool(shift.any()):
+        if self.batches and bool(shift.any()):
             self.counts = coarsen(self.counts, shift)
         self.exponent = grown
 

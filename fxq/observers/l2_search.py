@@ -8,14 +8,16 @@ The search over ranges is the one of OMSE (Choukroun et al. 2019, arXiv:1902.068
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fxq.graph.qtypes import QParams, QuantSpec, choose_qparams
@@ -54,9 +56,9 @@ class Histogram:
     high: Tensor
 
     def channels(self) -> Iterator[Histogram]:
-        """One histogram per channel; a tensor is one channel."""
-        rows = self.counts.reshape(-1, self.counts.shape[-1])
-        columns = (each.reshape(-1) for each in (self.exponent, self.low, self.high))
+        """One histogram per channel, in the memory of the CPU; a tensor is one channel."""
+        rows = self.counts.reshape(-1, self.counts.shape[-1]).cpu()
+        columns = (each.reshape(-1).cpu() for each in (self.exponent, self.low, self.high))
         return (Histogram(*channel) for channel in zip(rows, *columns, strict=True))
 
 
@@ -77,25 +79,26 @@ class Mass:
     outside of the channel's own values. The last one is repeated, with nothing in between, to fill up to a multiple of KNOTS.
 
     Attributes:
-        place: of the first edge here that is not below the i-th edge of the histogram, number i + first; int64 [.., bins + 1].
-        first: number of the first edge in use; f64 [..].
+        whole: the edges before the outer two were moved to the channel's extremes.
     """
 
     edge: Tensor
     count: Tensor
     exponent: Tensor
-    place: Tensor
-    first: Tensor
+    whole: Tensor
 
     @property
     def knots(self) -> Knots:
         """Of a single channel. Edges between bins of the same density are left out."""
-        width = self.edge.diff()
-        density = torch.where(width > 0, self.count / width, 0.0)
-        fall = F.pad(density, (1, 0)) - F.pad(density, (0, 1))
-        changes = fall.nonzero()[:, 0]
-        fill = (0, _missing(len(changes)))
-        return Knots(F.pad(self.edge[changes], fill), F.pad(fall[changes], fill), self.exponent)
+        edge, count = self.edge.numpy(), self.count.numpy()
+        width, fall = np.diff(edge), np.zeros_like(edge)
+        density = np.divide(count, width, out=np.zeros_like(count), where=width > 0)
+        fall[1:] += density
+        fall[:-1] -= density
+        changes = np.flatnonzero(fall)
+        size = _filled_up(len(changes))
+        at_changes = [torch.from_numpy(_lengthened(each[changes], size, 0.0)) for each in (edge, fall)]
+        return Knots(at_changes[0], at_changes[1], self.exponent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,13 +151,13 @@ class Channel:
     @property
     def size(self) -> Hashable:
         """Those with equal sizes can be searched at once."""
-        return self.ranges.free, len(self.mass.edge), len(self.mass.place)
+        return self.ranges.free, len(self.mass.edge)
 
     @property
     def most(self) -> int:
         """How many of equal size make a group."""
         candidates: int = COARSE_SHIFTS ** sum(self.ranges.free)
-        return min(ROUNDED // candidates, GROUP // max(3 * len(self.mass.edge), len(self.mass.place)))
+        return min(ROUNDED // candidates, GROUP // (3 * len(self.mass.edge)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +196,7 @@ def search_all(histograms: Sequence[Histogram], spec: QuantSpec) -> list[QParams
     """
     channels = [Channel(_mass_of(each), Ranges(each.low, each.high, spec)) for histogram in histograms for each in histogram.channels()]
     found = iter(_at_once(_at_once(channels, _coarse), _fine))
-    return [_shaped(list(islice(found, histogram.low.numel())), histogram.low.shape) for histogram in histograms]
+    return [_shaped(list(islice(found, histogram.low.numel())), histogram.low) for histogram in histograms]
 
 
 _Searched = TypeVar("_Searched", Channel, Start)
@@ -224,10 +227,10 @@ def _together(ranges: Sequence[Ranges]) -> Ranges:
     return Ranges(low[:, None], high[:, None], ranges[0].spec)
 
 
-def _shaped(found: list[QParams], shape: torch.Size) -> QParams:
-    """The qparams of a tensor from those of its channels."""
-    scale, zero_point = _stacked(found, "scale", "zero_point")
-    return QParams(found[0].spec, scale.reshape(shape), zero_point.reshape(shape))
+def _shaped(found: list[QParams], like: Tensor) -> QParams:
+    """The qparams of a tensor from those of its channels, in the shape and on the device of the other tensor."""
+    scale, zero_point = (each.reshape(like.shape).to(like.device) for each in _stacked(found, "scale", "zero_point"))
+    return QParams(found[0].spec, scale, zero_point)
 
 
 def squared_errors(knots: Knots, candidates: QParams) -> Tensor:
@@ -265,31 +268,38 @@ def _steps_of(exponent: Tensor, candidates: QParams) -> Steps:
 
 
 def _mass_of(channel: Histogram) -> Mass:
-    """The bins in use, the first and the last of them cut at the exact extremes. Where none is: a single empty one."""
-    half = len(channel.counts) // 2
-    used = F.pad(channel.counts != 0, (1, 1))
-    is_edge = used[1:] | used[:-1]
-    edges = is_edge.nonzero()[:, 0]
-    if not len(edges):
-        edges = torch.tensor([half, half + 1])
-    first, last, unit = int(edges[0]) - half, int(edges[-1]) - half - 1, float(power_of_two(-channel.exponent))
+    """The bins in use, the first and the last of them cut at the exact extremes. Where none is: a single empty one.
+
+    In numpy, where calls on few numbers take a fraction of torch's.
+    """
+    counts = channel.counts.numpy()
+    half = len(counts) // 2
+    used = np.flatnonzero(counts) if counts.any() else np.array([half])
+    edges = np.union1d(used, used + 1)
+    first, last, unit = float(edges[0] - half), float(edges[-1] - half - 1), math.ldexp(1.0, -int(channel.exponent))
     lowest = min(max(first, float(channel.low) * unit), first + 1 - LEAST_WIDTH)
     highest = max(min(last + 1, float(channel.high) * unit), max(last, lowest) + LEAST_WIDTH)
-    fill = (0, _missing(len(edges)))
-    edge = F.pad(edges - half, fill, value=last + 1).to(torch.float64).clamp_(lowest, highest)
-    count = F.pad(channel.counts[edges[:-1]], fill).to(torch.float64)
-    place = is_edge.cumsum(0).sub_(is_edge.to(torch.int64)).clamp_(max=len(edges) - 1)
-    return Mass(edge, count, channel.exponent, place, torch.tensor(first))
+    size = _filled_up(len(edges))
+    whole = _lengthened((edges - half).astype(np.float64), size, last + 1)
+    count = _lengthened(counts[edges[:-1]].astype(np.float64), size - 1, 0.0)
+    edge = np.minimum(np.maximum(whole, lowest), highest)
+    return Mass(torch.from_numpy(edge), torch.from_numpy(count), channel.exponent, torch.from_numpy(whole))
 
 
-def _missing(count: int) -> int:
-    """From a multiple of KNOTS that is not 0."""
-    return -count % KNOTS if count else KNOTS
+def _filled_up(count: int) -> int:
+    """To a multiple of KNOTS that is not 0."""
+    return max(-(-count // KNOTS), 1) * KNOTS
+
+
+def _lengthened(values: NDArray[np.float64], size: int, filler: float) -> NDArray[np.float64]:
+    longer = np.full(size, filler)
+    longer[: len(values)] = values
+    return longer
 
 
 def _coarse(channels: Sequence[Channel]) -> Iterable[Start]:
     """The most promising shifts of the whole grid, by the approximate error, and the full range."""
-    mass = Mass(*_stacked([channel.mass for channel in channels], "edge", "count", "exponent", "place", "first"))
+    mass = Mass(*_stacked([channel.mass for channel in channels], "edge", "count", "exponent", "whole"))
     ranges = _together([channel.ranges for channel in channels])
     axis = torch.arange(COARSE_SHIFTS, dtype=torch.float64) * COARSE_STEP
     shifts = torch.cartesian_prod(*(axis if free else axis[:1] for free in ranges.free))
@@ -335,10 +345,10 @@ def approximate_errors(mass: Mass, candidates: QParams) -> Tensor:
 
 
 def _moments_at(mass: Mass, moments: Tensor, end: Tensor) -> Tensor:
-    """The moments up to the edge that is nearest to each end: [3, .., candidates]."""
-    first, bins = mass.first[..., None], mass.place.shape[-1] - 1
-    nearest = (end - first).add_(ROUND).sub_(ROUND).add_(first + bins // 2).clamp_(0, bins).to(torch.int64)
-    place = mass.place.gather(-1, nearest)
+    """The moments up to the edge of a bin that is nearest to each end: [3, .., candidates]."""
+    first = mass.whole[..., :1]
+    nearest = (end - first).add_(ROUND).sub_(ROUND).add_(first)
+    place = torch.searchsorted(mass.whole, nearest).clamp_(max=mass.whole.shape[-1] - 1)
     return moments.gather(-1, place.expand(3, *place.shape))
 
 

@@ -200,14 +200,14 @@ class OriginTracer(Tracer):
         self._keep_dynamic(node)
         if kind.startswith("call_") and target not in ADDED_BY_TRACE:
             set_origins(node, (self._origin(kind, target),))
-        reason = self._whole.get(self.root.get_submodule(target)) if kind == "call_module" else None
+        reason = self._whole.get(self.root.get_submodule(target)) if self._whole and kind == "call_module" else None
         if reason is not None:
             set_whole_reason(node, replace(reason, node=node.name))
         return node
 
     def _origin(self, kind: str, target: Any) -> Origin:
         path = self.path[-1]
-        called = type(self.root.get_submodule(path))
+        called = self.scope.module_type or type(self.root)
         module_type = qualified_name(getattr(called, "stands_for", called))
         object_type = module_type if kind == "call_module" else qualified_name(target)
         scope = join_path(self._plan.path, path.rpartition(".")[0] if kind == "call_module" else path)

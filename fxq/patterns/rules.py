@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,14 +61,20 @@ def rewrite(module: FxqModule, rules: Sequence[Rule]) -> list[Applied]:
         ConfigError: a rule matches what it has made, again and again.
     """
     nodes = list(module.graph.nodes)
-    applied = [made for node in nodes if not node._erased for made in _rewrite_at(node, rules, len(nodes))]
+    of_op = {name: [rule for rule in rules if name in rule.pattern.ops] for name in set().union(*(rule.pattern.ops for rule in rules))}
+    applied = [made for node in nodes if not node._erased for made in _rewrite_at(node, of_op, len(nodes))]
     if applied:
         remove_unread(module)
     return applied
 
 
-def _rewrite_at(node: Node, rules: Sequence[Rule], most: int) -> Iterator[Applied]:
-    """Args: most: the nodes of the graph, of which every rewrite takes at least one away from its pattern."""
+def _rewrite_at(node: Node, rules: Mapping[str, Sequence[Rule]], most: int) -> Iterator[Applied]:
+    """Rewrites the graph that ends in the node, again and again.
+
+    Args:
+        rules: by the name of an op, those whose pattern ends in it.
+        most: the nodes of the graph, of which every rewrite takes at least one away from its pattern.
+    """
     for _ in range(most + 1):
         allowed = _first_allowed(node, rules)
         if allowed is None:
@@ -84,11 +90,9 @@ def _rewrite_at(node: Node, rules: Sequence[Rule], most: int) -> Iterator[Applie
     )
 
 
-def _first_allowed(node: Node, rules: Sequence[Rule]) -> tuple[Rule, Match] | None:
+def _first_allowed(node: Node, rules: Mapping[str, Sequence[Rule]]) -> tuple[Rule, Match] | None:
     op = op_of(node)
-    for rule in rules:
-        if op is None or op.name not in rule.pattern.ops:
-            continue
+    for rule in rules.get(op.name, ()) if op is not None else ():
         objections = []
         for found in all_matches(rule.pattern, node):
             objection = _objection(rule, found)

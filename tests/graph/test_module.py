@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import operator
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -284,3 +286,38 @@ def test_functions_are_found_by_their_names(function: Callable[..., Any]) -> Non
 def test_a_function_that_is_gone_is_an_error(name: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=name.rpartition(".")[2]):
         find_function(name)
+
+
+# --- code that is generated when it is needed ------------------------------------------------------------------------------
+
+
+def _has_code(module: FxqModule) -> bool:
+    return "_code" in vars(module)
+
+
+def test_code_is_generated_when_forward_is_looked_up() -> None:
+    prepared = fxq.prepare_fx(Block().eval(), get_default_qconfig_mapping("x86"), (X,))
+    stored = pickle.dumps(prepared)
+    assert not _has_code(prepared)
+    assert list(inspect.signature(prepared.forward).parameters) == ["x", "scale"]
+    assert _has_code(prepared) and pickle.dumps(prepared) == stored
+
+
+@pytest.mark.parametrize("look", [lambda module: module(X), lambda module: module.code, str], ids=["call", "code", "print"])
+def test_changes_of_the_graph_change_the_code(look: Callable[[FxqModule], object]) -> None:
+    module = trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval(), X)
+    look(module)
+    (relu,) = (node for node in module.graph.nodes if node.target == "1")
+    relu.replace_all_uses_with(relu.args[0])
+    module.graph.erase_node(relu)
+    module.recompile()
+    assert not _has_code(module)
+    look(module)
+    assert _has_code(module) and bool((module(X) < 0).any())
+
+
+def test_threads_that_are_the_first_to_call() -> None:
+    module = trace(Block().eval(), X)
+    with ThreadPoolExecutor(8) as executor:
+        found = list(executor.map(lambda _: module(X)["logits"], range(8)))
+    assert all(torch.equal(each, module(X)["logits"]) for each in found)

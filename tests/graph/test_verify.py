@@ -212,5 +212,5 @@ def test_every_check_has_a_broken_graph() -> None:
     for case in BROKEN.values():
         module = GOOD[case.stage]()
         case.change(module)
-        found |= {check.__name__ for check in CHECKS[case.stage] if list(check(View.of(module)))}
+        found |= {check.__name__ for check in CHECKS[case.stage] if list(check(View(module)))}
     assert found == {check.__name__ for checks in CHECKS.values() for check in checks}
