@@ -50,7 +50,7 @@ class Card:
         rule: of the QConfigMapping, or of the compiler, that decided.
         reason: why it stays float.
         refusals: fusions that were not done here, and why.
-        spec, weight_spec: what is asked of the value and of the weight; "" where nothing is.
+        spec, input_spec, weight_spec: what is asked of the value, of a dynamic op's input, and of the weight; "" where nothing is.
         scale: of the value, where it is one and known.
         group: values of one number have the same scale; "" for a float one.
     """
@@ -70,6 +70,7 @@ class Card:
     reason: Reason | None = None
     refusals: tuple[str, ...] = ()
     spec: str = ""
+    input_spec: str = ""
     weight_spec: str = ""
     scale: Scale | None = None
     group: str = ""
@@ -145,6 +146,7 @@ def _card(node: Node, graph: FxqModule, scope: str, known: Known) -> Card:
         reason=(quant.reason or whole_reason_of(node)) if kind is Kind.FLOAT else None,
         refusals=tuple(f"{rule}: {reason.detail}" for rule, reason in refusals_of(node)),
         spec=str(quant.output or (qparams.spec if qparams is not None else "")),
+        input_spec=str(quant.inputs["input"] if quant.is_dynamic else ""),
         weight_spec=str(quant.inputs.get("weight", "")),
         scale=scale_of(qparams),
         group=group,

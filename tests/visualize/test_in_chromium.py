@@ -114,6 +114,21 @@ def test_what_the_passes_changed(islands: Opened) -> None:
     assert islands.count(".box.changed") == 0
 
 
+def test_dynamic_layers_are_shown_as_such(browser: Any, tmp_path: Path) -> None:
+    model, x = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.GRU(4, 4)).eval(), torch.ones(2, 4)
+    mapping = fxq.QConfigMapping().set_global(fxq.default_dynamic_qconfig)
+    converted = fxq.convert_fx(fxq.prepare_fx(model, mapping, x))
+    converted(x)
+    with opened(browser, fxq.visualize(converted, tmp_path / "dynamic.html")) as page:
+        assert "dynamic 2" in page.text("#legend")
+        for name, text in (("0", "DynamicLinear[0]"), ("2", "DynamicGRU[2]")):
+            page.page.click(f".box.dynamic:has(.title:text-is('{name}'))")
+            assert {text, "uint8 0..255 affine per tensor dynamic"} <= set(page.text("#panel").replace("(", "\n").splitlines())
+        for stage in ("annotated", "reference"):
+            page.page.click(f"#stages >> text={stage}")
+            assert page.count(".box.dynamic") == 2
+
+
 def test_colours(islands: Opened) -> None:
     assert islands.page.locator("#colour option").all_text_contents() == ["dtype", "MACs", "latency"]
     assert {"int8", "float"} <= set(islands.text("#legend").split())

@@ -8,7 +8,7 @@ async function unpacked(text) {
 const DATA = await unpacked(document.getElementById("data").textContent);
 
 // what the data leaves out of a card
-const NOTHING = { type: "", path: "", source: "", rule: "", spec: "", weight_spec: "", group: "", scale: null, reason: null, refusals: [], calls: [] };
+const NOTHING = { type: "", path: "", source: "", rule: "", spec: "", input_spec: "", weight_spec: "", group: "", scale: null, reason: null, refusals: [], calls: [] };
 
 function indexed(data) {
   const stage = { ...data, cards: data.cards.map((card) => ({ ...NOTHING, ...card })) };

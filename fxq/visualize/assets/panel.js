@@ -33,7 +33,7 @@ function cardPanel(stage, card, stageNumber) {
     heading(card.title, chip(card.kind) + (KIND_WORDS[card.kind] ? ` <span>${KIND_WORDS[card.kind]}</span>` : ""), card.id),
     card.reason ? `<section class="why"><h3>Stays float: ${escaped(card.reason.why)}</h3><p>${escaped(card.reason.detail)}</p></section>` : "",
     section("Value", table([["type", escaped(shapeText(card.type))], ["quantized", escaped(card.spec)], ...scaleRows(card.scale)]) + histogram(group, card.scale)),
-    section("Layer", table([["is", escaped(card.what)], ["module", escaped(card.path)], ["source", escaped(card.source)], ["rule", escaped(card.rule)], ["weight", escaped(card.weight_spec)]])),
+    section("Layer", table([["is", escaped(card.what)], ["module", escaped(card.path)], ["source", escaped(card.source)], ["rule", escaped(card.rule)], ["input", escaped(card.input_spec)], ["weight", escaped(card.weight_spec)]])),
     section("Made of", card.calls.length > 1 ? `<ol>${list(card.calls)}</ol>` : ""),
     section("Not fused", card.refusals.length ? `<ul>${list(card.refusals)}</ul>` : ""),
     section("Cost", table(costRows(cost))),
