@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fxq.graph.islands import graphs_of
 from fxq.graph.module import FxqModule
 from fxq.graph.names import join_path
 from fxq.lowering.executable import regions_of
+from fxq.report.kinds import called_module
+from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.jit import assembly
+from fxq.runtime.jit.program import Call, Program
 
 # what tells the assembler about sections, symbols and unwinding, and not the processor what to do
 _DIRECTIVES = re.compile(r"\s*(\.(file|section|p2align|text|globl|type|size|cfi_\w+)\b|\.Lfunc_end|# -- |# %bb)")
@@ -50,16 +53,40 @@ class Kernels:
 
 
 def kernels_of(model: FxqModule) -> Kernels:
-    """Those of the program that was compiled last of each region; none before the model has been called."""
-    programs = [(graph.path, region.programs[-1]) for graph in graphs_of(model) for region in regions_of(graph) if region.programs]
-    kernels = dict.fromkeys(call.planned.kernel for _, program in programs for call in program.calls)
+    """Those of the programs that were compiled last; none before the model has been called."""
+    runs = list(_runs(model))
+    kernels = dict.fromkeys(run.call.planned.kernel for run in runs)
     number = {kernel: index for index, kernel in enumerate(kernels)}
     calls: dict[str, tuple[KernelCall, ...]] = {}
-    for path, program in programs:
-        for stage, call in ((stage, call) for stage, together in enumerate(program.stages) for call in together):
-            step = join_path(path, call.step)
-            calls[step] = (*calls.get(step, ()), KernelCall(program.name, stage, number[call.planned.kernel], call.units))
+    for run in runs:
+        made = KernelCall(run.program, run.stage, number[run.call.planned.kernel], run.call.units)
+        calls[run.id] = (*calls.get(run.id, ()), made)
     return Kernels(calls, tuple(Code(str(kernel), _instructions(assembly(kernel))) for kernel in kernels))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A call of a program, and the id of the card that it is for."""
+
+    id: str
+    program: str
+    stage: int
+    call: Call
+
+
+def _runs(model: FxqModule) -> Iterator[_Run]:
+    """Of regions, whose calls know their nodes, and of dynamic ops, which have programs of their own."""
+    for graph in graphs_of(model):
+        for program in (region.programs[-1] for region in regions_of(graph) if region.programs):
+            yield from (_Run(join_path(graph.path, call.step), program.name, stage, call) for stage, call in _calls(program))
+        for node in graph.graph.nodes:
+            module = called_module(node)
+            for program in module.programs if isinstance(module, DynamicOp) else ():
+                yield from (_Run(join_path(graph.path, node.name), program.name, stage, call) for stage, call in _calls(program))
+
+
+def _calls(program: Program) -> Iterator[tuple[int, Call]]:
+    return ((stage, call) for stage, together in enumerate(program.stages) for call in together)
 
 
 def _instructions(text: str) -> str:

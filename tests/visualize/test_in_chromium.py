@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import fxq
+from fxq.runtime.jit import unavailable
 from tests.report.models import islands_input, prepared_islands
 from tests.visualize.browser import Opened, chromium, opened
 
@@ -123,6 +124,7 @@ def test_dynamic_layers_are_shown_as_such(browser: Any, tmp_path: Path) -> None:
         assert "dynamic 2" in page.text("#legend")
         for name, text in (("0", "DynamicLinear[0]"), ("2", "DynamicGRU[2]")):
             page.page.click(f".box.dynamic:has(.title:text-is('{name}'))")
+            assert page.count("#panel summary:has-text('assembly')") >= (2 if unavailable() is None else 0)
             assert {text, "uint8 0..255 affine per tensor dynamic"} <= set(page.text("#panel").replace("(", "\n").splitlines())
         for stage in ("annotated", "reference"):
             page.page.click(f"#stages >> text={stage}")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fxq.errors import ConfigError, DataError
 from fxq.graph.row_qparams import choose_row_qparams, quantize_rows
-from fxq.runtime.dynamic.op import DynamicOp
+from fxq.runtime.dynamic.op import Compiled, DynamicOp
 from fxq.runtime.dynamic.product import RowProduct, RowWeights
 from fxq.runtime.integer.matmul import int_mm
 from fxq.runtime.integer.outputs import FloatOutput, finish
@@ -91,7 +89,7 @@ class DynamicLinear(DynamicOp):
         """f32 [rows, I] → f32 [rows, O], by torch's integer ops."""
         return row_product(rows, self.product)
 
-    def compile_code(self) -> Callable[..., Any] | None:
+    def compile_code(self) -> Compiled | None:
         from fxq.runtime.jit.dynamic import compile_product  # only where it is wanted: LLVM takes a moment to load
 
         return compile_product(self.product)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.integer.module import IntegerOp
+
+if TYPE_CHECKING:
+    from fxq.runtime.jit.program import Program
+
+
+class Compiled(Protocol):
+    """An op as machine code."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """Those that have been compiled, of every kind the one for the most rows so far; none before the first call."""
 
 
 class DynamicOp(IntegerOp):
@@ -21,16 +34,22 @@ class DynamicOp(IntegerOp):
 
     runtime: str = "auto"
 
-    def compiled(self) -> Callable[..., Any] | None:
+    def compiled(self) -> Compiled | None:
         """The op as machine code, with a copy of the constants; None where the integer ops run, and where torch traces them."""
         if torch.compiler.is_compiling():
             return None
         if "_compiled" not in self.__dict__:
             self.__dict__["_compiled"] = None if wanted_runtime(self.runtime) == "integer" else self.compile_code()
-        found: Callable[..., Any] | None = self.__dict__["_compiled"]
+        found: Compiled | None = self.__dict__["_compiled"]
         return found
 
-    def compile_code(self) -> Callable[..., Any] | None:
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """What has been compiled for it."""
+        compiled: Compiled | None = self.__dict__.get("_compiled")
+        return () if compiled is None else compiled.programs
+
+    def compile_code(self) -> Compiled | None:
         """Makes what `compiled` gives; None where it cannot be made for this machine or this op."""
         raise NotImplementedError
 

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fxq.errors import ConfigError, DataError
 from fxq.runtime.dynamic.cells import CELLS, States
 from fxq.runtime.dynamic.layers import Layer, Steps, run_steps
-from fxq.runtime.dynamic.op import DynamicOp
+from fxq.runtime.dynamic.op import Compiled, DynamicOp
 from fxq.runtime.dynamic.product import RowProduct, RowWeights
 from fxq.runtime.integer.outputs import FloatOutput
 
@@ -94,7 +94,7 @@ class _Recurrent(DynamicOp):
         products = {name: RowProduct(matrix, FloatOutput(), per_row=True) for name, matrix in self.weights.items()}
         return Layer(CELLS[self.shape.mode], products[f"ih{suffix}"], products[f"hh{suffix}"], products.get(f"hr{suffix}"))
 
-    def compile_code(self) -> Callable[..., Any] | None:
+    def compile_code(self) -> Compiled | None:
         from fxq.runtime.jit.recurrent import compile_layers  # only where it is wanted: LLVM takes a moment to load
 
         return compile_layers([self.layer(suffix) for suffix in self.shape.suffixes])

@@ -55,6 +55,11 @@ class CompiledProduct:
             self._program(count).run_rows([rows], [y], count)
         return y
 
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The one for the most rows so far; none before the first call."""
+        return tuple(self._programs[rows].program for rows in sorted(self._programs)[-1:])
+
     def _gemm(self, rows: int) -> DynamicGemm:
         return dynamic_gemm(self._shape, self.isa, by_panels=rows * self._shape.features <= _CACHED_ROWS)
 

@@ -38,6 +38,11 @@ class CompiledLayers:
     def __init__(self, layers: Sequence[Layer], isa: Isa) -> None:
         self._layers = [_Projected(layer, isa) if layer.projection else _CompiledLayer(layer, isa) for layer in layers]
 
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """Those of all directions of all layers."""
+        return tuple(program for layer in self._layers for program in layer.programs)
+
     def __call__(self, number: int, rows: Tensor, steps: Steps, states: States) -> tuple[Tensor, States]:
         """One direction of one layer, as fxq.runtime.dynamic.layers.run_steps means it; rows contiguous."""
         return self._layers[number](rows, steps, states)
@@ -50,6 +55,10 @@ class _Projected:
         self._layer = layer
         products = (layer.input, layer.hidden, layer.projection)
         self._compiled = {product: CompiledProduct(product, isa) for product in products if product is not None}
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        return tuple(program for compiled in self._compiled.values() for program in compiled.programs)
 
     def __call__(self, rows: Tensor, steps: Steps, states: States) -> tuple[Tensor, States]:
         return run_steps(self._layer, rows, steps, states, lambda x, product: self._compiled[product](x.contiguous()))
@@ -69,6 +78,11 @@ class _CompiledLayer:
         self._constants = pack_product(hidden, gemm.panels, isa)
         self._programs: dict[int, CompiledProgram] = {}
         self._lock = threading.Lock()
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The products of all inputs, and the time loop for the most sequences so far."""
+        return (*self._input.programs, *(self._programs[sequences].program for sequences in sorted(self._programs)[-1:]))
 
     def __call__(self, rows: Tensor, steps: Steps, states: States) -> tuple[Tensor, States]:
         """As run_steps."""
