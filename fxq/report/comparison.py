@@ -29,7 +29,7 @@ class LayerComparison(BaseModel):
         what: in the words of the user's model: object type and module path.
         type: the object type alone.
         module: path of the module called, or of the one around a function call; "" is the model itself.
-        kind: int8 or float.
+        kind: int8, dynamic int8 or float.
         fused: the calls fused into it, in dataflow order, like `what`.
         alone: the int8 layer on the float model's values: its own damage; None for a float layer, which has none.
         so_far: the int8 model's value, with the errors of all layers before it.

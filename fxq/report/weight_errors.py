@@ -20,6 +20,7 @@ from fxq.report.closeness import Closeness, closeness
 from fxq.report.kinds import called_module
 from fxq.report.matching import call_key
 from fxq.report.rows import qparams_known
+from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
 from fxq.runtime.integer.linear import Linear
@@ -64,8 +65,10 @@ def _float_weight(node: Node) -> Tensor | None:
 
 
 def _int8_weight(node: Node) -> Tensor | None:
-    """w' = s_w·w_q, [O, ...], with s_w[c] = m[c]·s_y/s_x: the multiplier has it to 22 bits."""
+    """w' = s_w·w_q, [O, ...]. Where x has a known scale s_w[c] = m[c]·s_y/s_x: the multiplier has it to 22 bits."""
     module = called_module(node)
+    if isinstance(module, DynamicLinear):
+        return module.weight * module.scale[:, None]
     if not isinstance(module, Conv | Linear | ConvTranspose):
         return None
     x, y = qparams_known(node.all_input_nodes[0]), qparams_known(node)

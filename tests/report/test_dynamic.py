@@ -1,0 +1,71 @@
+"""Layers that quantize as they go are compared and checked like those with calibrated ranges."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxq
+from fxq.errors import ConfigError
+from fxq.report import Kind
+from fxq.report.closeness import closeness
+from fxq.testing import assert_int8, assert_min_sqnr
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(16, 16, batch_first=True)
+        self.mix, self.head = nn.Linear(16, 32), nn.Linear(32, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(torch.relu(self.mix(self.lstm(x)[0])))
+        return y
+
+
+def model() -> Tagger:
+    torch.manual_seed(0)
+    return Tagger().eval()
+
+
+def batches() -> list[Tensor]:
+    return [torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+
+
+def mapping() -> fxq.QConfigMapping:
+    return fxq.QConfigMapping().set_global(fxq.per_channel_dynamic_qconfig)
+
+
+def int8(given: fxq.QConfigMapping) -> fxq.FxqModule:
+    return fxq.convert_fx(fxq.prepare_fx(model(), given, batches()[0]))
+
+
+def test_every_layer_by_itself_and_with_those_before_it() -> None:
+    exact, converted, x = model(), int8(mapping()), batches()[0]
+    found = fxq.compare(exact, converted, [x], progress=False)
+    assert {row.module: row.kind for row in found.rows} == dict.fromkeys(("lstm", "mix", "head"), Kind.DYNAMIC)
+    with torch.no_grad():
+        hidden = exact.lstm(x)[0]
+        mixed = torch.relu(exact.mix(hidden))
+        op = converted.get_submodule("mix")
+        alone = closeness([mixed], [op(hidden)])
+        so_far = closeness([mixed], [op(converted.get_submodule("lstm")(x)[0])])
+    assert found.row("mix").alone == alone and found.row("mix").so_far == so_far
+    assert found.rows == tuple(sorted(found.rows, key=lambda row: row.damage_db))
+    weight = found.row("head").weight
+    assert weight is not None and 40 < weight.sqnr_db < 60
+    assert found.row("lstm").weight is None
+
+
+def test_checks_know_them() -> None:
+    converted = int8(mapping())
+    assert_int8(converted)
+    assert_min_sqnr(model(), converted, batches(), 35.0, layers="lstm")
+    with pytest.raises(AssertionError, match=r"Linear mix: kept float by set_module_name"):
+        assert_int8(int8(mapping().set_module_name("mix", None)), "mix", "head")
+
+
+def test_only_calibrated_layers_are_ranked() -> None:
+    with pytest.raises(ConfigError, match=r"quantized dynamically[\s\S]*fxq\.compare"):
+        fxq.sensitivity(model(), mapping(), batches()[0], batches(), progress=False)
