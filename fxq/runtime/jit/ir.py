@@ -90,6 +90,10 @@ class Emitter:
         """count bytes from pointer on become `byte`."""
         self.call("llvm.memset.p0.i64", VOID, [pointer, byte, _value(count), ir.Constant(I1, 0)])
 
+    def prefetch(self, pointer: Value) -> None:
+        """Asks for the cache line there, in the second-level cache. Nothing is read: any address will do."""
+        self.call("llvm.prefetch.p0", VOID, [pointer, I32(0), I32(2), I32(1)])
+
     # ---- 64-bit integers
 
     def add(self, a: Value | int, b: Value | int) -> Value | int:

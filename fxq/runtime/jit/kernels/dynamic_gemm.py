@@ -82,7 +82,7 @@ class _DynamicTiles(Tiles):
         rows = [e.at(self.pointers["qparams"], e.add(block.residual, r * PAIR_BYTES)) for r in range(block.pixels.columns)]
         x = e.at(self.pointers["x"], block.x)
         acc = k.start(e, parameters, rows, panel.vectors)
-        acc = self.sum(panel, block.pixels, x, e.at(self.pointers["weights"], place.weights), acc)
+        acc = self.block_sum(panel, block, x, e.at(self.pointers["weights"], place.weights), acc)
         epilogue = Epilogue(e, k.isa, k.form, self.pointers["parameters"])
         for number, row in enumerate(rows):
             values = k.real(e, acc[number * panel.vectors : (number + 1) * panel.vectors], row, parameters)

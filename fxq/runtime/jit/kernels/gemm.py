@@ -19,8 +19,8 @@ from fxq.runtime.jit.kernels.gemm_shape import GemmShape, Pixels
 from fxq.runtime.jit.kernels.tile_sum import TileSum
 from fxq.runtime.jit.packing import Panel, lane_channels
 
-# packed weights up to this size stay in the second-level cache while the panels go by for each tile of pixels
-_CACHED_WEIGHTS = 600_000
+# a tile brings a part of the next panel nearer: with so many tiles, all of it
+_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Block:
-    """A tile of pixels: offsets in bytes of its first pixel."""
+    """A tile of pixels: its number among those of its image, and offsets in bytes of its first pixel."""
 
     pixels: Pixels
+    number: Any
     x: Any
     y: Any
     residual: Any
@@ -65,7 +66,7 @@ class Tiles:
         k = self.k
         if k.by_panels:
             self.panels_of_range()
-        elif sum(map(k.weight_bytes, k.panels)) > _CACHED_WEIGHTS:
+        elif k.is_streamed:
             self.each_panel(lambda panel, place: self.blocks_of_range(lambda block: self.tile(panel, place, block)))
         else:
             self.blocks_of_range(lambda block: self.each_panel(lambda panel, place: self.tile(panel, place, block)))
@@ -172,21 +173,21 @@ class Tiles:
 
         def tiled() -> None:
             last = e.add(rows, -most)
-            e.loop(begin, end, lambda unit, _: body(self._matrix_block(e.minimum(e.mul(unit, most), last), most)))
+            e.loop(begin, end, lambda unit, _: body(self._matrix_block(unit, e.minimum(e.mul(unit, most), last), most)))
 
         if k.y.pixels >= most:
             tiled()
             return
         with e.b.if_else(e.b.icmp_signed("<", rows, I64(most))) as (few, enough):
             with few:
-                e.loop(0, rows, lambda row, _: body(self._matrix_block(row, 1)))
+                e.loop(0, rows, lambda row, _: body(self._matrix_block(row, row, 1)))
             with enough:
                 tiled()
 
-    def _matrix_block(self, row: Value | int, count: int) -> Block:
+    def _matrix_block(self, number: Value | int, row: Value | int, count: int) -> Block:
         e, k = self.e, self.k
         residual = e.mul(row, k.residual.strides[-1]) if k.residual else 0
-        return Block(Pixels(1, count), e.mul(row, k.x.strides[-1]), e.mul(row, k.y.strides[-1]), residual)
+        return Block(Pixels(1, count), number, e.mul(row, k.x.strides[-1]), e.mul(row, k.y.strides[-1]), residual)
 
     def _row_block(self, image: Value | int, unit: Value | int, body: Callable[[Block], None]) -> None:
         """One group of rows of one plane, in tiles along the width; the last group may be lower than the others."""
@@ -199,7 +200,7 @@ class Tiles:
 
         def rows(count: int) -> None:
             offsets = [self._offset(layout, image, plane, row) for layout in (self._input_strides, k.y, k.residual)]
-            self._columns(offsets, Pixels(count, k.tile.columns), body)
+            self._columns(offsets, Pixels(count, k.tile.columns), lambda pixels, places: body(Block(pixels, block, *places)))
 
         if not rest:
             rows(k.tile.rows)
@@ -228,7 +229,7 @@ class Tiles:
             offset = e.add(offset, e.mul(row, layout.strides[-2]))
         return e.add(offset, e.mul(plane, layout.strides[0])) if len(layout.size) > 2 else offset
 
-    def _columns(self, offsets: list[Any], pixels: Pixels, body: Callable[[Block], None]) -> None:
+    def _columns(self, offsets: list[Any], pixels: Pixels, body: Callable[[Pixels, list[Any]], None]) -> None:
         """Tiles along a row; the last one overlaps the one before it where the width is no multiple."""
         e, k = self.e, self.k
         width, step = k.y.size[-1], pixels.columns
@@ -239,7 +240,7 @@ class Tiles:
             if width % step:
                 column = e.minimum(column, width - step)
             places = [e.add(offset, e.mul(column, stride)) for offset, stride in zip(offsets, strides, strict=True)]
-            body(Block(pixels, *places))
+            body(pixels, places)
 
         e.loop(0, -(-width // step), tile)
 
@@ -254,7 +255,7 @@ class Tiles:
         count = block.pixels.rows * block.pixels.columns
         x = e.at(self.pointers["x"], e.add(e.add(block.x, place.input_channel), k.window.origin))
         weights = e.at(self.pointers["weights"], place.weights)
-        acc = self.sum(panel, block.pixels, x, weights, bias * count)
+        acc = self.block_sum(panel, block, x, weights, bias * count)
         if k.excess:
             acc = self._plus_excess(panel, block.pixels, x, e.at(self.pointers["excess"], place.excess), acc)
         rows = [acc[i * panel.vectors : (i + 1) * panel.vectors] for i in range(count)]
@@ -263,6 +264,13 @@ class Tiles:
     def sum(self, panel: Panel, pixels: Pixels, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
         """acc + Σ over all taps."""
         return self._tile_sum(panel, pixels).run(x, weights, acc)
+
+    def block_sum(self, panel: Panel, block: Block, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
+        """The same; where weights come from far away, a part of the next panel comes nearer on the way."""
+        e, nbytes = self.e, self.k.weight_bytes(panel)
+        part = e.mul(e.remainder(block.number, _PARTS), nbytes // _PARTS)
+        ahead = e.at(weights, e.add(part, nbytes)) if self.k.is_streamed else None
+        return self._tile_sum(panel, block.pixels).run(x, weights, acc, ahead)
 
     def _tile_sum(self, panel: Panel, pixels: Pixels) -> TileSum:
         return TileSum(self.e, self.k.dot, self.k.window, panel.vectors, pixels.offsets(self.k.window.stride))

@@ -17,6 +17,9 @@ from fxq.runtime.jit.rows import pixel_reach
 # sums of at most this many steps are unrolled, in tiles so small that two of them are in flight at once
 SHORT_SUM = 12
 
+# packed weights up to this size stay in the second-level cache beside the pixels while the panels go by for each tile of pixels
+_CACHED_WEIGHTS = 100_000
+
 # of a tile, where registers are few and a dot product needs several; none is computed twice to make tiles even
 _FEW_PIXELS = 4
 
@@ -191,6 +194,11 @@ class GemmShape(Kernel):
     def weight_bytes(self, panel: Panel) -> int:
         """Packed weights of a panel."""
         return self.window.sum_steps * panel.vectors * self.isa.vector_bytes
+
+    @cached_property
+    def is_streamed(self) -> bool:
+        """Whether each panel meets all pixels before the next one, so that weights from far away are fetched once."""
+        return self.by_panels or sum(map(self.weight_bytes, self.panels)) > _CACHED_WEIGHTS
 
     def room(self, panel: Panel) -> Room:
         """For the further steps of a panel."""

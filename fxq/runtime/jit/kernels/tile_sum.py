@@ -11,6 +11,17 @@ from fxq.runtime.jit.ir import Emitter, Value
 from fxq.runtime.jit.isa import TAPS, Isa
 from fxq.runtime.jit.kernels.gemm_shape import SHORT_SUM, Window
 
+_CACHE_LINE = 64
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a loop is: in the input, in the weights, and in those that are brought nearer."""
+
+    x: Value
+    weights: Value
+    ahead: Value | None
+
 
 @dataclass(frozen=True)
 class TileSum:
@@ -28,13 +39,17 @@ class TileSum:
     vectors: int
     pixels: Sequence[int]
 
-    def run(self, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
-        """The accumulators of all pixels, after all taps."""
+    def run(self, x: Value, weights: Value, acc: list[Value], ahead: Value | None = None) -> list[Value]:
+        """The accumulators of all pixels, after all taps.
+
+        Args:
+            ahead: weights that other tiles will read: a quarter as many bytes as this tile's are brought nearer on the way.
+        """
         if self.window.sum_steps <= SHORT_SUM:
             for number, (run, inner) in enumerate(product(self.window.run_offsets, range(self.window.run_steps))):
                 acc = self._step(acc, x, weights, run + TAPS * inner, number)
             return acc
-        return self._loops(list(self.window.steps), x, weights, acc)
+        return self._loops(list(self.window.steps), _Place(x, weights, ahead), acc)
 
     @property
     def _step_bytes(self) -> int:
@@ -56,28 +71,38 @@ class TileSum:
             result += [isa.dots(e, value, taps, w) for value, w in zip(sums, loaded, strict=True)]
         return result
 
-    def _loops(self, dims: list[tuple[int, int]], x: Value, weights: Value, acc: list[Value]) -> list[Value]:
+    def _loops(self, dims: list[tuple[int, int]], place: _Place, acc: list[Value]) -> list[Value]:
         """Loops over the dimensions of the runs, then along a run."""
-        e = self.e
         if not dims:
-            return self._run(x, weights, acc)
+            return self._run(place, acc)
         (count, stride), inner = dims[0], dims[1:]
-        w_bytes = prod(c for c, _ in inner) * self.window.run_steps * self._step_bytes
+        steps = prod(c for c, _ in inner) * self.window.run_steps
 
         def body(i: Value | int, carried: list[Value]) -> list[Value]:
-            return self._loops(inner, e.at(x, e.mul(i, stride)), e.at(weights, e.mul(i, w_bytes)), carried)
+            return self._loops(inner, self._moved(place, i, stride, steps), carried)
 
-        return e.loop(0, count, body, acc)
+        return self.e.loop(0, count, body, acc)
 
-    def _run(self, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
-        """Steps along one run, several in each turn of the loop."""
-        e, steps = self.e, self.window.run_steps
-        turn = next(count for count in (2, 1) if steps % count == 0)
+    @property
+    def _turn(self) -> int:
+        """Steps in one turn of the inner loop."""
+        return 2 if self.window.run_steps % 2 == 0 else 1
+
+    def _run(self, place: _Place, acc: list[Value]) -> list[Value]:
+        """Steps along one run."""
 
         def body(i: Value | int, carried: list[Value]) -> list[Value]:
-            x_here, w_here = e.at(x, e.mul(i, TAPS)), e.at(weights, e.mul(i, self._step_bytes))
-            for t in range(turn):
-                carried = self._step(carried, x_here, w_here, TAPS * t, t)
+            here = self._moved(place, i, TAPS, 1)
+            if here.ahead is not None:
+                self.e.prefetch(here.ahead)
+            for t in range(self._turn):
+                carried = self._step(carried, here.x, here.weights, TAPS * t, t)
             return carried
 
-        return e.loop(0, steps, body, acc, step=turn)
+        return self.e.loop(0, self.window.run_steps, body, acc, step=self._turn)
+
+    def _moved(self, place: _Place, i: Value | int, x_bytes: int, steps: int) -> _Place:
+        """i times so many bytes of the input and steps further on; a turn of the inner loop brings one cache line nearer."""
+        e = self.e
+        ahead = None if place.ahead is None else e.at(place.ahead, e.mul(i, steps * _CACHE_LINE // self._turn))
+        return _Place(e.at(place.x, e.mul(i, x_bytes)), e.at(place.weights, e.mul(i, steps * self._step_bytes)), ahead)
