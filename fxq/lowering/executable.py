@@ -70,7 +70,9 @@ class RegionCall(nn.Module):
 
     def _traced(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """One operator for torch.compile, which runs here; for torch.export torch's own operators, which run anywhere."""
-        return self.compiled.region.run(inputs) if _is_exporting() else tuple(run_region(list(inputs), self.number))
+        if _is_exporting():
+            return self.compiled.region.run(inputs)
+        return tuple(run_region([x.detach() for x in inputs], self.number))  # integers have no gradient, whatever is in front of them
 
 
 def executable_of(module: FxqModule) -> GraphModule:
