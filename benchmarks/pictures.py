@@ -69,7 +69,7 @@ class Shown:
 
 def chain() -> nn.Module:
     """Modules in modules: 150 blocks of ten calls."""
-    blocks = (nn.Sequential(*(layer for _ in range(5) for layer in (nn.Linear(8, 8), nn.Sigmoid()))) for _ in range(150))
+    blocks = (nn.Sequential(*(layer for _ in range(5) for layer in (nn.Linear(64, 64), nn.Sigmoid()))) for _ in range(150))
     return nn.Sequential(*(nn.Sequential(*(next(blocks) for _ in range(15))) for _ in range(10))).eval()
 
 
@@ -84,7 +84,7 @@ class Pair:
 
 def quantized(name: str) -> Pair:
     """A model of that name; the int8 one has been called, so that what is compiled is shown."""
-    model, x = (chain(), torch.randn(4, 8)) if name == CHAIN else (build(name, _SIZE), random_batches(1, 1, _SIZE)[0])
+    model, x = (chain(), torch.randn(64, 64)) if name == CHAIN else (build(name, _SIZE), random_batches(1, 1, _SIZE)[0])
     int8 = fxq.quantize(model, [x], progress=False)
     int8(x)
     return Pair(model, int8, x)

@@ -36,13 +36,16 @@ class Opened:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser; skips the test where there is none."""
+    """A browser; skips the test where there is none, or it does not start on this machine."""
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra `test`")
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     with driver.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])  # which root needs
+        try:
+            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])  # which root needs
+        except driver.Error as error:
+            pytest.skip(f"{path} does not start: {error}")
         yield browser
         browser.close()
 
