@@ -172,10 +172,9 @@ def _require_one_target(min_sqnr_db: float | None, metric: Metric | None, max_dr
 def _nothing_to_rank() -> ConfigError:
     return ConfigError(
         "sensitivity",
-        expected="a model and a mapping that make int8 layers with calibrated ranges",
-        found="every layer stays float, or is quantized dynamically",
-        remedy="print(fxq.report(fxq.prepare_fx(model, qconfig_mapping, example_inputs))) says why; "
-        "for dynamic layers fxq.compare says what each loses",
+        expected="a model and a mapping that make int8 layers",
+        found="every layer stays float",
+        remedy="print(fxq.report(fxq.prepare_fx(model, qconfig_mapping, example_inputs))) says why, and what to do",
     )
 
 

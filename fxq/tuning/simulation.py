@@ -11,6 +11,7 @@ from torch.fx import Node
 
 from fxq.graph.annotation import Origin
 from fxq.graph.constants import constant_of
+from fxq.graph.functional import round_to_bytes
 from fxq.graph.infer import GraphInterpreter, placeholder_values
 from fxq.graph.islands import graphs_of, origins_in_model
 from fxq.graph.module import FxqModule
@@ -23,7 +24,7 @@ from fxq.passes.choice import choose_int8
 from fxq.passes.freeze_qparams import remove_observers
 from fxq.passes.interface import quantized_results
 from fxq.qconfig_mapping import QConfigMapping
-from fxq.report.kinds import Kind, kind_of
+from fxq.report.kinds import IN_INT8, Kind, kind_of
 from fxq.report.macs import count_macs
 from fxq.report.matching import layers_of
 from fxq.report.wording import describe_origin
@@ -66,7 +67,7 @@ def int8_layers(reference: FxqModule) -> list[Layer]:
     """The layers of a reference model that are int8, in order of execution."""
     found: dict[tuple[str, str, int], list[tuple[str, Origin, Node]]] = {}
     for graph in graphs_of(reference):
-        for node in (each for each in layers_of(graph) if kind_of(each) is Kind.INT8):
+        for node in (each for each in layers_of(graph) if kind_of(each) in IN_INT8):
             origin = origins_in_model(node, graph)[0]
             is_module = origin.module_type == origin.object_type
             key = (origin.module, origin.object_type, 0 if is_module else origin.index)
@@ -131,6 +132,7 @@ class _Forward(GraphInterpreter):
         prepared_nodes = {node.name: node for node in prepared.graph.nodes}
         self._prepared_node = {node: prepared_nodes[node.name] for node in reference.graph.nodes if node.name in prepared_nodes}
         self._int8 = {node: call for node in prepared.graph.nodes if (call := call_of(node)) is not None and kind_of(node) is Kind.INT8}
+        self._dynamic = {node for node in reference.graph.nodes if kind_of(node) is Kind.DYNAMIC}
         self._weights = dict(self._float_weights())
         self._returned = set(quantized_results(prepared).values())
         self.keep_float(frozenset())
@@ -142,20 +144,30 @@ class _Forward(GraphInterpreter):
         rounded = specs_of_values(chosen, self._returned)
         self._reads_int8 = {node for node, before in self._prepared_node.items() if before in chosen}
         self._is_rounded = {node for node in self._reads_int8 if self._prepared_node[node] in rounded}
+        self._reads_int8 |= self._dynamic - nodes
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(*placeholder_values(self._reference, args, kwargs))
 
     def run_node(self, n: Node) -> Any:
         """The node's value. Between a value that float readers have as it is and its readers both forms go."""
-        if not is_quantize(n) and not is_dequantize(n):
+        if n in self._dynamic and n.op == "call_module" and n not in self._reads_int8:
+            return self._run_prepared(n)
+        if not is_quantize(n) and not is_dequantize(n) and n.target is not round_to_bytes:
             return super().run_node(n)
         source = n.all_input_nodes[0]
         value = self.env[source]
+        if n.target is round_to_bytes:
+            return _Rounded(self._read(source, value, True), super().run_node(n))
         if isinstance(value, _Rounded):
             return _Rounded(value.exact, super().run_node(n))
         keeps_both = is_quantize(n) and source not in self._is_rounded
         return _Rounded(value, super().run_node(n)) if keeps_both else super().run_node(n)
+
+    def _run_prepared(self, n: Node) -> Any:
+        """A float module that one with int8 weights has taken the place of."""
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        return self._prepared.get_submodule(str(self._prepared_node[n].target))(*args, **kwargs)
 
     def fetch_args_kwargs_from_env(self, n: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What is float reads exact values and float weights."""

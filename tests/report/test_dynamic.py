@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 import fxq
-from fxq.errors import ConfigError
 from fxq.report import Kind
 from fxq.report.closeness import closeness
 from fxq.testing import assert_int8, assert_min_sqnr
@@ -64,8 +63,3 @@ def test_checks_know_them() -> None:
     assert_min_sqnr(model(), converted, batches(), 35.0, layers="lstm")
     with pytest.raises(AssertionError, match=r"Linear mix: kept float by set_module_name"):
         assert_int8(int8(mapping().set_module_name("mix", None)), "mix", "head")
-
-
-def test_only_calibrated_layers_are_ranked() -> None:
-    with pytest.raises(ConfigError, match=r"quantized dynamically[\s\S]*fxq\.compare"):
-        fxq.sensitivity(model(), mapping(), batches()[0], batches(), progress=False)
