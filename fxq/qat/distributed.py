@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as differentiable
 from torch import Tensor
 
 from fxq.observers import MinMaxObserver, Observer
@@ -76,5 +76,19 @@ def synced_batch_norm(
 
 def _sum_of_ranks(values: Tensor) -> Tensor:
     """Σ over ranks, through which gradients flow to each."""
-    summed: Tensor = differentiable.all_reduce(values)  # type: ignore[no-untyped-call]
+    summed: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return summed
+
+
+class _Sum(torch.autograd.Function):
+    """y = Σ x over ranks on every rank; so the gradient of x is Σ of those of y."""
+
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor) -> Tensor:
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return _Sum.forward(_ctx, gradient)
