@@ -21,6 +21,7 @@ from fxq.api import (
     quantize_dynamic,
 )
 from fxq.compat import from_torch_ao
+from fxq.dynamic.smooth import smooth
 from fxq.errors import CalibrationError, CaptureError, ConfigError, DataError, ExportError, FileError, FxqError, StageError
 from fxq.export import OnnxExport, export_onnx
 from fxq.files import load, save
@@ -75,7 +76,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     # float → int8
-    "quantize", "quantize_dynamic", "prepare_fx", "prepare_qat_fx", "calibrate", "convert_fx", "convert_to_reference_fx", "fuse_fx",
+    "quantize", "quantize_dynamic", "smooth", "prepare_fx", "prepare_qat_fx", "calibrate", "convert_fx", "convert_to_reference_fx", "fuse_fx",
     # what to quantize, and how
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping",
     "get_default_qat_qconfig", "get_default_qat_qconfig_mapping", "PROFILES",

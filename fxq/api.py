@@ -245,7 +245,8 @@ def quantize_dynamic(
         model: copied unless `inplace`; the result is in evaluation mode.
         qconfig_spec: what to replace: a set of module types and paths, or a dict from these to dynamic QConfigs, None for float.
             A path speaks for all below it and goes before a type; nn.Linear also speaks for the linears of nn.MultiheadAttention.
-            Without it: all types that have a dynamic form, with one scale for each output channel of the weights.
+            Without it: all types that have a dynamic form. A set stands for `per_row_dynamic_qconfig`: one scale for each output
+            channel of the weights, and for each row of what arrives.
         dtype: of the weights: torch.int8.
         inplace: replace the modules of the model itself.
         runtime: as for convert_fx.

@@ -17,6 +17,14 @@ from fxq.runtime.dynamic.product import RowWeights
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentShape
 
 
+def call_parts(owner: nn.Module) -> None:
+    """Has torch's transformers call their parts, which they would not: they hand the weights of these to a float kernel of their own."""
+    if isinstance(owner, nn.TransformerEncoderLayer):
+        vars(owner)["activation_relu_or_gelu"] = 0
+    if isinstance(owner, nn.TransformerEncoder):
+        owner.use_nested_tensor = False
+
+
 def make_linear(module: nn.Linear, qconfig: QConfig) -> DynamicLinear:
     """nn.Linear → DynamicLinear"""
     return DynamicLinear(_weights(module.weight, module.bias, qconfig.weight), per_row=qconfig.activation.spec.axis is not None)

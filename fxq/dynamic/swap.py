@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from fxq.dynamic.modules import DYNAMIC_MODULES
+from fxq.dynamic.modules import DYNAMIC_MODULES, call_parts
 from fxq.errors import ConfigError
 from fxq.graph.names import join_path, qualified_name
-from fxq.qconfig_mapping import QConfig, per_channel_dynamic_qconfig
+from fxq.qconfig_mapping import QConfig, per_row_dynamic_qconfig
 from fxq.qconfig_mapping.presence import nearest
 from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.dynamic.op import DynamicOp
@@ -66,10 +66,7 @@ class _Swap:
             if child not in self.done:
                 self.done[child] = self._made(child, here, qconfig) or child
             owner._modules[name] = self.done[child]
-        if isinstance(owner, nn.TransformerEncoderLayer):
-            vars(owner)["activation_relu_or_gelu"] = 0  # it would hand the weights of its linears to a float kernel
-        if isinstance(owner, nn.TransformerEncoder):
-            owner.use_nested_tensor = False
+        call_parts(owner)
 
     def _asked(self, child: nn.Module, path: str, inherited: QConfig | None) -> QConfig | None:
         """By path first, then by type, then what the module around it was asked for."""
@@ -98,7 +95,7 @@ def _read_spec(spec: Any, dtype: Any) -> dict[Key, QConfig | None]:
     if isinstance(given, Mapping):
         found = dict(given)
     elif isinstance(given, Collection) and not isinstance(given, str):
-        found = dict.fromkeys(given, per_channel_dynamic_qconfig)
+        found = dict.fromkeys(given, per_row_dynamic_qconfig)
     else:
         raise ConfigError(
             "qconfig_spec", expected="a set of module types and names, or a dict from these to QConfigs", found=repr(given),
