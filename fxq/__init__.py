@@ -76,7 +76,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     # float → int8
-    "quantize", "quantize_dynamic", "smooth", "prepare_fx", "prepare_qat_fx", "calibrate", "convert_fx", "convert_to_reference_fx", "fuse_fx",
+    "quantize", "prepare_fx", "prepare_qat_fx", "calibrate", "convert_fx", "convert_to_reference_fx", "fuse_fx",
+    "quantize_dynamic", "smooth",
     # what to quantize, and how
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping",
     "get_default_qat_qconfig", "get_default_qat_qconfig_mapping", "PROFILES",
