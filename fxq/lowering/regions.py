@@ -67,7 +67,9 @@ def find_regions(graph: Graph, accepts: Accepts) -> Partition:
     worthwhile = [nodes for nodes in found if any(node.op == "call_module" for node in nodes)]
     sizes = {node for node in inside if not _is_tensor(node)}
     outside = _outside(graph, {node for nodes in worthwhile for node in nodes}, sizes)
-    return Partition(tuple(_region(f"region_{number}", nodes, outside) for number, nodes in enumerate(worthwhile)), outside)
+    parts = [_part(nodes) for nodes in worthwhile]
+    read = {node for part in parts for node in part.inputs} | {operand for node in outside for operand in node.all_input_nodes}
+    return Partition(tuple(_region(f"region_{number}", part, read) for number, part in enumerate(parts)), outside)
 
 
 def _outside(graph: Graph, inside: set[Node], sizes: set[Node]) -> frozenset[Node]:
@@ -100,15 +102,33 @@ def _step(node: Node, args: Any, kwargs: Any) -> Step:
     return Step(node.name, function, tuple(args), dict(kwargs))  # type: ignore[arg-type]
 
 
-def _region(name: str, nodes: list[Node], outside: frozenset[Node]) -> GraphRegion:
-    """The nodes as steps, and before each one the sizes that it reads."""
-    steps = list(dict.fromkeys(step for node in nodes for step in (*_sizes_behind(node), node)))
-    members, own = set(nodes), set(steps)
-    inputs = tuple(dict.fromkeys(p for step in steps for p in step.all_input_nodes if p not in members and _is_tensor(p)))
-    outputs = tuple(node for node in nodes if any(reader in outside or reader not in own for reader in node.users))
-    numbers = {node: number for number, node in enumerate([*inputs, *steps])}
-    data = Region(name, len(inputs), tuple(_numbered(step, numbers) for step in steps), tuple(numbers[node] for node in outputs))
-    return GraphRegion(tuple(nodes), inputs, outputs, data)
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The nodes of a region.
+
+    Attributes:
+        steps: the nodes, and before each one the sizes that it reads: several regions may compute the same one.
+        inputs: tensors that they read from outside.
+    """
+
+    nodes: tuple[Node, ...]
+    steps: tuple[Node, ...]
+    inputs: tuple[Node, ...]
+
+
+def _part(nodes: list[Node]) -> _Part:
+    steps = tuple(dict.fromkeys(step for node in nodes for step in (*_sizes_behind(node), node)))
+    members = set(nodes)
+    inputs = dict.fromkeys(p for step in steps for p in step.all_input_nodes if p not in members and _is_tensor(p))
+    return _Part(tuple(nodes), steps, tuple(inputs))
+
+
+def _region(name: str, part: _Part, read: set[Node]) -> GraphRegion:
+    """Args: read: values that are read outside of any region, or by a region that they are not made in."""
+    outputs = tuple(node for node in part.nodes if node in read)
+    numbers = {node: number for number, node in enumerate([*part.inputs, *part.steps])}
+    steps = tuple(_numbered(step, numbers) for step in part.steps)
+    return GraphRegion(part.nodes, part.inputs, outputs, Region(name, len(part.inputs), steps, tuple(numbers[node] for node in outputs)))
 
 
 def _sizes_behind(node: Node) -> list[Node]:

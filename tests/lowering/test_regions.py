@@ -16,6 +16,7 @@ import fxq
 from fxq.graph import movement
 from fxq.graph.module import FxqModule
 from fxq.graph.topology import dataflow
+from fxq.lowering.executable import JitExecutor
 from fxq.lowering.regions import Partition, find_regions
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.jit import accepts
@@ -78,6 +79,28 @@ def test_sizes_are_computed_on_both_sides() -> None:
     module.run_with(None)
     expected = module(torch.randn(3, 3, 4, 4))[1]
     assert expected == 3
+
+
+def test_a_size_that_two_regions_compute() -> None:
+    """What it is the size of is an output of the region that makes it, though that region reads the size as well."""
+
+    class Sizes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Linear(64, 64), nn.Linear(64, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.relu(self.a(x))
+            count = y.size(0)
+            found: Tensor = self.c(nn.functional.softshrink(self.b(y.view(count, 64))).view(count, 64))
+            return found
+
+    int8, x = lowered(Sizes(), torch.randn(2, 3, 4, 4)), torch.randn(5, 3, 4, 4)
+    first, second = find_regions(int8.graph, accepts).regions
+    assert [node.name for node in first.outputs] == ["a", "b"] and [node.name for node in second.inputs] == ["softshrink", "a"]
+    expected = int8(x)
+    int8.run_with(JitExecutor())
+    assert torch.equal(int8(x), expected)
 
 
 class _Double(nn.Module):
