@@ -88,12 +88,18 @@ def regions_of(module: FxqModule) -> list[CompiledRegion]:
 
 
 def compiled_nodes(module: FxqModule) -> frozenset[Node]:
-    """Nodes of a converted model whose ops run in compiled regions. A region counts until the shapes it is called with refuse it."""
+    """Nodes of a converted model that run as machine code: in regions, and dynamic ops. They count until a call shows that they do not."""
     if not isinstance(module.executor, JitExecutor):
         return frozenset()
     refused = {compiled.region.name for compiled in regions_of(module) if compiled.refused}
     regions = find_regions(module.graph, accepts).regions
-    return frozenset(node for region in regions if region.region.name not in refused for node in region.nodes)
+    inside = {node for region in regions if region.region.name not in refused for node in region.nodes}
+    dynamic = {node for node in module.graph.find_nodes(op="call_module") if _is_compiled(module.get_submodule(str(node.target)))}
+    return frozenset(inside | dynamic)
+
+
+def _is_compiled(called: nn.Module) -> bool:
+    return isinstance(called, DynamicOp) and called.is_compiled
 
 
 def _split(module: FxqModule, partition: Partition) -> GraphModule:

@@ -57,7 +57,7 @@ class Row(BaseModel):
         macs_share: of the sum over the model, 0 where macs is None.
         weight_bytes: tensors of the model and constants that it holds, as stored. A shared tensor counts where it is read first.
         weight_bytes_float32: the same tensors in the float model.
-        compiled: whether it runs as machine code, in a compiled region.
+        compiled: whether it runs as machine code, in a compiled region or by itself.
         reason: why it stays float; None for int8, and for what is neither.
         refusals: fusions that were refused here.
         source: "file.py:12" of the call, or "".

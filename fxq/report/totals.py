@@ -36,7 +36,7 @@ class Totals(BaseModel):
         nodes: all nodes of the graph.
         kinds: how many there are of each kind that occurs.
         macs, macs_int8: multiply-accumulates for the example inputs, and those of int8 nodes.
-        macs_compiled: those of int8 nodes that run as machine code, in compiled regions.
+        macs_compiled: those of int8 nodes that run as machine code.
         not_counted: nodes whose MACs fxq can't tell; they are in neither number.
         heavy, heavy_int8: conv, linear and other nodes that multiply matrices, and the int8 ones among them.
         weight_bytes, weight_bytes_float32: tensors and constants as stored, and those of the same ops in float32.

@@ -57,6 +57,15 @@ def test_every_layer_by_itself_and_with_those_before_it() -> None:
     assert found.row("lstm").weight is None
 
 
+@pytest.mark.parametrize(("runtime", "share"), [("auto", 1.0), ("integer", 0.0)])
+def test_they_count_as_compiled(runtime: str, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FXQ_RUNTIME", runtime)
+    converted = int8(mapping())
+    for _ in range(2):  # before the first call, and after it
+        assert fxq.report(converted).totals.macs_share_compiled == share
+        converted(batches()[0])
+
+
 def test_checks_know_them() -> None:
     converted = int8(mapping())
     assert_int8(converted)

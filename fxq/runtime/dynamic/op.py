@@ -44,6 +44,11 @@ class DynamicOp(IntegerOp):
         return found
 
     @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code runs it where LLVM has a target; an op whose code could not be made says so from its first call on."""
+        return wanted_runtime(self.runtime) != "integer" and self.__dict__.get("_compiled", self) is not None
+
+    @property
     def programs(self) -> tuple[Program, ...]:
         """What has been compiled for it."""
         compiled: Compiled | None = self.__dict__.get("_compiled")
