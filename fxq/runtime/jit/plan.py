@@ -33,6 +33,7 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa) -> Program:
     planner = Planner(region, values, isa)
     _check_shapes(planner)
     _assign_homes(planner)
+    _find_outlets(planner)
     _prefer_orders(planner)
     _demand_borders(planner)
     for value in range(region.inputs):
@@ -73,6 +74,15 @@ def _is_written(region: Region, value: int) -> bool:
         return False
     row = row_of(region.steps[value - region.inputs])
     return row is not None and row.writes
+
+
+def _find_outlets(planner: Planner) -> None:
+    """Results that no step reads, whole or in part, can be written where the caller reads them; int8 has to be turned back first."""
+    region = planner.region
+    inside = {operand for step in region.steps for operand in step.reads} | {home.value for home in planner.homes.values()}
+    for number, value in enumerate(region.outputs):
+        if value not in inside and value not in planner.homes and not planner.kind(value).signed:
+            planner.outlets[value] = number
 
 
 def _prefer_orders(planner: Planner) -> None:
@@ -125,8 +135,10 @@ def _enter(planner: Planner, value: int) -> None:
 
 
 def _leave(planner: Planner, number: int, value: int) -> View:
-    """The result, in memory that the caller gives: bytes in the order that they have inside, floats in row-major order."""
+    """The result, in memory that the caller gives, by a copy if it is not there yet: floats in row-major order, bytes in their own."""
     kind, inside = planner.kind(value), planner.views[value]
+    if planner.is_outside(inside):
+        return inside
     order = row_major(len(kind.shape)) if kind.dtype == torch.float32 else inside.memory_order
     outside = planner.add_output(number, value, order)
     planned = plan_copy(inside, outside, planner.isa, flip=kind.signed)

@@ -17,7 +17,7 @@ from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Planned
 from fxq.runtime.jit.kernels.copy import plan_border, plan_copy
 from fxq.runtime.jit.program import Call, Pointer, Program
-from fxq.runtime.jit.views import SLACK, Border, Buffer, View, channels_last, padded_elements, strides_in
+from fxq.runtime.jit.views import SLACK, Border, Buffer, View, channels_last, padded_elements, row_major, strides_in
 from fxq.runtime.region import Region, Step, Value
 
 
@@ -89,6 +89,7 @@ class Planner:
         frames: value → the border that it is placed with.
         orders: value → the memory order that its readers like best.
         homes: value → the value whose buffer it is a part of, and its first channel there.
+        outlets: value → which result it is, for those that nothing else reads: they are written where the caller reads them.
         views: value → where it lies.
     """
 
@@ -98,6 +99,7 @@ class Planner:
     frames: dict[int, Frame] = field(default_factory=dict)
     orders: dict[int, tuple[int, ...]] = field(default_factory=dict)
     homes: dict[int, Home] = field(default_factory=dict)
+    outlets: dict[int, int] = field(default_factory=dict)
     views: dict[int, View] = field(default_factory=dict)
     _buffers: list[Buffer] = field(default_factory=list)
     _constants: dict[bytes, int] = field(default_factory=dict)
@@ -147,6 +149,8 @@ class Planner:
         The call that fills the border goes with the next stage. Readers that need one copy what lies in another order.
         """
         kind, last = self.kind(value), channels_last(len(self.kind(value).shape))
+        if value in self.outlets and (kind.element == 1 or _alike(order or last, row_major(len(kind.shape)), kind.shape, None)):
+            return self.add_output(self.outlets.pop(value), value, order or last)
         frame = self.frames.get(value) if order is None or _alike(order, last, kind.shape, self.frames.get(value)) else None
         border = frame.border if frame else ()
         strides = strides_in(last if frame or order is None else order, kind.shape, border)
@@ -158,6 +162,10 @@ class Planner:
             planned = plan_border(view.layout(last), border, frame.byte, self.isa)
             self._stages.append([self._call(self._name(value), planned, {"y": view}, view)])
         return view
+
+    def is_outside(self, view: View) -> bool:
+        """Whether it lies in a result."""
+        return self._buffers[view.buffer].place == "output"
 
     def scratch(self, step: str, images: int, nbytes: int) -> View:
         """Bytes that one call of a step leaves for another, so many for each image."""

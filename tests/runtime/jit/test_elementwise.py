@@ -16,6 +16,7 @@ from fxq.runtime.integer.outputs import IntegerOutput
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
 from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.isa import Isa, find_isa
+from fxq.runtime.jit.plan import plan
 from fxq.runtime.region import Region, Step, Value
 from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, one_step, random_bytes
 
@@ -136,6 +137,8 @@ MOVES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "tensor_split": (movement.tensor_split, {"sections": 3, "dim": 1, "item": 1}),
     "expand": (movement.expand, {"sizes": (2, 12, 4, 6)}),
     "clone": (movement.clone, {}),
+    "reshape": (movement.reshape, {"shape": (2, 6, 8, 6)}),
+    "flatten": (movement.flatten, {"start_dim": 2}),
     "pixel_shuffle": (movement.pixel_shuffle, {"upscale_factor": 2}),
     "pixel_unshuffle": (movement.pixel_unshuffle, {"downscale_factor": 2}),
     "channel_shuffle": (movement.channel_shuffle, {"groups": 3}),
@@ -150,7 +153,19 @@ def test_moves(move: str) -> None:
     steps = Step("before", table, (Value(0),), {}), Step("move", function, (Value(1),), kwargs), Step("after", table, (Value(2),), {})
     x = random_bytes((2, 1 if move == "expand" else 12, 4, 6))
     check(_round_trip(*steps), [x], find_isa())
-    check(_round_trip(Step("move", function, (Value(0),), kwargs)), [x.contiguous()], find_isa())
+    for layout in (x.contiguous(), x.contiguous(memory_format=torch.channels_last)):
+        check(_round_trip(Step("move", function, (Value(0),), kwargs)), [layout], find_isa())
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_results_are_written_where_the_caller_reads_them(isa: Isa) -> None:
+    table, x = Table(torch.arange(255, -1, -1).to(torch.uint8)), random_bytes((2, 12, 4, 6))
+    spec = {"scale": 0.1, "zero_point": 7}
+    floats = Step("floats", dequantize, (Value(1),), spec)
+    region = Region("region", 1, (Step("a", table, (Value(0),), {}), floats, Step("b", table, (Value(1),), {})), (2, 3, 1))
+    check(region, [x], isa)
+    copies = [call.step for call in plan(region, region.trace([x]), isa).calls if call.planned.kernel.name == "copy"]
+    assert copies == ["input 0", "output 2"]
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1])

@@ -15,7 +15,8 @@ from fxq.runtime.jit import kernels
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.program import Pointer, Program
-from tests.runtime.jit.regions import EVERY_ISA, conv, one_step, random_bytes
+from fxq.runtime.region import Region, Step, Value
+from tests.runtime.jit.regions import EVERY_ISA, conv, random_bytes
 
 ROOT = Path(__file__).parents[3]
 FAMILIES = {
@@ -42,9 +43,9 @@ def test_every_family_is_among_the_examples() -> None:
     assert {path.stem for path in folder.glob("*.py")} == {"__init__", *families.split()}
 
 
-def program() -> Program:
-    geometry = ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1))
-    region = one_step(conv((16, 8, 3, 3), geometry))
+def program(layers: int = 1) -> Program:
+    op = conv((8, 8, 3, 3), ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1)))
+    region = Region("region", 1, tuple(Step("step", op, (Value(number),), {}) for number in range(layers)), (layers,))
     return plan(region, region.trace([random_bytes((2, 8, 6, 7))]), find_isa())
 
 
@@ -75,7 +76,7 @@ def test_verify_refuses_buffers_that_are_too_small() -> None:
 
 
 def test_verify_refuses_buffers_that_share_bytes() -> None:
-    planned = program()
+    planned = program(layers=2)
     arena = [number for number, buffer in enumerate(planned.buffers) if buffer.place == "arena"]
     assert len(arena) == 2
     with pytest.raises(AssertionError, match="share bytes"):
