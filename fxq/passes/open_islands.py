@@ -22,6 +22,7 @@ from fxq.graph.reasons import Reason, Why
 from fxq.graph.source import definition_of
 from fxq.passes.arguments import Argument, Inputs, called_with, is_literal
 from fxq.passes.tracer import Untraceable
+from fxq.runtime.integer.module import IntegerOp
 
 _PARAMETERS = "parameters"
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
@@ -31,8 +32,8 @@ MakePart = Callable[[nn.Module, str, list[Inputs]], FxqModule]
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a trace does not go into the module: what torch.fx says of those of torch.nn."""
-    return type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.Sequential)
+    """Whether a trace does not go into the module: what torch.fx says of those of torch.nn, and ops that are int8 already."""
+    return isinstance(module, IntegerOp) or (type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.Sequential))
 
 
 # --- one call --------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from fxq.passes.proxies import ShapeProxy
 from fxq.passes.state import ChangedState, State
 from fxq.passes.wrapped import opened_functions
 from fxq.runtime.assumptions import ADDED_BY_TRACE, assume, items_of
+from fxq.runtime.integer.module import IntegerOp
 
 _REMEDIES = (
     "write it without Python control flow on tensor values (torch.where, module attributes instead of tensor tests), "
@@ -119,7 +120,9 @@ class OriginTracer(Tracer):
         return attr_val if self._examples.is_computing else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return m in self._whole or type(m) in self._plan.targets or super().is_leaf_module(m, module_qualified_name)
+        """What is to stay whole, what is int8 already, and what torch.fx says."""
+        stays_whole = m in self._whole or type(m) in self._plan.targets or isinstance(m, IntegerOp)
+        return stays_whole or super().is_leaf_module(m, module_qualified_name)
 
     def open(self, function: FunctionType, whole: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The calls that a function under torch.fx.wrap makes; one call of it where it cannot be traced."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import fxq
 from fxq.errors import ConfigError
+from fxq.report import Kind
 from fxq.runtime.dynamic.attention import DynamicAttention
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.op import DynamicOp
@@ -157,3 +158,13 @@ def test_what_cannot_be(arguments: dict[str, object], message: str) -> None:
 def test_nothing_to_quantize() -> None:
     with pytest.raises(ConfigError, match=r"(?s)at least one of torch.nn.Linear.*found: *none"):
         fxq.quantize_dynamic(nn.Sequential(nn.ReLU()))
+
+
+def test_graphs_call_what_is_quantized_already_as_it_is() -> None:
+    """Tracing into it would call compiled code with tensors that have no data."""
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    model = fxq.quantize_dynamic(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.LSTM(4, 4)).eval())
+    traced = fxq.fuse_fx(model, x)
+    assert [row.kind for row in fxq.report(traced).rows] == [Kind.INPUT, Kind.DYNAMIC, Kind.FLOAT, Kind.DYNAMIC, Kind.OUTPUT]
+    for found in (traced, fxq.quantize(model, [x], progress=False)):
+        assert torch.equal(found(x)[0], model(x)[0])
