@@ -186,8 +186,62 @@ class _Builder:
         elif kind == "dropout":
             self.add("v", f"dropout({x.name}, training=False)", x.shape)
 
-    def softmax(self, x: Value) -> None:
-        self.add("f", f"softmax({x.name}, dim=-1)", x.shape)
+    def normalize(self, x: Value) -> None:
+        path, length, rank = self._path("norm"), x.shape[-1], len(x.shape)
+        channels = x.shape[1] if rank > 2 else 1
+        kinds = {
+            "softmax": f"softmax({x.name}, dim=-1)",
+            "layer": f"layer_norm({x.name}, @{path}.weight[{length}], @{path}.bias[{length}], normalized_shape=({length},))",
+            "group": f"group_norm({x.name}, @{path}.weight[{channels}], @{path}.bias[{channels}], num_groups={channels})",
+        }
+        kind = str(self.pick(*kinds)) if rank > 2 and length > 1 else "softmax"
+        self.add("f", kinds[kind], x.shape)
+
+    def conv_transpose(self, x: Value) -> None:
+        if len(x.shape) != 4:
+            return
+        n, c, h, w = x.shape
+        outputs, size, stride, path = self.number(1, 4), self.number(1, 3), self.number(1, 2), self._path("up")
+        bias = self.pick(f", @{path}.bias[{outputs}]", "")
+        spatial = tuple((length - 1) * stride + size for length in (h, w))
+        if _product(spatial) <= 300:
+            weight = f"@{path}.weight[{c}, {outputs}, {size}, {size}]"
+            text = f"conv_transpose({x.name}, {weight}{bias}, stride=({stride}, {stride}){self.pick(*_ACTS)})"
+            self.add("t", text, (n, outputs, *spatial))
+
+    def product(self, x: Value) -> None:
+        """x · xᵀ, or x · y for a value that fits."""
+        if len(x.shape) < 3:
+            return
+        fits = [value for value in self.values if value.shape[:-2] == x.shape[:-2] and value.shape[-2:-1] == x.shape[-1:]]
+        outer = "abcd"[: len(x.shape) - 2]
+        if fits and self.draw(st.booleans()):
+            other = fits[self.number(0, len(fits) - 1)]
+            self.add("q", f"matmul({x.name}, {other.name})", (*x.shape[:-1], other.shape[-1]))
+        else:
+            self.add("q", f"einsum(({x.name}, {x.name}), equation='{outer}ij,{outer}kj->{outer}ik')", (*x.shape[:-1], x.shape[-2]))
+
+    def part(self, x: Value) -> None:
+        """Some of the elements, and the others as they were."""
+        length = x.shape[-1]
+        item = self.number(0, 1) if length > 1 else 0
+        sizes = (length // 2, length - length // 2) if length > 1 else (1,)
+        mask = f"mask{len(self.lines)}"
+        kinds = {
+            "chunk": (f"chunk({x.name}, chunks=2, dim=-1, item=0)", -(-length // 2)),
+            "split": (f"split({x.name}, split_size={sizes}, dim=-1, item={item})", sizes[item]),
+            "narrow": (f"narrow({x.name}, dim=-1, start={length - 1}, length=1)", 1),
+            "where": (f"where({self.pick('0', x.name)}, {x.name}, condition={mask})", length),
+            "setitem": (f"setitem({x.name}, {self.pick('0', x.name)}, index=Ellipsis)", length),
+            "roll": (f"roll({x.name}, shifts=1, dims=-1)", length),
+            "repeat": (f"repeat_interleave({x.name}, repeats=2, dim=-1)", 2 * length),
+        }
+        kind = str(self.pick(*kinds))
+        if kind == "where":
+            self.lines.append(f"{mask} = call torch.gt({x.name}, 0.1)")
+        text, found = kinds[kind]
+        if found <= 32:
+            self.add("w", text, (*x.shape[:-1], found))
 
     def _path(self, kind: str) -> str:
         path = f"{kind}{len(self.modules)}"
@@ -223,7 +277,8 @@ def programs(draw: DrawFn, max_ops: int = 9) -> Program:
     builder.values.extend(inputs)
     makers = (
         builder.unary, builder.clamp, builder.binary, builder.number_operand, builder.conv, builder.conv, builder.conv, builder.linear,
-        builder.batch_norm, builder.pool, builder.mean, builder.cat, builder.move, builder.move, builder.softmax,
+        builder.batch_norm, builder.pool, builder.mean, builder.cat, builder.move, builder.move, builder.normalize,
+        builder.conv_transpose, builder.product, builder.product, builder.part, builder.part,
     )  # fmt: skip
     for _ in range(draw(st.integers(1, max_ops))):
         draw(st.sampled_from(makers))(builder.any_value())

@@ -97,4 +97,9 @@ def _with_part(site: Site, x: str, items: Sequence[tuple[int, Any]], other: str)
     return site.emit("Concat", *front, changed, *back, axis=axis) if front or back else changed
 
 
-INDEXING: dict[str, Callable[[Site], Any]] = {"getitem": getitem, "setitem": setitem}
+def fill(site: Site) -> str:
+    """The value, expanded to the shape of the input."""
+    return site.emit("Expand", site.tensor("value"), site.emit("Shape", site.tensor("input")))
+
+
+INDEXING: dict[str, Callable[[Site], Any]] = {"getitem": getitem, "setitem": setitem, "fill": fill}

@@ -256,6 +256,11 @@ def dim(site: Site) -> int:
     return site.rank()
 
 
+def numel(site: Site) -> Any:
+    """How many elements there are: computed in the model where it depends on the batch."""
+    return math.prod(_length(site, axis) for axis in range(site.rank()))
+
+
 def size(site: Site) -> Any:
     """The shape, or one number of it: computed in the model where it depends on the batch."""
     sizes = [_length(site, axis) for axis in range(site.rank())] if site["dim"] is None else None
@@ -302,5 +307,6 @@ MOVEMENT: dict[str, Callable[[Site], Any]] = {
     "identity": unchanged,
     "dropout": dropout,
     "dim": dim,
+    "numel": numel,
     "size": size,
 }

@@ -87,6 +87,11 @@ def setitem(input: Tensor, other: Any, index: Any) -> Tensor:
     return result
 
 
+def fill(input: Tensor, value: Any) -> Tensor:
+    """The value, in the shape of input."""
+    return torch.empty_like(input).fill_(value)
+
+
 def where(input: Any, other: Any, condition: Tensor) -> Tensor:
     """input where condition holds, other elsewhere; the three are broadcast. Also masked_fill."""
     return torch.where(condition, input, other)
@@ -185,6 +190,11 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 def dim(input: Tensor) -> int:
     """The number of dimensions; reads no element."""
     return input.dim()
+
+
+def numel(input: Tensor) -> int:
+    """How many elements there are."""
+    return input.numel()
 
 
 def size(input: Tensor, dim: int | None = None) -> Any:

@@ -154,6 +154,7 @@ OPS = (
     OpDef("setitem", movement.setitem, MOVES, (
         *in_place(operator.setitem, read=read.setitem),
     ), copies=True, objection=objections.copies_number),
+    OpDef("fill", movement.fill, FLOAT, (*in_place("fill_"), *in_place("zero_", read=read.zero)), copies=True),
     OpDef("where", movement.where, MOVES, (
         *spelled(torch.where, read=read.where), *spelled("where", read=read.where_method),
         *spelled(torch.masked_fill, "masked_fill", read=read.masked_fill), *in_place("masked_fill_", read=read.masked_fill),
@@ -199,6 +200,7 @@ OPS = (
         *spelled(Library("torchvision.ops.stochastic_depth.stochastic_depth"), read=read.stochastic_depth),
     ), objection=objections.in_training),
     OpDef("dim", movement.dim, METADATA, (*spelled("dim", "ndimension"), *spelled(Attribute("ndim"), read=read.attribute))),
+    OpDef("numel", movement.numel, METADATA, spelled(torch.numel, "numel", "nelement")),
     OpDef("size", movement.size, METADATA, (*spelled("size"), *spelled(Attribute("shape"), read=read.attribute))),
     # quantization
     OpDef("round_to_bytes", functional.round_to_bytes, FLOAT),

@@ -179,6 +179,11 @@ def setitem(input: Any, index: Any, value: Any) -> Operands:
     return {"input": input, "other": value, "index": index}
 
 
+def zero(input: Any) -> Operands:
+    """x.zero_()"""
+    return {"input": input, "value": 0}
+
+
 def where(condition: Any, input: Any, other: Any) -> Operands:
     """torch.where asks for the condition first."""
     return {"input": input, "other": other, "condition": condition}

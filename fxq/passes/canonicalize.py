@@ -9,14 +9,15 @@ from torch import nn
 from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
-from fxq.graph.annotation import set_type, tensor_type, type_of, whole_reason_of
+from fxq.graph.annotation import tensor_type, type_of, whole_reason_of
 from fxq.graph.constants import insert_constant, merge_reads, owner_of, put_module, read_constant, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import write_call
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import makes_items, recognise, recognise_item
-from fxq.graph.topology import Aliases, find_aliases
+from fxq.graph.topology import find_aliases
+from fxq.passes.memory import Memory, whole_of
 from fxq.passes.pipeline import Context
 
 
@@ -82,37 +83,27 @@ def _without_parametrizations(called: nn.Module) -> nn.Module:
 
 
 def _functionalize(module: FxqModule, calls: dict[Node, Call]) -> list[Node]:
-    """y = relu_(x), then read x  →  y = relu(x), then read y.  Returns the nodes for which this is not possible."""
+    """y = relu_(x), then read x  →  y = relu(x), then read y.
+
+    A change of a part of x is one of x: y = relu_(x[i]), then read x  →  y = relu(x[i]), x' = setitem(x, y, i), then read x'.
+
+    Returns:
+        the nodes for which this is not possible.
+    """
     written_to = [node for node, call in calls.items() if call.in_place]
     if not written_to:
         return []
-    order = {node: place for place, node in enumerate(module.graph.nodes)}
-    aliases = find_aliases(module.graph, calls)
+    memory = Memory(find_aliases(module.graph, calls), {node: place for place, node in enumerate(module.graph.nodes)})
     refused = []
     for node in written_to:
-        if _is_seen_through_alias(node, aliases, order):
-            refused.append(node)
+        seen_through = memory.shown_later(node)
+        if not seen_through:
+            memory.redirect(node.all_input_nodes[0], node, node)
+        elif seen_through == {whole_of(node.all_input_nodes[0])}:
+            calls[memory.write_back(node)] = calls[node]
         else:
-            _redirect_later_readers(node, order)
+            refused.append(node)
     return refused
-
-
-def _is_seen_through_alias(node: Node, aliases: Aliases, order: dict[Node, int]) -> bool:
-    """Is the memory that `node` writes to a constant of the model, or read later through a view that was made before?
-
-    What reads the input or makes a view of it later reads the result instead.
-    """
-    written = node.all_input_nodes[0]
-    if any(alias.op == "get_attr" for alias in aliases.class_of[written]):
-        return True
-    views = [alias for alias in aliases.others(written) if order[alias] < order[node]]
-    return any(order[reader] > order[node] for view in views for reader in view.users)
-
-
-def _redirect_later_readers(node: Node, order: dict[Node, int]) -> None:
-    written = node.all_input_nodes[0]
-    set_type(node, type_of(written))  # x[index] = value has no result
-    written.replace_all_uses_with(node, delete_user_cb=lambda reader: order[reader] > order[node])
 
 
 def _operand(module: FxqModule, node: Node, value: Any) -> Any:

@@ -1,17 +1,25 @@
-"""Ops on nothing but tensors of the model → their results, stored as tensors of the model."""
+"""Ops on nothing but tensors of the model → their results, stored as tensors of the model; their sizes → numbers."""
 
 from __future__ import annotations
+
+import operator
+from typing import Any
 
 import torch
 from torch import nn
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from fxq.graph.annotation import copy_annotations
 from fxq.graph.constants import constant_of, insert_constant, remove_unread
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Policy
 from fxq.graph.ops import call_of
+from fxq.graph.topology import find_mutated
 from fxq.passes.pipeline import Context
+
+# what Python computes from sizes
+_ARITHMETIC = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg, operator.getitem)
 
 
 def fold_constants(module: FxqModule, context: Context) -> int:
@@ -25,10 +33,40 @@ def fold_buffers(module: FxqModule, context: Context) -> int:
 
 
 def _fold_all(module: FxqModule, nodes: list[Node]) -> int:
-    folded = [node for node in nodes if _fold(node)]
+    overwritten = find_mutated(module)
+    folded = [node for node in nodes if _fold_number(node) or (node not in overwritten and _fold(node))]
     if folded:
         remove_unread(module)
     return len(folded)
+
+
+def _fold_number(node: Node) -> bool:
+    """size(@w, dim=0) → 8, and what is computed from such numbers."""
+    call = call_of(node)
+    if call is not None and call.op.policy is Policy.METADATA and all(operand.op == "get_attr" for operand in node.all_input_nodes):
+        _replace(node, call.op.call(**{name: _value(value) for name, value in call.operands.items()}))
+        return True
+    if callable(node.target) and node.target in _ARITHMETIC and all(map(_is_number, node.args)):
+        _replace(node, node.target(*node.args))
+        return True
+    return False
+
+
+def _replace(node: Node, number: Any) -> None:
+    """Readers of the node have the number in its place."""
+
+    def chosen(each: Node) -> Any:
+        return number if each is node else each
+
+    for reader in list(node.users):
+        args: Any = map_arg(reader.args, chosen)
+        kwargs: Any = map_arg(reader.kwargs, chosen)
+        reader.args, reader.kwargs = args, kwargs
+    node.graph.erase_node(node)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, tuple) and all(map(_is_number, value)))
 
 
 def _is_parameter(node: Node) -> bool:

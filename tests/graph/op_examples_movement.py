@@ -62,6 +62,12 @@ def _cleared(x: Tensor) -> Tensor:
     return y
 
 
+def _zeroed(x: Tensor) -> Tensor:
+    y = x * 2
+    y[0].zero_()
+    return y
+
+
 _MASK = ("call _operator.gt(x, 0)",)
 _CHOSEN = ("getitem(x, index=(0, 0, 0, slice(None, 2, None)))", "method sign(getitem)", "method long(sign)", "abs(long)")
 
@@ -117,7 +123,7 @@ MOVEMENT: Examples = {
         called(lambda x: x.view(x.size(0), 3, 64), "size(x, dim=0)", "reshape(x, shape=(size, 3, 64))"),
         called(lambda x: x.view(-1), "reshape(x, shape=(-1,))"),
         called(lambda x, y: x.view(y.size()), "size(y)", "reshape(x, shape=size)", second=True),
-        called(lambda x: x.view(x.numel()), "method numel(x)", "reshape(x, shape=numel)"),
+        called(lambda x: x.view(x.numel()), "numel(x)", "reshape(x, shape=numel)"),
     ),
     ("permute", torch.permute): (
         called(lambda x: torch.permute(x, (0, 2, 3, 1)), "permute(x, dims=(0, 2, 3, 1))"),
@@ -180,6 +186,9 @@ MOVEMENT: Examples = {
         called(lambda x: x.size(dim=-1), "size(x, dim=-1)"),
     ),
     ("size", Attribute("shape")): (called(lambda x: x.shape, "size(x)"),),
+    ("numel", "numel"): (called(lambda x: x.numel(), "numel(x)"),),
+    ("numel", "nelement"): (called(lambda x: x.nelement(), "numel(x)"),),
+    ("numel", torch.numel): (called(lambda x: torch.numel(x), "numel(x)"),),
     ("dim", "dim"): (called(lambda x: x.dim(), "dim(x)"),),
     ("dim", "ndimension"): (called(lambda x: x.ndimension(), "dim(x)"),),
     ("dim", Attribute("ndim")): (called(lambda x: x.ndim, "dim(x)"),),
@@ -232,6 +241,8 @@ MOVEMENT: Examples = {
         called(_overwritten, "mul(x, 2)", "getitem(x, index=(Ellipsis, 0))", "setitem(mul, getitem, index=(Ellipsis, 1))"),
         called(_cleared, "mul(x, 2)", "call _operator.gt(mul, 0)", "setitem(mul, 0, index=gt)"),
     ),
+    ("fill", "zero_"): (called(_zeroed, "mul(x, 2)", "getitem(mul, index=0)", "fill(getitem, value=0)", "setitem(mul, zero_, index=0)"),),
+    ("fill", "fill_"): (called(lambda x: (x * 2).fill_(0.5), "mul(x, 2)", "fill(mul, value=0.5)"),),
     ("where", torch.where): (
         called(lambda x, y: torch.where(x > y, x, y), "call _operator.gt(x, y)", "where(x, y, condition=gt)", second=True),
         called(lambda x: torch.where(x > 0, 0.0, x), *_MASK, "where(0.0, x, condition=gt)"),

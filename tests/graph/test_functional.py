@@ -159,6 +159,7 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: m.setitem(X, Y[:, 0], (slice(None), 2)), lambda: torch.cat([X[:, :2], Y[:, :1], X[:, 3:]], 1)),
         (lambda: m.setitem(X, 0, X > 1), lambda: X.masked_fill(X > 1, 0)),
     ],
+    "fill": [(lambda: m.fill(X, 0.5), lambda: torch.full_like(X, 0.5))],
     "where": [
         (lambda: m.where(X, Y, X > Y), lambda: torch.where(X > Y, X, Y)),
         (lambda: m.where(0, X, X > 1), lambda: X.masked_fill(X > 1, 0)),
@@ -191,6 +192,7 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
     "pixel_shuffle": [(lambda: m.pixel_shuffle(X, 2), lambda: F.pixel_shuffle(X, 2))],
     "pixel_unshuffle": [(lambda: m.pixel_unshuffle(X, 3), lambda: F.pixel_unshuffle(X, 3))],
     "channel_shuffle": [(lambda: m.channel_shuffle(X, 2), lambda: F.channel_shuffle(X, 2))],
+    "numel": [(lambda: m.numel(X), lambda: X.numel())],
     "dim": [(lambda: m.dim(X), lambda: 4)],
     "size": [(lambda: m.size(X), lambda: X.shape), (lambda: m.size(X, -1), lambda: 6)],
     "quantize": [

@@ -241,6 +241,50 @@ def test_a_change_that_a_view_shows_stays_in_place() -> None:
     assert torch.equal(up_to("canonicalize", trace(ThroughView(), x))(x), ThroughView()(x))
 
 
+class OfPart(nn.Module):
+    """A change of a part is one of the whole. `y[1:] *= 2` is three calls: read, multiply, write."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = x - 1.0
+        before = y + 0
+        y[0].zero_()
+        y[1:] *= 2
+        return before, y
+
+
+def test_a_change_of_a_part_is_one_of_the_whole() -> None:
+    x = ramp(2, 2)
+    assert canonical(OfPart(), x) == text("""
+        x: f32[2, 2] = input
+        sub: f32[2, 2] = sub(x, 1.0)
+        add: f32[2, 2] = add(sub, 0)
+        getitem: f32[2] = getitem(sub, index=0)
+        zero_: f32[2] = fill(getitem, value=0)
+        setitem_1: f32[2, 2] = setitem(sub, zero_, index=0)
+        getitem_1: f32[1, 2] = getitem(setitem_1, index=slice(1, None, None))
+        mul: f32[1, 2] = mul(getitem_1, 2)
+        setitem: f32[2, 2] = setitem(setitem_1, mul, index=slice(1, None, None))
+        output (add, setitem)
+    """)
+    found, expected = up_to("canonicalize", trace(OfPart(), x))(x), OfPart()(x)
+    assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("change", ["a mask", "a part of a part", "another part"])
+def test_a_change_of_what_is_no_part_or_of_what_others_see(change: str) -> None:
+    """Same values, whether the change stays in place or not."""
+
+    def forward(x: Tensor) -> Tensor:
+        y = x - 1.0
+        other = y[:, 1]
+        part = {"a mask": y[y > 0], "a part of a part": y[1:][0], "another part": y[1]}[change]
+        part.zero_()
+        return y + (other[:, None] if change == "another part" else 0)
+
+    x = ramp(2, 2)
+    assert torch.equal(up_to("canonicalize", trace(Parts(forward), x))(x), forward(x))
+
+
 class InPlaceModule(nn.Module):
     def __init__(self) -> None:
         super().__init__()
