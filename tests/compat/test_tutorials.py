@@ -412,3 +412,20 @@ def test_convert_with_another_backend_is_an_error() -> None:
     with pytest.raises(ConfigError, match="what prepare_fx was given"):
         convert_fx(prepared, backend_config=quantize_fx.get_qnnpack_backend_config())
     convert_fx(prepared, backend_config=quantize_fx.get_native_backend_config())
+
+
+def test_recipe_with_an_lstm(tmp_path: Path) -> None:
+    """From 8 features to 8, and so large that constants do not count."""
+
+    def size(model: nn.Module) -> int:
+        torch.save(model.state_dict(), tmp_path / "model.pt")
+        return (tmp_path / "model.pt").stat().st_size
+
+    torch.manual_seed(0)
+    lstm, inputs = nn.LSTM(8, 8), torch.randn(5, 3, 8)
+    quantized = quantize_dynamic(lstm, {nn.LSTM, nn.Linear}, dtype=torch.qint8)
+    (out, (h, c)), (expected, states) = quantized(inputs), lstm(inputs)
+    assert (out - expected).abs().max() < 0.02
+    assert (h - states[0]).abs().max() < 0.02 and (c - states[1]).abs().max() < 0.04
+    large = nn.LSTM(512, 512)
+    assert size(large) / size(quantize_dynamic(large, {nn.LSTM}, dtype=torch.qint8)) > 3.9
