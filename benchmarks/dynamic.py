@@ -1,0 +1,143 @@
+"""`python -m benchmarks.dynamic`: layers that quantize what arrives, beside float32, torch.ao and ONNX Runtime, in turns in one process.
+
+BERT-base is Hugging Face's, with random weights. No time is printed of a result that is far from float32. What ONNX Runtime
+reads is torch's own export.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+import fxq
+from benchmarks.architectures import import_models
+from benchmarks.latency import Timing, check, show, times_in_turns
+from benchmarks.results import write_json
+
+Run = Callable[[Tensor], Tensor]
+
+
+class Bert(nn.Module):
+    """i64 [batch, tokens] → f32 [batch, tokens, 768]"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import_models()  # transformers imports torchvision
+        from transformers import BertConfig, BertModel
+
+        self.bert = BertModel(BertConfig())
+
+    def forward(self, words: Tensor) -> Tensor:
+        found: Tensor = self.bert(input_ids=words).last_hidden_state
+        return found
+
+
+class Recurrent(nn.Module):
+    """f32 [steps, batch, 512] → the same size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(512, 512, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.lstm(x)[0]
+        return found
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, and its input for a length and a batch."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    input: Callable[[int, int], Tensor]
+    lengths: tuple[int, ...]
+
+
+SUBJECTS = (
+    Subject("bert_base", Bert, lambda length, batch: torch.randint(0, 30000, (batch, length)), (32, 128)),
+    Subject("lstm_512x2", Recurrent, lambda length, batch: torch.randn(length, batch, 512), (35,)),
+)
+
+
+def by_torch_ao(model: nn.Module) -> nn.Module:
+    """int8 by torch.ao's quantize_dynamic."""
+    from torch.ao.quantization import quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made: nn.Module = quantize_dynamic(model, {nn.Linear, nn.LSTM}, dtype=torch.qint8)
+    return made
+
+
+def by_onnxruntime(model: nn.Module, example: Tensor, threads: int) -> Run:
+    """int8 by ONNX Runtime's quantize_dynamic. Raises ImportError where it is not installed."""
+    import onnxruntime
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        float_file, int8_file = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        torch.onnx.export(model, (example,), str(float_file), dynamo=False, opset_version=17, input_names=["x"])
+        quantize_dynamic(float_file, int8_file, weight_type=QuantType.QInt8)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(str(int8_file), options, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+
+
+def contenders(model: nn.Module, example: Tensor, threads: int) -> dict[str, Run]:
+    """float32, fxq, torch.ao, and ONNX Runtime where it is installed and has a form for the model."""
+    found: dict[str, Run] = {"float32": model, "fxq": fxq.quantize_dynamic(model), "torch.ao": by_torch_ao(model)}
+    if not any(isinstance(module, nn.LSTM) for module in model.modules()):  # which it keeps in float
+        try:
+            found["onnxruntime"] = by_onnxruntime(model, example, threads)
+        except ImportError as missing:
+            print(f"onnxruntime: not installed ({missing.name})")
+    return found
+
+
+def measure(subject: Subject, threads: int, batch: int, rounds: int) -> Iterator[Timing]:
+    """Every contender with every length, its result checked first."""
+    torch.manual_seed(0)
+    torch.set_num_threads(threads)
+    model = subject.make().eval()
+    for length in subject.lengths:
+        x = subject.input(length, batch)
+        runs = contenders(model, x, threads)
+        with torch.inference_mode():
+            exact = model(x)
+            for name, run in runs.items():
+                check(f"{name}, {subject.name}", exact, run(x))
+        for name, taken in zip(runs, times_in_turns(list(runs.values()), x, rounds), strict=True):
+            yield Timing(f"{subject.name}, {length}", name, threads, batch, min(taken), statistics.median(taken))
+
+
+def main() -> None:
+    """Prints the table; --json FILE writes it as well."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=[subject.name for subject in SUBJECTS])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--json", metavar="FILE")
+    given: Any = parser.parse_args()
+    chosen = [subject for subject in SUBJECTS if subject.name in given.models]
+    settings = [(subject, threads, batch) for subject in chosen for threads in given.threads for batch in given.batches]
+    timings = [timing for subject, threads, batch in settings for timing in measure(subject, threads, batch, given.rounds)]
+    show(timings, Console())
+    write_json(given.json, [asdict(each) for each in timings])
+
+
+if __name__ == "__main__":
+    main()

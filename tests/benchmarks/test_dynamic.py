@@ -1,0 +1,34 @@
+"""The benchmark of layers that quantize what arrives, on a small model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import dynamic
+
+
+class Scaled(nn.Module):
+    """A linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.linear(x)
+        return found
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_contender_is_checked_and_timed() -> None:
+    subject = dynamic.Subject("small", Scaled, lambda length, batch: torch.randn(batch, length, 16), (3, 5))
+    timings = list(dynamic.measure(subject, 1, 2, rounds=1))
+    assert [each.model for each in timings] == ["small, 3"] * 4 + ["small, 5"] * 4
+    assert [each.contender for each in timings[:4]] == ["float32", "fxq", "torch.ao", "onnxruntime"]
+    assert all(0 < each.least <= each.median for each in timings)
+
+
+def test_recurrent_layers_have_no_form_in_onnx_runtime() -> None:
+    assert list(dynamic.contenders(dynamic.Recurrent(), torch.randn(2, 1, 512), 1)) == ["float32", "fxq", "torch.ao"]
