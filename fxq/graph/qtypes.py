@@ -127,7 +127,7 @@ class QParams:
 
     @property
     def is_finite(self) -> bool:
-        return bool(torch.isfinite(self.scale).all()) and bool((self.scale > 0).all())
+        return bool(((self.scale > 0) & (self.scale < math.inf)).all())
 
     @classmethod
     def per_tensor(cls, scale: float, zero_point: int, spec: QuantSpec = ACTIVATION) -> QParams:
