@@ -111,6 +111,7 @@ OPS = (
         *spelled(nn.InstanceNorm1d, read=read.instance_norm_module(1)),
         *spelled(nn.InstanceNorm2d, read=read.instance_norm_module(2)),
         *spelled(nn.InstanceNorm3d, read=read.instance_norm_module(3)),
+        *spelled(F.instance_norm, read=read.instance_norm),
     ), normalizes=True, objection=objections.one_image),
     OpDef("interpolate", functional.interpolate, SHARES, spelled(nn.Upsample, F.interpolate), objection=objections.not_resized),
     # pooling and reductions

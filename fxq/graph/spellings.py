@@ -319,6 +319,18 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     return {"input": input, "num_groups": num_groups, "gain": weight, "shift": bias, "eps": eps}
 
 
+def instance_norm(input: Any, *given: Any, **named: Any) -> Operands:
+    """weight and bias are gain and shift; input is [N, C, *spatial]."""
+    names = ("running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
+    options = {**dict(zip(names, given, strict=False)), **named}
+    if not options.get("use_input_stats", True):
+        raise TypeError("running statistics make it a batch norm")
+    if options.get("running_mean") is not None or options.get("running_var") is not None:
+        raise TypeError("it writes running statistics")
+    affine = {"gain": options.get("weight"), "shift": options.get("bias")}
+    return {"input": input, **affine, "rank": _rank(input) - 2, "eps": options.get("eps", 1e-5)}
+
+
 def prelu(input: Any, weight: Any) -> Operands:
     """weight is the slope."""
     return {"input": input, "slope": weight}

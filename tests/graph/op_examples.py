@@ -468,6 +468,10 @@ _NORMS: Examples = {
         called(lambda x: F.group_norm(x, 3), "group_norm(x, num_groups=3)"),
         called(lambda x, a: F.group_norm(x, num_groups=1, weight=a), "group_norm(x, @m.a[3])", constants=((3,),)),
     ),
+    ("instance_norm", F.instance_norm): (
+        called(lambda x: F.instance_norm(x), "instance_norm(x)"),
+        called(lambda x, a: F.instance_norm(x, weight=a, eps=0.1), "instance_norm(x, @m.a[3], eps=0.1)", constants=((3,),)),
+    ),
     **_instance_norm(1, nn.InstanceNorm1d),
     **_instance_norm(2, nn.InstanceNorm2d),
     **_instance_norm(3, nn.InstanceNorm3d),
