@@ -143,13 +143,26 @@ def _plan_binary(site: Site) -> None:
     op: Any = site.step.function
     operands = [site.view(0), site.view(1)]
     larger = next((view for view in operands if view.shape == site.kind.shape), None)
-    if larger is None or not all(_broadcasts(view.shape, site.kind.shape) for view in operands):
+    if larger is None or not all(_broadcasts(_of_batch(view, site.kind.shape).shape, site.kind.shape) for view in operands):
         raise Unplannable(f"{site.step.name} broadcasts {operands[0].shape} with {operands[1].shape}")
     y = site.planner.place(site.value, larger.memory_order)
     order = y.memory_order
-    a, b = site.in_order(0, order), site.in_order(1, order)
+    spread = [_of_batch(view, y.shape) for view in operands]
+    a, b = (site.in_order(n, order) if view == operands[n] else view for n, view in enumerate(spread))
+    if any(view.strides[order[-1]] != 1 and view.shape[order[-1]] != 1 for view in (a, b)):
+        raise Unplannable(f"{site.step.name} reads {operands[0].shape} and {operands[1].shape} in orders that do not go together")
     layouts = (a.layout(order), b.layout(order), y.layout(order))
     site.call(plan_binary(op, layouts, site.planner.isa, signed=site.signed), a=a, b=b, y=y)
+
+
+def _of_batch(view: View, whole: tuple[int, ...]) -> View:
+    """The same operand for every image, where it has no batch."""
+    shape = (1,) * (len(whole) - len(view.shape)) + view.shape
+    if shape[0] == whole[0]:
+        return view
+    moved = view.moved(lambda tensor: tensor.expand(whole[0], *shape[1:]))
+    assert moved is not None, "expanding copies nothing"
+    return moved
 
 
 def _broadcasts(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:

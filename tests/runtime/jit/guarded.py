@@ -70,6 +70,7 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(Add(Operand(3, 0.5), Operand(9, 0.4), OUTPUTS["shifted"]), 2), [image, image]
     yield one_step(AddFixedPoint.from_ratios(Operand(3, 0.5), Operand(9, 0.4), IntegerOutput("uint8", 9, 0, 255)), 2), [image, image]
     yield one_step(Mul(3, 9, 0.01, OUTPUTS["shifted"]), 2), [image, random_bytes((2, 37, 1, 1))]
+    yield one_step(Mul(3, 9, 0.01, OUTPUTS["shifted"]), 2), [image, random_bytes((37, 1, 1))]
     yield one_step(Table(random_bytes((256,)))), [image]
     yield from normalizing(image)
     for resize in (Nearest(ResizeTarget(size=13)), Bilinear(ResizeTarget(scale_factor=1.7))):
