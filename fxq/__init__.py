@@ -60,12 +60,16 @@ from fxq.qconfig_mapping import (
     default_per_channel_symmetric_qnnpack_qconfig,
     default_qconfig,
     default_symmetric_qnnpack_qconfig,
+    float16_dynamic_qconfig,
+    float_qparams_weight_only_qconfig,
+    float_qparams_weight_only_qconfig_4bit,
     get_default_qat_qconfig,
     get_default_qat_qconfig_mapping,
     get_default_qconfig,
     get_default_qconfig_mapping,
     per_channel_dynamic_qconfig,
     per_row_dynamic_qconfig,
+    weight_only_qconfig,
 )
 from fxq.report import Comparison, Difference, Report, TimeProfile, compare, diff, profile, report
 from fxq.runtime.qtensor import QTensor
@@ -84,6 +88,7 @@ __all__ = [
     "default_qconfig", "default_per_channel_qconfig", "default_debug_qconfig",
     "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig",
     "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "per_row_dynamic_qconfig",
+    "float_qparams_weight_only_qconfig", "float_qparams_weight_only_qconfig_4bit", "float16_dynamic_qconfig", "weight_only_qconfig",
     "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig", "from_torch_ao",
     "MinMaxObserver", "MovingAverageMinMaxObserver", "PerChannelMinMaxObserver", "MovingAveragePerChannelMinMaxObserver",
     "HistogramObserver", "PerChannelHistogramObserver", "PercentileObserver", "EntropyObserver", "MSEObserver", "PerChannelMSEObserver",

@@ -237,22 +237,25 @@ def quantize(
 def quantize_dynamic(
     model: nn.Module, qconfig_spec: Any = None, dtype: torch.dtype = torch.int8, *, inplace: bool = False, runtime: str = "auto"
 ) -> nn.Module:
-    """Float model → the same model with int8 linear, recurrent and attention layers, which quantize their inputs as they arrive.
+    """Float model → the same model with int8 linear, recurrent and attention layers, which quantize their inputs as they arrive;
+    or with weights of linear layers and embeddings in few bits, and everything else float.
 
     Nothing is traced and nothing calibrated: modules are replaced one by one, so any model will do.
 
     Args:
         model: copied unless `inplace`; the result is in evaluation mode.
-        qconfig_spec: what to replace: a set of module types and paths, or a dict from these to dynamic QConfigs, None for float.
+        qconfig_spec: what to replace: a set of module types and paths, or a dict from these to QConfigs that are dynamic or of
+            weights only, None for float.
             A path speaks for all below it and goes before a type; nn.Linear also speaks for the linears of nn.MultiheadAttention.
-            Without it: all types that have a dynamic form. A set stands for `per_row_dynamic_qconfig`: one scale for each output
+            Without it: all types that have one. A set stands for `per_row_dynamic_qconfig`: one scale for each output
             channel of the weights, and for each row of what arrives.
-        dtype: of the weights: torch.int8.
+        dtype: what is meant where no QConfig says it: torch.int8; torch.float16: linear layers with such weights; torch.quint8 and
+            torch.quint4x2: embeddings of 8 and 4 bits.
         inplace: replace the modules of the model itself.
         runtime: as for convert_fx.
 
     Raises:
-        ConfigError: there is nothing to replace; a type has no dynamic form, a path no module, or a QConfig is not dynamic.
+        ConfigError: there is nothing to replace; a type has no dynamic form, a path no module, or a QConfig is one for calibration.
     """
     return swap_dynamic(model, qconfig_spec, dtype, inplace=inplace, runtime=runtime)
 

@@ -1,4 +1,4 @@
-"""DYNAMIC_MODULES: float modules → the ops of the runtime that quantize what they read as it arrives."""
+"""DYNAMIC_MODULES, WEIGHT_ONLY_MODULES: float modules → the ops of the runtime that read and write float."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fxq.graph.qtypes import quantize_tensor
+from fxq.graph.weight_format import WeightFormat
 from fxq.observers import ObserverFactory
 from fxq.qconfig_mapping import QConfig
 from fxq.runtime.dynamic.attention import DynamicAttention, Projections
@@ -15,6 +16,10 @@ from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.dynamic.product import RowWeights
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentShape
+from fxq.runtime.dynamic.rows import RowOp
+from fxq.runtime.weight_only.embedding import Bags, WeightOnlyEmbedding, WeightOnlyEmbeddingBag
+from fxq.runtime.weight_only.groups import group_weights
+from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
 
 def call_parts(owner: nn.Module) -> None:
@@ -25,9 +30,15 @@ def call_parts(owner: nn.Module) -> None:
         owner.use_nested_tensor = False
 
 
-def make_linear(module: nn.Linear, qconfig: QConfig) -> DynamicLinear:
-    """nn.Linear → DynamicLinear"""
-    return DynamicLinear(_weights(module.weight, module.bias, qconfig.weight), per_row=qconfig.activation.spec.axis is not None)
+def make_linear(module: nn.Linear, qconfig: QConfig) -> RowOp:
+    """nn.Linear → DynamicLinear, or WeightOnlyLinear"""
+    return _linear(module.weight, module.bias, qconfig)
+
+
+def _linear(weight: Tensor, bias: Tensor | None, qconfig: QConfig) -> RowOp:
+    if qconfig.weight_format is not None:
+        return WeightOnlyLinear(group_weights(weight, qconfig.weight_format, bias))
+    return DynamicLinear(_weights(weight, bias, qconfig.weight), per_row=qconfig.activation.spec.axis is not None)
 
 
 def make_recurrent(module: nn.RNNBase, qconfig: QConfig) -> DynamicRNN:
@@ -53,9 +64,8 @@ def make_attention(module: nn.MultiheadAttention, qconfig: QConfig) -> DynamicAt
     together = module.in_proj_weight is not None
     matrices = module.in_proj_weight.chunk(3) if together else (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
     biases = (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
-    per_row = qconfig.activation.spec.axis is not None
     parts = [*zip(matrices, biases, strict=True), (module.out_proj.weight, module.out_proj.bias)]
-    made = (DynamicLinear(_weights(weight, bias, qconfig.weight), per_row=per_row) for weight, bias in parts)
+    made = (_linear(weight, bias, qconfig) for weight, bias in parts)
     return DynamicAttention(Projections(*made), module.num_heads, batch_first=module.batch_first)
 
 
@@ -77,6 +87,23 @@ def _weights(weight: Tensor, bias: Tensor | None, factory: ObserverFactory) -> R
     return RowWeights(quantize_tensor(values, qparams), scale, None if bias is None else bias.detach().float().clone())
 
 
+def make_embedding(module: nn.Embedding, qconfig: QConfig) -> WeightOnlyEmbedding | None:
+    """nn.Embedding → WeightOnlyEmbedding; None where it changes its rows as they are read."""
+    return WeightOnlyEmbedding(group_weights(module.weight, _format(qconfig))) if module.max_norm is None else None
+
+
+def make_embedding_bag(module: nn.EmbeddingBag, qconfig: QConfig) -> WeightOnlyEmbeddingBag | None:
+    """nn.EmbeddingBag → WeightOnlyEmbeddingBag; None where it changes its rows as they are read."""
+    bags = Bags(module.mode, module.include_last_offset, module.padding_idx)  # type: ignore[arg-type]
+    return WeightOnlyEmbeddingBag(group_weights(module.weight, _format(qconfig)), bags) if module.max_norm is None else None
+
+
+def _format(qconfig: QConfig) -> WeightFormat:
+    format = qconfig.weight_format
+    assert format is not None, "a dynamic QConfig"
+    return format
+
+
 # those that a graph calls whole
 RECURRENT: Mapping[type[nn.Module], Callable[..., DynamicOp]] = {
     nn.LSTM: make_recurrent,
@@ -92,3 +119,16 @@ DYNAMIC_MODULES: Mapping[type[nn.Module], Callable[..., nn.Module | None]] = {
     **RECURRENT,
     nn.MultiheadAttention: make_attention,
 }
+
+# weights in few bits, everything else float
+WEIGHT_ONLY_MODULES: Mapping[type[nn.Module], Callable[..., nn.Module | None]] = {
+    nn.Linear: make_linear,
+    nn.Embedding: make_embedding,
+    nn.EmbeddingBag: make_embedding_bag,
+    nn.MultiheadAttention: make_attention,
+}
+
+
+def table_of(qconfig: QConfig) -> Mapping[type[nn.Module], Callable[..., nn.Module | None]]:
+    """The types that have a form for a QConfig, and what makes it."""
+    return DYNAMIC_MODULES if qconfig.weight_format is None else WEIGHT_ONLY_MODULES

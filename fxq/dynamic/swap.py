@@ -9,10 +9,16 @@ from typing import Any
 
 from torch import nn
 
-from fxq.dynamic.modules import DYNAMIC_MODULES, call_parts
+from fxq.dynamic.modules import DYNAMIC_MODULES, WEIGHT_ONLY_MODULES, call_parts, table_of
 from fxq.errors import ConfigError
 from fxq.graph.names import join_path, qualified_name
-from fxq.qconfig_mapping import QConfig, per_row_dynamic_qconfig
+from fxq.qconfig_mapping import (
+    QConfig,
+    float16_dynamic_qconfig,
+    float_qparams_weight_only_qconfig,
+    float_qparams_weight_only_qconfig_4bit,
+    per_row_dynamic_qconfig,
+)
 from fxq.qconfig_mapping.presence import nearest
 from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.dynamic.op import DynamicOp
@@ -20,8 +26,34 @@ from fxq.runtime.dynamic.op import DynamicOp
 # what stands for what: a MultiheadAttention is made of linears, and nobody can name those
 _PARTS: Mapping[type[nn.Module], tuple[type[nn.Module], ...]] = {nn.Linear: (nn.MultiheadAttention,)}
 
+# types that have a form that reads and writes float
+_MODULES = tuple(dict.fromkeys([*DYNAMIC_MODULES, *WEIGHT_ONLY_MODULES]))
+
+
+@dataclass(frozen=True)
+class _Default:
+    """What a dtype stands for.
+
+    Attributes:
+        qconfig: for what is named without one.
+        types: what is replaced where nothing is named.
+    """
+
+    qconfig: QConfig
+    types: tuple[type[nn.Module], ...]
+
+
+_BYTES = _Default(per_row_dynamic_qconfig, tuple(DYNAMIC_MODULES))
 # by their names: torch's quantized dtypes are on their way out
-_INT8 = ("torch.int8", "torch.qint8")
+_DEFAULTS: Mapping[str, _Default] = {
+    "torch.int8": _BYTES,
+    "torch.qint8": _BYTES,
+    "torch.float16": _Default(float16_dynamic_qconfig, (nn.Linear,)),
+    "torch.quint8": _Default(float_qparams_weight_only_qconfig, (nn.Embedding, nn.EmbeddingBag)),
+    "torch.quint4x2": _Default(float_qparams_weight_only_qconfig_4bit, (nn.Embedding, nn.EmbeddingBag)),
+}
+
+_OTHER_FORM = "give embeddings a QConfig of weights only in a dict, such as fxq.weight_only_qconfig(), and recurrent layers a dynamic one"
 
 Key = type[nn.Module] | str
 Wanted = Mapping[Key, QConfig | None]
@@ -29,7 +61,7 @@ Wanted = Mapping[Key, QConfig | None]
 
 def swap_dynamic(model: nn.Module, spec: Any, dtype: Any, *, inplace: bool, runtime: str) -> nn.Module:
     """See fxq.quantize_dynamic."""
-    if isinstance(model, tuple(DYNAMIC_MODULES)):
+    if isinstance(model, _MODULES):
         model = nn.Sequential(model)
         return swap_dynamic(model, spec, dtype, inplace=inplace, runtime=runtime)[0]  # type: ignore[index,no-any-return]
     wanted_runtime(runtime)
@@ -75,27 +107,31 @@ class _Swap:
         return self.wanted.get(type(child), inherited)
 
     def _made(self, child: nn.Module, path: str, qconfig: QConfig | None) -> nn.Module | None:
-        make = DYNAMIC_MODULES.get(type(child))
-        if make is None:
+        if type(child) not in _MODULES:
             self.below(child, path, qconfig)
             return None
         if qconfig is None or child._forward_hooks or child._forward_pre_hooks:
             return None
-        made = make(child, qconfig)
+        make = table_of(qconfig).get(type(child))
+        made = None if make is None else make(child, qconfig)
         return None if made is None else made.eval()
 
 
 def _read_spec(spec: Any, dtype: Any) -> dict[Key, QConfig | None]:
     """A set of types and names, a dict of QConfigs, or None for all types that there are."""
-    if str(dtype) not in _INT8:
+    default = _DEFAULTS.get(str(dtype))
+    if default is None:
         raise ConfigError(
-            "dtype", expected="torch.int8", found=str(dtype), remedy="quantize to torch.int8; model.half() keeps float16 weights"
+            "dtype",
+            expected="one of " + ", ".join(_DEFAULTS),
+            found=str(dtype),
+            remedy="use torch.int8, or give QConfigs in a dict",
         )
-    given = tuple(DYNAMIC_MODULES) if spec is None else spec
+    given = default.types if spec is None else spec
     if isinstance(given, Mapping):
         found = dict(given)
     elif isinstance(given, Collection) and not isinstance(given, str):
-        found = dict.fromkeys(given, per_row_dynamic_qconfig)
+        found = dict.fromkeys(given, default.qconfig)
     else:
         raise ConfigError(
             "qconfig_spec", expected="a set of module types and names, or a dict from these to QConfigs", found=repr(given),
@@ -108,16 +144,26 @@ def _read_spec(spec: Any, dtype: Any) -> dict[Key, QConfig | None]:
 
 
 def _check_entry(key: object, qconfig: object) -> None:
-    if isinstance(key, type) and key not in DYNAMIC_MODULES and qconfig is not None:
-        names = ", ".join(qualified_name(kind) for kind in DYNAMIC_MODULES)
+    if qconfig is None:
+        return
+    if not (isinstance(qconfig, QConfig) and qconfig.is_float_outside):
         raise ConfigError(
-            f"qconfig_spec, {qualified_name(key)}", expected=f"one of {names}", found="a type without a dynamic form",
-            remedy="leave it out, or quantize the model with fxq.prepare_fx and fxq.convert_fx",
+            f"qconfig_spec, {key}", expected="a QConfig, dynamic or of weights only, or None to keep float", found=str(qconfig),
+            remedy="use fxq.per_channel_dynamic_qconfig, fxq.per_row_dynamic_qconfig or fxq.weight_only_qconfig()",
         )  # fmt: skip
-    if qconfig is not None and not (isinstance(qconfig, QConfig) and qconfig.activation.spec.dynamic):
+    if isinstance(key, type):
+        _check_type(f"qconfig_spec, {qualified_name(key)}", key, qconfig)
+
+
+def _check_type(where: str, kind: type[nn.Module], qconfig: QConfig) -> None:
+    """The type has a form for the QConfig."""
+    table = table_of(qconfig)
+    if kind not in table:
+        other = kind in _MODULES
         raise ConfigError(
-            f"qconfig_spec, {key}", expected="a dynamic QConfig, or None to keep float", found=str(qconfig),
-            remedy="use fxq.default_dynamic_qconfig, fxq.per_channel_dynamic_qconfig or fxq.per_row_dynamic_qconfig",
+            where, expected="one of " + ", ".join(map(qualified_name, table)),
+            found=f"{qualified_name(kind)}, which has no form for: {qconfig}" if other else "a type without a dynamic form",
+            remedy=_OTHER_FORM if other else "leave it out, or quantize the model with fxq.prepare_fx and fxq.convert_fx",
         )  # fmt: skip
 
 
@@ -131,9 +177,12 @@ def _require_present(model: nn.Module, wanted: Wanted) -> None:
                 f'qconfig_spec, "{name}"', expected="the path of a module", found="no module of this name",
                 remedy=f"write one of {', '.join(near)}" if near else "leave it out: the model has no modules",
             )  # fmt: skip
+        kind, qconfig = type(paths[name]), wanted[name]
+        if qconfig is not None and kind in _MODULES:
+            _check_type(f'qconfig_spec, "{name}"', kind, qconfig)
     types = {type(module) for module in paths.values()}
-    if not types & set(DYNAMIC_MODULES):
+    if not types & set(_MODULES):
         raise ConfigError(
-            "model", expected="at least one of " + ", ".join(qualified_name(kind) for kind in DYNAMIC_MODULES), found="none",
+            "model", expected="at least one of " + ", ".join(map(qualified_name, _MODULES)), found="none",
             remedy="use fxq.prepare_fx and fxq.convert_fx, which also know functions",
         )  # fmt: skip

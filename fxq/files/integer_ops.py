@@ -32,11 +32,13 @@ from fxq.runtime.integer.resize import Bilinear, Nearest
 from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.integer.table import Table
 from fxq.runtime.interface import QTensorEntry, QTensorExit
+from fxq.runtime.weight_only.embedding import WeightOnlyEmbedding, WeightOnlyEmbeddingBag
+from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
 INTEGER_OPS: tuple[type[IntegerOp], ...] = (
     Conv, ConvTranspose, Linear, MatMul, Add, Sub, AddFixedPoint, Mul, Table, PRelu, Softmax, LayerNorm, GroupNorm,
     MaxPool, AdaptiveMaxPool, AvgPool, AdaptiveAvgPool, Mean, Sum, Nearest, Bilinear, QTensorEntry, QTensorExit,
-    DynamicLinear, DynamicRNN, DynamicRNNCell,
+    DynamicLinear, DynamicRNN, DynamicRNNCell, WeightOnlyLinear, WeightOnlyEmbedding, WeightOnlyEmbeddingBag,
 )  # fmt: skip
 
 

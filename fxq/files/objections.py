@@ -23,6 +23,8 @@ from fxq.runtime.integer.norm import GroupNorm, LayerNorm
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool
 from fxq.runtime.integer.table import Table
 from fxq.runtime.interface import QTensorEntry, QTensorExit
+from fxq.runtime.weight_only.embedding import WeightOnlyEmbedding, WeightOnlyEmbeddingBag
+from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
 Values = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -124,6 +126,31 @@ def _recurrent(values: Values, tensors: Tensors) -> Iterator[str]:
             yield f"weight_{name} is not {list(size)}"
 
 
+def _grouped_weights(values: Values, tensors: Tensors) -> Iterator[str]:
+    format, features = values["format"], values["features"]
+    yield from _at_least(0, "features", (features,))
+    weight, dtype = tensors["weight"], {4: torch.uint8, 8: torch.int8, 16: torch.float16}[format.bits]
+    yield from _tensor("weight", weight, (dtype,), 2)
+    if weight.shape[1] != (-(-features // 2) if format.bits == 4 else features):
+        yield f"{features} features in rows of {weight.shape[1]}"
+    wanted = {"scale"} if format.bits < 16 else set()
+    if unknown := wanted ^ (tensors.keys() & {"scale"}) or {name for name in ("zero",) if name in tensors and not wanted}:
+        yield f"{min(unknown)} is missing, or there is no place for it"
+    for name in tensors.keys() & {"scale", "zero"}:
+        yield from _tensor(name, tensors[name], (torch.float32,), 2, weight.shape[0])
+        if tensors[name].shape[1] != format.groups(features):
+            yield f"{name} has {tensors[name].shape[1]} groups, not {format.groups(features)}"
+    if "bias" in tensors:
+        yield from _tensor("bias", tensors["bias"], (torch.float32,), 1, weight.shape[0])
+
+
+def _bags(values: Values, tensors: Tensors) -> Iterator[str]:
+    yield from _grouped_weights(values, tensors)
+    padding = values["bags"].padding_idx
+    if padding is not None and not 0 <= padding < tensors["weight"].shape[0]:
+        yield f"padding_idx is {padding}"
+
+
 def _per_channel(tensors: Tensors, channels: int) -> Iterator[str]:
     yield from _tensor("bias", tensors["bias"], (torch.int32,), 1, channels)
     yield from _tensor("multiplier", tensors["multiplier"], (torch.float32,), 1, channels)
@@ -210,6 +237,9 @@ _CHECKS: Mapping[type[IntegerOp], Callable[[Values, Tensors], Iterator[str]]] = 
     DynamicLinear: _dynamic_linear,
     DynamicRNN: _recurrent,
     DynamicRNNCell: _recurrent,
+    WeightOnlyLinear: _grouped_weights,
+    WeightOnlyEmbedding: _grouped_weights,
+    WeightOnlyEmbeddingBag: _bags,
     Table: _table,
     PRelu: _prelu,
     LayerNorm: _layer_norm,

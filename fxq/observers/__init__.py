@@ -27,6 +27,7 @@ from fxq.observers.mse import MSEObserver, PerChannelMSEObserver
 from fxq.observers.percentile import PercentileObserver
 from fxq.observers.recording import RecordingObserver
 from fxq.observers.table import OBSERVERS, read_factory
+from fxq.observers.weight_only import WeightOnlyObserver, default_float_qparams_observer, default_float_qparams_observer_4bit
 
 __all__ = [
     "OBSERVERS",
@@ -47,10 +48,13 @@ __all__ = [
     "PercentileObserver",
     "PlaceholderObserver",
     "RecordingObserver",
+    "WeightOnlyObserver",
     "default_debug_observer",
     "default_dynamic_quant_observer",
     "default_fixed_qparams_range_0to1_observer",
     "default_fixed_qparams_range_neg1to1_observer",
+    "default_float_qparams_observer",
+    "default_float_qparams_observer_4bit",
     "default_histogram_observer",
     "default_observer",
     "default_per_channel_weight_observer",

@@ -17,6 +17,7 @@ from fxq.observers.moving_average import MovingAverageMinMaxObserver, MovingAver
 from fxq.observers.mse import MSEObserver, PerChannelMSEObserver
 from fxq.observers.percentile import PercentileObserver
 from fxq.observers.recording import RecordingObserver
+from fxq.observers.weight_only import WeightOnlyObserver
 
 OBSERVERS: tuple[type[Observer], ...] = (
     MinMaxObserver,
@@ -33,6 +34,7 @@ OBSERVERS: tuple[type[Observer], ...] = (
     FixedQParamsObserver,
     PlaceholderObserver,
     NoopObserver,
+    WeightOnlyObserver,
 )
 
 

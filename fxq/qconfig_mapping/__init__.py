@@ -8,8 +8,12 @@ from fxq.qconfig_mapping.defaults import (
     default_per_channel_symmetric_qnnpack_qconfig,
     default_qconfig,
     default_symmetric_qnnpack_qconfig,
+    float16_dynamic_qconfig,
+    float_qparams_weight_only_qconfig,
+    float_qparams_weight_only_qconfig_4bit,
     per_channel_dynamic_qconfig,
     per_row_dynamic_qconfig,
+    weight_only_qconfig,
 )
 from fxq.qconfig_mapping.lookup import Resolution
 from fxq.qconfig_mapping.mapping import QConfigMapping
@@ -29,5 +33,6 @@ __all__ = [
     "default_qconfig", "default_per_channel_qconfig", "default_debug_qconfig",
     "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig",
     "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "per_row_dynamic_qconfig",
+    "float_qparams_weight_only_qconfig", "float_qparams_weight_only_qconfig_4bit", "float16_dynamic_qconfig", "weight_only_qconfig",
     "PrepareCustomConfig", "ConvertCustomConfig", "FuseCustomConfig",
 ]  # fmt: skip

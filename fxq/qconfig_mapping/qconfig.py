@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from fxq.errors import ConfigError
-from fxq.observers import Observer, ObserverFactory, read_factory
+from fxq.graph.weight_format import WeightFormat
+from fxq.observers import Observer, ObserverFactory, WeightOnlyObserver, read_factory
 from fxq.qconfig_mapping.validation import from_pydantic
 
 _REMEDY = "give a class of fxq.observers, plain or .with_args(...); to keep a layer float, give None in place of its QConfig"
@@ -76,7 +77,19 @@ class QConfig(BaseModel):
         found = "nothing" if value is None else f"{type(value).__name__} {value!r}"[:200]
         raise ConfigError(f"QConfig.{field.field_name}", expected="an Observer class or an ObserverFactory", found=found, remedy=_REMEDY)
 
+    @property
+    def weight_format(self) -> WeightFormat | None:
+        """How weights are stored that meet float values; None for a QConfig that quantizes these, too."""
+        return WeightOnlyObserver.format_of(self.weight)
+
+    @property
+    def is_float_outside(self) -> bool:
+        """Layers with it read and write float."""
+        return bool(self.activation.spec.dynamic) or self.weight_format is not None
+
     def __str__(self) -> str:
+        if self.weight_format is not None:
+            return f"activation float32, weight {self.weight_format}"
         return f"activation {_described(self.activation)}, weight {_described(self.weight)}"
 
 

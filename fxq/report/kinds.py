@@ -18,6 +18,7 @@ from fxq.runtime.assumptions import ADDED_BY_TRACE
 from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.interface import QTensorEntry, QTensorExit
+from fxq.runtime.weight_only.op import WeightOnlyOp
 
 
 class Kind(str, Enum):
@@ -26,6 +27,7 @@ class Kind(str, Enum):
     INPUT = "input"
     INT8 = "int8"
     DYNAMIC = "dynamic int8"  # reads and writes float, quantizes what it reads as it arrives
+    WEIGHT_ONLY = "weight-only"  # reads and writes float, its weights are stored in few bits
     FLOAT = "float"
     QUANTIZE = "quantize"
     DEQUANTIZE = "dequantize"
@@ -54,6 +56,8 @@ def kind_of(node: Node) -> Kind:
         return Kind.OBSERVER
     if _makes_no_tensor(node):
         return Kind.SHAPE
+    if isinstance(module, WeightOnlyOp):
+        return Kind.WEIGHT_ONLY
     if isinstance(module, DynamicOp) or (quant is not None and quant.is_dynamic):
         return Kind.DYNAMIC
     is_int8 = isinstance(module, IntegerOp) if quant is None else quant.is_int8

@@ -28,6 +28,7 @@ from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.matmul import MatMul
+from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
 # product of the first two tensors over the last dimension of the first
 _PRODUCTS = (torch.matmul, torch.mm, torch.bmm, torch.mv, operator.matmul, "matmul", "mm", "bmm", "mv", "__matmul__")
@@ -60,6 +61,8 @@ def _of_module(node: Node, module: nn.Module) -> int | None:
         return _product(tensor_type(node), _tensors_read(node)[0])
     if isinstance(module, _ConvNd | nn.Linear | Conv | Linear | DynamicLinear):
         return _by_weight(tensor_type(node), tuple(module.weight.shape))
+    if isinstance(module, WeightOnlyLinear):
+        return _by_weight(tensor_type(node), module.shape)
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return _of_recurrent(node, module.input_size, module.parameters())
     if isinstance(module, DynamicRNN | DynamicRNNCell):

@@ -22,6 +22,7 @@ from fxq.report.wording import elide, format_number, format_share, layer_label, 
 _STYLES: Mapping[Kind, str] = {
     Kind.INT8: "green",
     Kind.DYNAMIC: "green",
+    Kind.WEIGHT_ONLY: "green",
     Kind.FLOAT: "yellow",
     Kind.QUANTIZE: "cyan",
     Kind.DEQUANTIZE: "cyan",

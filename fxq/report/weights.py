@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from torch import Tensor, nn
 from torch.fx import Node
@@ -13,6 +14,7 @@ from fxq.graph.islands import outside_of_graphs
 from fxq.graph.qdq import is_dequantize
 from fxq.report.kinds import IN_INT8, Kind, called_module, kind_of
 from fxq.runtime.integer.module import IntegerOp
+from fxq.runtime.weight_only.op import WeightOnlyOp
 
 # constants of integer ops that take the place of tensors of the float model; the others are of the compiler's making
 _FROM_THE_MODEL = ("weight", "bias")
@@ -37,16 +39,18 @@ class Stored:
 
 def stored_by(node: Node) -> tuple[Stored, ...]:
     """The tensors that belong to an op: parameters and buffers of its module, constants among its operands."""
-    if kind_of(node) not in (*IN_INT8, Kind.FLOAT):
+    if kind_of(node) not in (*IN_INT8, Kind.WEIGHT_ONLY, Kind.FLOAT):
         return ()
     module = called_module(node)
     return tuple(_of_operands(node) if module is None else _of_module(module))
 
 
 def _of_module(module: nn.Module) -> Iterator[Stored]:
+    if isinstance(module, WeightOnlyOp):
+        yield Stored(id(module.weight), module.weight.nbytes, prod(module.shape) * _FLOAT32_BYTES)
     owned = [item for owner in outside_of_graphs(module) for item in (*owner._parameters.items(), *owner._buffers.items())]
     for name, tensor in owned:
-        if tensor is None:
+        if tensor is None or (isinstance(module, WeightOnlyOp) and name == "weight"):
             continue
         if not isinstance(module, IntegerOp):
             yield _as_it_was(tensor)

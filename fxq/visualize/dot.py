@@ -13,6 +13,7 @@ COLOURS: Mapping[Kind, str] = {
     Kind.INPUT: "#ffffff",
     Kind.INT8: "#c7e9c0",
     Kind.DYNAMIC: "#e5f5b0",
+    Kind.WEIGHT_ONLY: "#f0e6a0",
     Kind.FLOAT: "#fdd0a2",
     Kind.QUANTIZE: "#9ecae1",
     Kind.DEQUANTIZE: "#c6dbef",

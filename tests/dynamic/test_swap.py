@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from fxq.runtime.dynamic.attention import DynamicAttention
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.dynamic.recurrent import DynamicRNN
+from fxq.runtime.weight_only.embedding import WeightOnlyEmbedding
+from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
 
 class Tagger(nn.Module):
@@ -144,9 +147,9 @@ def test_both_runtimes_have_the_same_bits() -> None:
     [
         ({"qconfig_spec": {"head.7"}}, r"head\.7.*no module of this name.*head\.0"),
         ({"qconfig_spec": {nn.Conv2d}}, "torch.nn.Conv2d.*without a dynamic form"),
-        ({"qconfig_spec": {nn.Linear: fxq.default_qconfig}}, "a dynamic QConfig"),
+        ({"qconfig_spec": {nn.Linear: fxq.default_qconfig}}, "dynamic or of weights only"),
         ({"qconfig_spec": "head"}, "a set of module types and names"),
-        ({"dtype": torch.float16}, "torch.float16"),
+        ({"dtype": torch.bfloat16}, "torch.bfloat16"),
         ({"runtime": "gpu"}, "auto, jit or integer"),
     ],
 )
@@ -168,3 +171,59 @@ def test_graphs_call_what_is_quantized_already_as_it_is() -> None:
     assert [row.kind for row in fxq.report(traced).rows] == [Kind.INPUT, Kind.DYNAMIC, Kind.FLOAT, Kind.DYNAMIC, Kind.OUTPUT]
     for found in (traced, fxq.quantize(model, [x], progress=False)):
         assert torch.equal(found(x)[0], model(x)[0])
+
+
+def test_weights_in_few_bits() -> None:
+    model, words = Tagger().eval(), torch.randint(0, 50, (3, 7))
+    table = {nn.Embedding: fxq.float_qparams_weight_only_qconfig_4bit, nn.Linear: fxq.weight_only_qconfig(4, 8)}
+    quantized = fxq.quantize_dynamic(model, {**table, nn.LSTM: fxq.default_dynamic_qconfig})
+    assert isinstance(quantized.embed, WeightOnlyEmbedding) and isinstance(quantized.head[0], WeightOnlyLinear)
+    assert isinstance(quantized.lstm, DynamicRNN)
+    assert sqnr(quantized(words), model(words)) > 12
+
+
+@pytest.mark.parametrize(
+    ("dtype", "least"), [(torch.float16, {nn.Linear: 60}), (torch.quint8, {nn.Embedding: 30}), (torch.quint4x2, {nn.Embedding: 12})]
+)
+def test_what_a_dtype_stands_for(dtype: torch.dtype, least: dict[type, float]) -> None:
+    torch.manual_seed(0)
+    model, words = Tagger().eval(), torch.randint(0, 50, (3, 7))
+    for spec in (None, set(least)):
+        quantized = fxq.quantize_dynamic(model, spec, dtype=dtype)
+        changed = {type(before) for before, now in zip(model.modules(), quantized.modules(), strict=True) if type(now) is not type(before)}
+        assert changed == set(least)
+        assert sqnr(quantized(words), model(words)) > next(iter(least.values()))
+
+
+def test_an_embedding_that_is_the_output_layer_too() -> None:
+    """Each has a form of its own; the float model keeps its shared weight."""
+    embed, head = nn.Embedding(40, 16), nn.Linear(16, 40, bias=False)
+    head.weight = embed.weight
+    model, words = nn.Sequential(embed, head).eval(), torch.randint(0, 40, (2, 5))
+    quantized = fxq.quantize_dynamic(
+        model, {nn.Embedding: fxq.float_qparams_weight_only_qconfig, nn.Linear: fxq.weight_only_qconfig(8, 16)}
+    )
+    assert isinstance(quantized[0], WeightOnlyEmbedding) and isinstance(quantized[1], WeightOnlyLinear)
+    assert model[0].weight is model[1].weight
+    assert sqnr(quantized(words), model(words)) > 35
+
+
+def test_attention_with_weights_in_few_bits() -> None:
+    model, x = nn.MultiheadAttention(16, 2, batch_first=True).eval(), torch.randn(2, 5, 16)
+    quantized = fxq.quantize_dynamic(model, {nn.Linear: fxq.weight_only_qconfig(8, 0)})
+    assert isinstance(quantized, DynamicAttention) and isinstance(quantized.query, WeightOnlyLinear)
+    assert sqnr(quantized(x, x, x)[0], model(x, x, x)[0]) > 30
+
+
+@pytest.mark.parametrize(
+    ("spec", "match"),
+    [
+        ({nn.LSTM: fxq.weight_only_qconfig()}, "which has no form"),
+        ({"lstm": fxq.weight_only_qconfig()}, "which has no form"),
+        ({nn.Embedding}, "which has no form"),
+        ({nn.Linear: fxq.get_default_qconfig()}, "of weights only"),
+    ],
+)
+def test_types_without_a_form(spec: Any, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        fxq.quantize_dynamic(Tagger(), spec)

@@ -1,4 +1,4 @@
-"""nn.MultiheadAttention whose four projections are int8; the attention itself is torch's, in float."""
+"""nn.MultiheadAttention whose four projections have int8 weights, or fewer bits; the attention itself is torch's, in float."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fxq.runtime.dynamic.linear import DynamicLinear
+from fxq.runtime.dynamic.rows import RowOp
 
 
 @dataclass(frozen=True)
 class Projections:
     """Of queries, keys and values, and of what the heads give."""
 
-    query: DynamicLinear
-    key: DynamicLinear
-    value: DynamicLinear
-    out: DynamicLinear
+    query: RowOp
+    key: RowOp
+    value: RowOp
+    out: RowOp
 
 
 class DynamicAttention(nn.Module):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from fxq.errors import ConfigError, DataError
+from fxq.errors import ConfigError
 from fxq.graph.row_qparams import choose_row_qparams, quantize_rows
-from fxq.runtime.dynamic.op import Compiled, DynamicOp
+from fxq.runtime.dynamic.op import Compiled
 from fxq.runtime.dynamic.product import RowProduct, RowWeights
+from fxq.runtime.dynamic.rows import RowOp
 from fxq.runtime.integer.matmul import int_mm
 from fxq.runtime.integer.outputs import FloatOutput, finish
 
@@ -29,7 +28,7 @@ def row_product(rows: Tensor, product: RowProduct) -> Tensor:
     return finish(values if weights.bias is None else values.add_(weights.bias), output)
 
 
-class DynamicLinear(DynamicOp):
+class DynamicLinear(RowOp):
     """y = fl(fl(f32(Σ (x_q − z_x)·w)·fl(s_x·s_w[c])) + bias[c]), x_q the 8-bit x of this call; then the output's activation and bounds.
 
     Args:
@@ -75,33 +74,13 @@ class DynamicLinear(DynamicOp):
         """What it computes, with the constants that it has now."""
         return RowProduct(self.weights, self.output, self.per_row)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., I] of any float dtype → y [..., O] of x's dtype. Raises DataError for other dtypes and shapes."""
-        self._check(x)
-        rows = x if x.dtype == torch.float32 else x.to(torch.float32)
-        rows = rows.reshape(-1 if x.numel() else math.prod(x.shape[:-1]), self.in_features)
-        compiled = self.compiled() if rows.is_cpu else None
-        y = self.integers(rows) if compiled is None else compiled(rows.contiguous())
-        y = y.view(*x.shape[:-1], self.out_features)
-        return y if y.dtype == x.dtype else y.to(x.dtype)
-
-    def integers(self, rows: Tensor) -> Tensor:
-        """f32 [rows, I] → f32 [rows, O], by torch's integer ops."""
+    def by_torch(self, rows: Tensor) -> Tensor:
         return row_product(rows, self.product)
 
     def compile_code(self) -> Compiled | None:
         from fxq.runtime.jit.dynamic import compile_product  # only where it is wanted: LLVM takes a moment to load
 
         return compile_product(self.product)
-
-    def _check(self, x: Tensor) -> None:
-        if x.ndim == 0 or x.shape[-1] != self.in_features or not x.is_floating_point():
-            raise DataError(
-                "DynamicLinear",
-                expected=f"a float tensor [..., {self.in_features}]",
-                found=f"{x.dtype} {tuple(x.shape)}",
-                remedy="give it the number of features it was converted with",
-            )
 
     def extra_repr(self) -> str:
         rounding = "per row" if self.per_row else "per tensor"

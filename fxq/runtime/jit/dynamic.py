@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -34,23 +35,21 @@ def compile_product(product: RowProduct) -> CompiledProduct | None:
     return None if empty or unavailable() is not None else CompiledProduct(product, find_isa())
 
 
-class CompiledProduct:
-    """A RowProduct's constants in the kernels' order, and a program for each power of two of rows.
+class CompiledRows(ABC):
+    """A program for each power of two of rows.
 
     Kernels do not depend on the number of rows: nothing is compiled for another one. Any number of threads may call at once.
     """
 
-    def __init__(self, product: RowProduct, isa: Isa) -> None:
-        self.isa, self.per_row, weights = isa, product.per_row, product.weights
-        self._shape = RowShape(weights.features, weights.outputs, form_of(product.output), biased=weights.bias is not None)
-        self._weights, self._parameters = pack_product(product, self._gemm(1).panels, isa)
+    def __init__(self, outputs: int) -> None:
+        self._outputs = outputs
         self._programs: dict[int, CompiledProgram] = {}
         self._lock = threading.Lock()
 
     def __call__(self, rows: Tensor) -> Tensor:
         """f32 [rows, I], contiguous → f32 [rows, O]."""
         count = len(rows)
-        y = torch.empty(count, self._shape.outputs)
+        y = torch.empty(count, self._outputs)
         if count:
             self._program(count).run_rows([rows], [y], count)
         return y
@@ -60,9 +59,6 @@ class CompiledProduct:
         """The one for the most rows so far; none before the first call."""
         return tuple(self._programs[rows].program for rows in sorted(self._programs)[-1:])
 
-    def _gemm(self, rows: int) -> DynamicGemm:
-        return dynamic_gemm(self._shape, self.isa, by_panels=rows * self._shape.features <= _CACHED_ROWS)
-
     def _program(self, rows: int) -> CompiledProgram:
         capacity = 1 << (rows - 1).bit_length()
         program = self._programs.get(capacity)
@@ -70,6 +66,23 @@ class CompiledProduct:
             with self._lock:
                 program = self._programs.setdefault(capacity, CompiledProgram(self.plan(capacity), [torch.float32]))
         return program
+
+    @abstractmethod
+    def plan(self, rows: int) -> Program:
+        """For at most that many rows."""
+
+
+class CompiledProduct(CompiledRows):
+    """A RowProduct's constants in the kernels' order."""
+
+    def __init__(self, product: RowProduct, isa: Isa) -> None:
+        super().__init__(product.weights.outputs)
+        self.isa, self.per_row, weights = isa, product.per_row, product.weights
+        self._shape = RowShape(weights.features, weights.outputs, form_of(product.output), biased=weights.bias is not None)
+        self._weights, self._parameters = pack_product(product, self._gemm(1).panels, isa)
+
+    def _gemm(self, rows: int) -> DynamicGemm:
+        return dynamic_gemm(self._shape, self.isa, by_panels=rows * self._shape.features <= _CACHED_ROWS)
 
     def plan(self, rows: int) -> Program:
         """For at most that many rows: their ranges, their bytes, their products."""

@@ -110,6 +110,23 @@ class Isa:
             acc = self.dot(e, acc, u, s)
         return acc
 
+    # ---- real numbers
+
+    def multiply_add(self, e: Emitter, a: Value, b: Value, c: Value) -> Value:
+        """a·b + c of f32 lanes: the product is rounded too where there is no instruction for both."""
+        return e.b.fadd(e.b.fmul(a, b), c)
+
+    def nibble(self, e: Emitter, words: Value, number: int) -> Value:
+        """Four bits with a sign of each lane, the lowest of which is bit 4·number, as f32."""
+        raised = e.b.shl(words, splat(self.sums, 28 - 4 * number)) if number < 7 else words
+        return e.b.sitofp(e.b.ashr(raised, splat(self.sums, 28)), self.reals)
+
+    def from_half(self, e: Emitter, bits: Value) -> Value:
+        """Finite f16, as i16 lanes → f32: the exponents differ by 112, also of what is below the smallest normal number."""
+        raised = e.b.shl(e.b.sext(bits, self.sums), splat(self.sums, 13))
+        value = e.b.bitcast(e.b.and_(raised, splat(self.sums, -0x70000001)), self.reals)
+        return e.b.fmul(value, splat(self.reals, 2.0**112))
+
     # ---- tables
 
     def lookup(self, e: Emitter, table: Value, indices: Value) -> Value:
@@ -169,6 +186,12 @@ class _X86(Isa):
     def channels(self, vectors: int) -> NDArray[np.int64]:
         block, lane = np.divmod(np.arange(self.lanes), 4)
         return np.stack([4 * vectors * block + 4 * j + lane for j in range(vectors)])
+
+    def multiply_add(self, e: Emitter, a: Value, b: Value, c: Value) -> Value:
+        return e.call(f"llvm.fma.v{self.lanes}f32", self.reals, [a, b, c])
+
+    def from_half(self, e: Emitter, bits: Value) -> Value:
+        return e.b.fpext(e.b.bitcast(bits, vec(ir.HalfType(), self.lanes)), self.reals)
 
     def rint(self, e: Emitter, values: Value) -> Value:
         if values.type.count != self.lanes:
@@ -285,6 +308,11 @@ class _Avx512Vnni(_X86):
     def dot(self, e: Emitter, acc: Value, activations: Any, weights: Any) -> Value:
         return e.call("llvm.x86.avx512.vpdpbusd.512", self.sums, [acc, activations, weights])
 
+    def nibble(self, e: Emitter, words: Value, number: int) -> Value:
+        """A permutation looks at the lowest four bits of each index."""
+        shifted = e.b.lshr(words, splat(self.sums, 4 * number)) if number else words
+        return e.call("llvm.x86.avx512.permvar.sf.512", self.reals, [_signed_nibbles(self.reals), shifted])
+
     def lookup(self, e: Emitter, table: Value, indices: Value) -> Value:
         if indices.type != self.bytes or "avx512vbmi" not in _host_features():
             return super().lookup(e, table, indices)
@@ -327,6 +355,12 @@ def find_isa(name: str | None = None) -> Isa:
 @cache
 def _host_features() -> frozenset[str]:
     return frozenset(name for name, present in binding.get_host_cpu_features().items() if present)
+
+
+@cache
+def _signed_nibbles(reals: Type) -> Value:
+    """f32 of each four bits in two's complement."""
+    return ir.Constant(reals, [*range(8), *range(-8, 0)])
 
 
 def clip_lanes(e: Emitter, values: Value, low: int, high: int) -> Value:

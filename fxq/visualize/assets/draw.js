@@ -14,7 +14,7 @@ const COLOURS = {
   sqnr_so_far: { label: "SQNR, so far", of: (cost) => cost.sqnr_so_far, text: DB, heat: loss, ends: ["50 dB and more", "10 dB and less"] },
 };
 
-const CATEGORIES = ["int8", "dynamic", "float", "quantize", "dequantize", "observer", "shape", "input", "output"];
+const CATEGORIES = ["int8", "dynamic", "weight_only", "float", "quantize", "dequantize", "observer", "shape", "input", "output"];
 
 function coloursKnown() {
   const costs = Object.values(DATA.costs);

@@ -1,6 +1,6 @@
 // The panel beside the graph: all that is known of the selected box.
 
-const KIND_WORDS = { dynamic: "int8; quantizes what it reads as it arrives", shape: "makes no tensor", input: "input of the model", output: "result of the model" };
+const KIND_WORDS = { weight_only: "float; its weights are stored in few bits", dynamic: "int8; quantizes what it reads as it arrives", shape: "makes no tensor", input: "input of the model", output: "result of the model" };
 
 function panelHtml(stageNumber, box) {
   const stage = STAGES[stageNumber];

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fxq.graph import movement
 from fxq.graph.functional import dequantize, quantize
+from fxq.graph.weight_format import WeightFormat
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand
 from fxq.runtime.integer.conv import ConvGeometry
 from fxq.runtime.integer.conv_transpose import ConvTransposeGeometry
@@ -30,11 +31,22 @@ from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.compile import compile_kernels
 from fxq.runtime.jit.dynamic import CompiledProduct
+from fxq.runtime.jit.grouped import CompiledGrouped
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.program import Call, Program
 from fxq.runtime.region import Region
-from tests.runtime.jit.regions import OUTPUTS, conv, conv_transpose, dynamic_linear, linear, normal_conv, one_step, random_bytes
+from tests.runtime.jit.regions import (
+    OUTPUTS,
+    conv,
+    conv_transpose,
+    dynamic_linear,
+    linear,
+    normal_conv,
+    one_step,
+    random_bytes,
+    weight_only_linear,
+)
 
 PAGE = mmap.PAGESIZE
 _ALIGNMENT = 64
@@ -98,6 +110,8 @@ def programs(isa: Isa) -> Iterator[Program]:
         yield plan(region, region.trace(inputs), isa)
     for per_row in (True, False):
         yield CompiledProduct(dynamic_linear(37, 70, per_row=per_row).product, isa).plan(7)
+    for bits, rows in ((4, 1), (4, 7), (8, 7), (16, 1)):
+        yield CompiledGrouped(weight_only_linear(45, 70, WeightFormat(bits, 16)).product, isa).plan(rows)
 
 
 def guarded(data: NDArray[np.uint8], *, behind: bool, alignment: int = 1) -> int:

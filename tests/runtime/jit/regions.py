@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fxq.graph.weight_format import WeightFormat
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.product import RowWeights
 from fxq.runtime.integer.conv import Conv, ConvGeometry
@@ -19,6 +20,8 @@ from fxq.runtime.integer.outputs import Activation, FloatOutput, IntegerOutput, 
 from fxq.runtime.jit.execute import CompiledRegion
 from fxq.runtime.jit.isa import ISAS, Isa
 from fxq.runtime.region import Region, Step, Value
+from fxq.runtime.weight_only.groups import group_weights
+from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
 # an ISA that this machine lacks is skipped, and pytest lists it at the end
 EVERY_ISA = [
@@ -111,6 +114,15 @@ def dynamic_linear(features: int, outputs: int, output: str = "float", *, bias: 
     chosen = OUTPUTS[output]
     assert isinstance(chosen, FloatOutput)
     return DynamicLinear(RowWeights(weight, 0.01 * scale + 1e-4, shift - 0.5 if bias else None), chosen, per_row=per_row)
+
+
+def weight_only_linear(features: int, outputs: int, format: WeightFormat, output: str = "float", *, bias: bool = True) -> WeightOnlyLinear:
+    """With random weights."""
+    generator = torch.Generator().manual_seed(features * outputs)
+    weight, shift = torch.randn(outputs, features, generator=generator), torch.randn(outputs, generator=generator)
+    chosen = OUTPUTS[output]
+    assert isinstance(chosen, FloatOutput)
+    return WeightOnlyLinear(group_weights(weight, format, shift if bias else None), chosen)
 
 
 def conv_transpose(shape: Sequence[int], geometry: ConvTransposeGeometry, output: str = "shifted") -> ConvTranspose:

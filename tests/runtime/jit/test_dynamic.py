@@ -28,7 +28,7 @@ def rows_of(count: int, features: int, seed: int = 0) -> Tensor:
 
 
 def check(op: DynamicLinear, rows: Tensor, isa: Isa) -> None:
-    expected, found = op.integers(rows), CompiledProduct(op.product, isa)(rows)
+    expected, found = op.by_torch(rows), CompiledProduct(op.product, isa)(rows)
     assert torch.equal(expected.isnan(), found.isnan())
     assert torch.equal(expected.nan_to_num(), found.nan_to_num())
 
@@ -89,7 +89,7 @@ def test_nothing_is_compiled_for_another_number_of_rows() -> None:
 def test_several_callers_and_threads() -> None:
     op = dynamic_linear(64, 200)
     batches = [rows_of(count, 64, count) for count in range(1, 60)]
-    expected = [op.integers(rows) for rows in batches]
+    expected = [op.by_torch(rows) for rows in batches]
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -105,7 +105,7 @@ def test_copies_and_changed_constants_have_code_of_their_own() -> None:
     before = op(rows)
     copied = copy.deepcopy(op)
     copied.load_state_dict({**op.state_dict(), "scale": 2 * op.scale})
-    assert torch.equal(copied(rows), copied.integers(rows))
+    assert torch.equal(copied(rows), copied.by_torch(rows))
     assert not torch.equal(copied(rows), before)
     assert torch.equal(pickle.loads(pickle.dumps(op))(rows), before)
     assert torch.equal(op(rows), before)

@@ -1,0 +1,75 @@
+"""Rows of a table in few bits, looked up by number; and sums, means and maxima of some of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fxq.runtime.weight_only.groups import GroupedWeights
+from fxq.runtime.weight_only.op import WeightOnlyOp
+
+
+class WeightOnlyEmbedding(WeightOnlyOp):
+    """y = w'[indices], float32: nn.Embedding in evaluation."""
+
+    @torch.no_grad()
+    def forward(self, input: Tensor) -> Tensor:
+        """Indices of any shape [...] → [..., features]. Raises IndexError as torch does."""
+        return self.weights.select(input.reshape(-1)).real().reshape(*input.shape, self.shape[1])
+
+    def extra_repr(self) -> str:
+        return f"{self.shape[0]}, {self.shape[1]}, w: {self.format}"
+
+
+@dataclass(frozen=True)
+class Bags:
+    """How rows come together, in torch's terms.
+
+    Attributes:
+        mode: what is made of the rows of a bag.
+        include_last_offset: the offsets end with the number of indices.
+        padding_idx: a row that counts in no bag; None: all count.
+    """
+
+    mode: Literal["sum", "mean", "max"]
+    include_last_offset: bool = False
+    padding_idx: int | None = None
+
+
+class WeightOnlyEmbeddingBag(WeightOnlyOp):
+    """y[bag] = Σ w'[indices], or their mean or maximum: nn.EmbeddingBag in evaluation.
+
+    Args:
+        weights: of the table.
+        bags: how rows come together.
+    """
+
+    def __init__(self, weights: GroupedWeights, bags: Bags) -> None:
+        super().__init__(weights)
+        self.bags = bags
+
+    @torch.no_grad()
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        """As the float module's: indices [bags, n], or [n] with the offsets of bags → [bags, features].
+
+        Only rows that are asked for become floats; torch puts them together.
+        """
+        flat = input.reshape(-1)
+        rows, numbers = self.weights.select(flat).real(), torch.arange(len(flat), device=flat.device)
+        padding = None
+        if self.bags.padding_idx is not None:  # what counts in no bag looks at a row behind all others
+            padding = len(flat)
+            numbers, rows = numbers.masked_fill_(flat == self.bags.padding_idx, padding), F.pad(rows, (0, 0, 0, 1))
+        if per_sample_weights is not None:
+            per_sample_weights = per_sample_weights.to(rows.dtype)
+        return F.embedding_bag(
+            numbers.reshape(input.shape), rows, None if offsets is None else offsets.to(numbers.dtype), mode=self.bags.mode,
+            per_sample_weights=per_sample_weights, include_last_offset=self.bags.include_last_offset, padding_idx=padding,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        return f"{self.shape[0]}, {self.shape[1]}, mode={self.bags.mode}, w: {self.format}"
