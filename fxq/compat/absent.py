@@ -27,9 +27,9 @@ class Missing:
 # in the words of docs/coming-from-torch-ao.md, whose table says the same of each name
 MISSING = (
     Missing(
-        "quantization to float16, which is not in this version",
-        "quantize to int8, with default_dynamic_qconfig; model.half() keeps float16 weights",
-        ("float16_dynamic_qconfig", "float16_static_qconfig"),
+        "float16 activations, which is not in this version",
+        "quantize to int8, or weights alone to float16, with float16_dynamic_qconfig",
+        ("float16_static_qconfig",),
     ),
     Missing(
         "training for dynamic quantization, which is not in this version",
@@ -42,12 +42,10 @@ MISSING = (
         ("QConfigDynamic",),
     ),
     Missing(
-        "weight-only quantization, which is not in this version",
-        "leave embeddings float: QConfig None",
+        "a QConfig of weights or activations alone, or training for one, which is not in this version",
+        "store weights in few bits with float_qparams_weight_only_qconfig and quantize_dynamic",
         (
             "default_weight_only_qconfig", "default_activation_only_qconfig", "default_quint8_weight_qconfig",
-            "float_qparams_weight_only_qconfig", "float_qparams_weight_only_qconfig_4bit",
-            "default_float_qparams_observer", "default_float_qparams_observer_4bit",
             "default_embedding_qat_qconfig", "default_embedding_qat_qconfig_4bit",
             "default_embedding_fake_quant", "default_embedding_fake_quant_4bit",
         ),

@@ -9,6 +9,7 @@ from typing import Any
 
 from fxq.compat.foreign import in_field, is_torch_aos
 from fxq.errors import ConfigError
+from fxq.graph.weight_format import Bits
 from fxq.observers import (
     FixedQParamsObserver,
     HistogramObserver,
@@ -21,6 +22,7 @@ from fxq.observers import (
     PerChannelMinMaxObserver,
     PlaceholderObserver,
     RecordingObserver,
+    WeightOnlyObserver,
 )
 from fxq.qconfig_mapping import QConfig
 
@@ -117,11 +119,26 @@ def import_observer(given: Any) -> ObserverFactory:
     observer or an argument without a counterpart.
     """
     recipe = recipe_of(given)
+    found = _of_weights_alone(recipe)
+    if found is not None:
+        return found
     row = _row(recipe)
     args = {name: value for name, value in recipe.args.items() if name not in _LEFT_OUT}
     if args.pop("is_dynamic", False):
         row, args = _DYNAMIC, {name: value for name, value in args.items() if name in _OF_THE_SPEC}
     return row.kind.with_args(**{"dtype": "uint8", "qscheme": row.qscheme, **args})
+
+
+# dtype of weights that meet float values → their bits
+_WEIGHT_BITS: Mapping[str, Bits] = {"torch.quint8": 8, "torch.quint4x2": 4, "torch.float16": 16}
+
+
+def _of_weights_alone(recipe: Recipe) -> ObserverFactory | None:
+    """Float scales and zeros for each row, and float16; None for observers of what becomes integers with integer zero points."""
+    dtype = str(recipe.args.get("dtype", "torch.quint8"))
+    is_half = recipe.name == "PlaceholderObserver" and dtype == "torch.float16"
+    has_float_qparams = recipe.name == "PerChannelMinMaxObserver" and "float_qparams" in str(recipe.args.get("qscheme", ""))
+    return WeightOnlyObserver.with_args(bits=_WEIGHT_BITS[dtype]) if is_half or (has_float_qparams and dtype in _WEIGHT_BITS) else None
 
 
 def _row(recipe: Recipe) -> ObserverRow:
@@ -158,7 +175,7 @@ def import_qconfig(given: Any) -> QConfig | None:
             found=repr(given)[:200],
             remedy="write QConfig(activation=..., weight=...); for dynamic quantization the activation is default_dynamic_quant_observer",
         )
-    return QConfig(
-        activation=_unsigned(in_field("QConfig.activation", import_observer, given.activation)),
-        weight=in_field("QConfig.weight", import_observer, given.weight),
-    )
+    weight = in_field("QConfig.weight", import_observer, given.weight)
+    if WeightOnlyObserver.format_of(weight) is not None:
+        return QConfig(NoopObserver, weight)
+    return QConfig(activation=_unsigned(in_field("QConfig.activation", import_observer, given.activation)), weight=weight)

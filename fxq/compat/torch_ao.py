@@ -63,6 +63,8 @@ from fxq.observers import (
     default_dynamic_quant_observer,
     default_fixed_qparams_range_0to1_observer,
     default_fixed_qparams_range_neg1to1_observer,
+    default_float_qparams_observer,
+    default_float_qparams_observer_4bit,
     default_histogram_observer,
     default_observer,
     default_per_channel_weight_observer,
@@ -85,6 +87,9 @@ from fxq.qconfig_mapping import (
     default_per_channel_symmetric_qnnpack_qconfig,
     default_qconfig,
     default_symmetric_qnnpack_qconfig,
+    float16_dynamic_qconfig,
+    float_qparams_weight_only_qconfig,
+    float_qparams_weight_only_qconfig_4bit,
     per_channel_dynamic_qconfig,
 )
 from fxq.qconfig_mapping.custom_config import StandaloneModule as StandaloneModuleConfigEntry
@@ -107,6 +112,8 @@ __all__ = [
     "HistogramObserver", "RecordingObserver", "FixedQParamsObserver", "PlaceholderObserver", "NoopObserver",
     "default_observer", "default_histogram_observer", "default_debug_observer", "default_placeholder_observer",
     "default_dynamic_quant_observer", "quantize_dynamic",
+    "float16_dynamic_qconfig", "float_qparams_weight_only_qconfig", "float_qparams_weight_only_qconfig_4bit",
+    "default_float_qparams_observer", "default_float_qparams_observer_4bit",
     "default_weight_observer", "default_per_channel_weight_observer",
     "weight_observer_range_neg_127_to_127", "per_channel_weight_observer_range_neg_127_to_127",
     "default_fixed_qparams_range_0to1_observer", "default_fixed_qparams_range_neg1to1_observer",

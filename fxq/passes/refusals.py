@@ -80,6 +80,9 @@ class Refusals:
         if resolution is None or resolution.qconfig is None:
             yield _not_configured(node, resolution)
             return
+        if resolution.qconfig.weight_format is not None:
+            yield Reason(Why.PROFILE, node.name, "weights in few bits are stored by fxq.quantize_dynamic, module by module")
+            return
         objection = call.op.objection(node.name, call.operands)
         if objection is not None:
             yield objection

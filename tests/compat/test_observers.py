@@ -22,6 +22,7 @@ from fxq.observers import (
     MinMaxObserver,
     MovingAverageMinMaxObserver,
     ObserverFactory,
+    WeightOnlyObserver,
     default_weight_observer,
 )
 
@@ -151,10 +152,11 @@ OBSERVED = (
 FACTORIES = tuple(
     name
     for name in compat.__all__
-    if isinstance(getattr(compat, name), ObserverFactory) and name != "default_debug_observer" and not getattr(compat, name).spec.dynamic
+    if isinstance(found := getattr(compat, name), ObserverFactory) and name != "default_debug_observer"
+    if not found.spec.dynamic and found.kind is not WeightOnlyObserver
 )
 QCONFIGS = tuple(name for name in compat.__all__ if isinstance(getattr(compat, name), fxq.QConfig) and name != "default_debug_qconfig")
-STATIC = tuple(name for name in QCONFIGS if not getattr(compat, name).activation.spec.dynamic)
+STATIC = tuple(name for name in QCONFIGS if not getattr(compat, name).is_float_outside)
 
 
 def check_ranges(peer: Any, mine: Any, batches: list[torch.Tensor]) -> None:
@@ -208,6 +210,11 @@ def test_a_preset_covers_the_ranges_of_torch_aos(getter: str, engine: str) -> No
     mine = getattr(compat, getter)(engine, 1)
     check_ranges(peer.activation(), mine.activation(), uniform(1))
     check_ranges(peer.weight(), mine.weight(), uniform(1))
+
+
+@pytest.mark.parametrize("name", [name for name in QCONFIGS if getattr(compat, name).weight_format is not None])
+def test_weights_in_few_bits_are_asked_for_in_the_same_way(name: str) -> None:
+    assert from_torch_ao(getattr(theirs.qconfig, name)) == getattr(compat, name)
 
 
 def test_another_range_is_found() -> None:

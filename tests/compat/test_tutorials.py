@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,8 @@ from fxq.compat.torch_ao import (
 from fxq.errors import ConfigError
 from fxq.graph.reasons import Why
 from fxq.report.kinds import Kind
+from fxq.runtime.weight_only.embedding import WeightOnlyEmbedding
+from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
 
 class Block(nn.Module):
@@ -142,10 +146,17 @@ def test_debugging_compares_the_weights_of_the_fused_and_the_quantized_model(flo
     assert (reference(x) - convert_fx(prepared)(x)).abs().max() < 0.02
 
 
-def test_weight_only_quantization_says_that_it_is_not_here() -> None:
-    with pytest.raises(ConfigError, match="not in this version") as caught:
-        QConfigMapping().set_object_type(nn.Embedding, float_qparams_weight_only_qconfig)
-    assert float_qparams_weight_only_qconfig.name in caught.value.found
+def test_weights_of_embeddings_in_few_bits() -> None:
+    """The QConfigs of the import, and torch.ao's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch_aos = importlib.import_module("torch.ao.quantization")
+    model = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 4)).eval()
+    for qconfig in (float_qparams_weight_only_qconfig, torch_aos.float_qparams_weight_only_qconfig_4bit):
+        small = quantize_dynamic(model, {nn.Embedding: qconfig}, dtype=torch.quint8)
+        assert isinstance(small[0], WeightOnlyEmbedding) and type(small[1]) is nn.Linear
+    half = quantize_dynamic(model, {nn.Linear: torch_aos.float16_dynamic_qconfig})
+    assert isinstance(half[1], WeightOnlyLinear) and half[1].format.bits == 16
 
 
 def test_recipe_for_dynamic_quantization() -> None:
