@@ -20,6 +20,7 @@ from fxq.graph.verify import verify
 from fxq.patterns.decompositions import DECOMPOSITIONS
 from fxq.patterns.fusions import ACTIVATIONS
 from fxq.patterns.rules import rewrite
+from fxq.qconfig_mapping import default_qconfig
 from tests.patterns.test_fusions import graph
 
 RULES = {rule.name: rule for rule in DECOMPOSITIONS}
@@ -31,7 +32,7 @@ AS_CONV = "b: f32[2, 4, 6, 6] = conv(x, @b.gain[4, 1, 1, 1], @b.shift[4], groups
 
 @dataclass(frozen=True)
 class _Resolution:
-    qconfig: Any = "a qconfig"
+    qconfig: Any = default_qconfig
     rule: str = "set_global"
     explicit: bool = True
 

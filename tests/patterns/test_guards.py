@@ -14,6 +14,7 @@ from fxq.patterns import guards as g
 from fxq.patterns.expressions import OpPattern, Var, op
 from fxq.patterns.matcher import Match, match
 from fxq.patterns.rules import Guard
+from fxq.qconfig_mapping import default_dynamic_qconfig, default_qconfig
 
 X, R = Var("X"), Var("R")
 RELU = op("relu")(op("conv", "linear", "add", label="held")(X, R))
@@ -189,7 +190,13 @@ def test_not_switched_off(resolution: _Resolution | None, refused: bool) -> None
 
 
 @pytest.mark.parametrize(
-    ("resolution", "quantized"), [(None, False), (_Resolution(None), False), (_Resolution("a qconfig", explicit=False), True)]
+    ("resolution", "quantized"),
+    [
+        (None, False),
+        (_Resolution(None), False),
+        (_Resolution(default_qconfig, explicit=False), True),
+        (_Resolution(default_dynamic_qconfig), False),
+    ],
 )
 def test_is_quantized(resolution: _Resolution | None, quantized: bool) -> None:
     found = matched(RELU, CONV.format(""))
@@ -199,9 +206,19 @@ def test_is_quantized(resolution: _Resolution | None, quantized: bool) -> None:
     assert g.is_quantized("held")(found) == Reason(Why.NO_QCONFIG, "y", "c has no qconfig")
 
 
+@pytest.mark.parametrize(
+    ("resolution", "dynamic"), [(None, False), (_Resolution(default_qconfig), False), (_Resolution(default_dynamic_qconfig), True)]
+)
+def test_not_dynamic(resolution: _Resolution | None, dynamic: bool) -> None:
+    found = matched(RELU, CONV.format(""))
+    if resolution is not None:
+        set_resolution(found.anchor, resolution)
+    assert g.not_dynamic("relu")(found) == (Reason(Why.DYNAMIC, "y", "its sum is float, and added in float") if dynamic else None)
+
+
 def test_every_guard_has_a_yes_and_a_no() -> None:
     guards = {
         name for name, value in vars(g).items() if callable(value) and getattr(value, "__module__", "") == g.__name__ and name[0] != "_"
     }
     answers = {(name.split()[0].rstrip(","), case.why is None) for name, case in CASES.items()}
-    assert {(name, answer) for name in guards - {"not_switched_off", "is_quantized"} for answer in (True, False)} == answers
+    assert {(name, answer) for name in guards - {"not_switched_off", "is_quantized", "not_dynamic"} for answer in (True, False)} == answers
