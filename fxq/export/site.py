@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -135,10 +135,6 @@ class Site:
     def refusal(self, expected: str, found: str, remedy: str) -> ExportError:
         """The error that says that the node has no ONNX form."""
         return ExportError(place_of(self.node), expected=expected, found=found, remedy=remedy)
-
-    def with_operands(self, **changes: Any) -> Site:
-        """The same node with other operands."""
-        return replace(self, operands={**self.operands, **changes})
 
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT

@@ -276,11 +276,6 @@ class CompiledRegion:
         """Those that are kept, the one compiled last behind the others."""
         return tuple(compiled.program for compiled in self._programs.values() if compiled is not None)
 
-    def program_for(self, inputs: Sequence[Tensor]) -> Program | None:
-        """The program that runs on tensors like these, compiled if need be; None where the integer ops do."""
-        compiled = self._compiled(_key(inputs), inputs)
-        return None if compiled is None else compiled.program
-
     def run_timed(self, inputs: Sequence[Tensor]) -> TimedRun | None:
         """One run on one thread, call by call; None where the integer ops run on tensors like these."""
         compiled = self._compiled(_key(inputs), inputs)

@@ -166,7 +166,7 @@ class Isa:
 
 @dataclass(frozen=True, repr=False)
 class _X86(Isa):
-    """What x86 has at every width: saturating packs, and conversions that round to nearest even.
+    """What x86 has at every width: products of bytes, saturating packs, and conversions that round to nearest even.
 
     Packs work inside each 128-bit block. With two vectors to a panel, block b of the first holds channels 8b..8b+3 and of the
     second 8b+4..8b+7: packs of two pixels then give, in block b, channels 8b..8b+7 of the one and of the other.
@@ -186,6 +186,15 @@ class _X86(Isa):
     def channels(self, vectors: int) -> NDArray[np.int64]:
         block, lane = np.divmod(np.arange(self.lanes), 4)
         return np.stack([4 * vectors * block + 4 * j + lane for j in range(vectors)])
+
+    def arrange(self, taps: NDArray[np.int8]) -> NDArray[np.int8]:
+        return taps.reshape(*taps.shape[:-2], self.vector_bytes)
+
+    def load_weights(self, e: Emitter, pointer: Value, offset: Value | int) -> Any:
+        return e.load(pointer, self.bytes, offset, self.vector_bytes)
+
+    def activations(self, e: Emitter, taps: Value) -> Any:
+        return e.b.bitcast(taps, self.bytes)
 
     def multiply_add(self, e: Emitter, a: Value, b: Value, c: Value) -> Value:
         return e.call(f"llvm.fma.v{self.lanes}f32", self.reals, [a, b, c])
@@ -228,8 +237,8 @@ class _X86(Isa):
 
 
 @dataclass(frozen=True, repr=False)
-class _Avx2(_X86):
-    """vpmaddwd on bytes widened to 16 bits: exact, where vpmaddubsw would saturate. Even and odd taps make a vector each."""
+class _X86At256(_X86):
+    """32 bytes to a register."""
 
     name: str = "avx2"
     features: tuple[str, ...] = ("avx2", "fma")
@@ -237,6 +246,15 @@ class _Avx2(_X86):
     vector_bytes: int = 32
     packs: tuple[str, str] = ("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb")
     convert: str = "llvm.x86.avx.cvt.ps2dq.256"
+
+    @property
+    def saturating(self) -> Isa:
+        return _Avx2Saturating()
+
+
+@dataclass(frozen=True, repr=False)
+class _Avx2(_X86At256):
+    """vpmaddwd on bytes widened to 16 bits: exact, where vpmaddubsw would saturate. Even and odd taps make a vector each."""
 
     def arrange(self, taps: NDArray[np.int8]) -> NDArray[np.int8]:
         pairs = np.stack([taps[..., 0::2], taps[..., 1::2]], axis=-3)
@@ -257,23 +275,10 @@ class _Avx2(_X86):
             acc = e.b.add(acc, e.call("llvm.x86.avx2.pmadd.wd", self.sums, [u, s]))
         return acc
 
-    @property
-    def saturating(self) -> Isa:
-        return _Avx2Saturating()
-
 
 @dataclass(frozen=True, repr=False)
-class _Avx2Saturating(_Avx2):
+class _Avx2Saturating(_X86At256):
     """vpmaddubsw, and vpmaddwd by ones: half of the multiplications, for weights whose pairs fit (fxq.runtime.jit.excess)."""
-
-    def arrange(self, taps: NDArray[np.int8]) -> NDArray[np.int8]:
-        return taps.reshape(*taps.shape[:-2], self.vector_bytes)
-
-    def load_weights(self, e: Emitter, pointer: Value, offset: Value | int) -> Any:
-        return e.load(pointer, self.bytes, offset, self.vector_bytes)
-
-    def activations(self, e: Emitter, taps: Value) -> Any:
-        return e.b.bitcast(taps, self.bytes)
 
     def dot(self, e: Emitter, acc: Value, activations: Any, weights: Any) -> Value:
         return self.dots(e, acc, [activations], [weights])
@@ -295,15 +300,6 @@ class _Avx512Vnni(_X86):
     registers: int = 32
     packs: tuple[str, str] = ("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512")
     convert: str = "llvm.x86.avx512.mask.cvtps2dq.512"
-
-    def arrange(self, taps: NDArray[np.int8]) -> NDArray[np.int8]:
-        return taps.reshape(*taps.shape[:-2], self.vector_bytes)
-
-    def load_weights(self, e: Emitter, pointer: Value, offset: Value | int) -> Any:
-        return e.load(pointer, self.bytes, offset, self.vector_bytes)
-
-    def activations(self, e: Emitter, taps: Value) -> Any:
-        return e.b.bitcast(taps, self.bytes)
 
     def dot(self, e: Emitter, acc: Value, activations: Any, weights: Any) -> Value:
         return e.call("llvm.x86.avx512.vpdpbusd.512", self.sums, [acc, activations, weights])
