@@ -81,12 +81,25 @@ class InvertedResidual(nn.Module):
         return cast(Tensor, x + y if self.has_shortcut else y)
 
 
-class MobileNetDigits(nn.Module):
+class _MobileNet(nn.Module):
+    """Features with so many channels, then a mean, dropout and a linear layer."""
+
+    def __init__(self, *features: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*features)
+        self.dropout = nn.Dropout(0.1)
+        self.classifier = nn.Linear(channels, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.features(x).mean(dim=(2, 3))
+        return cast(Tensor, self.classifier(self.dropout(y)))
+
+
+class MobileNetDigits(_MobileNet):
     """f32 [N, 1, 8, 8] → f32 [N, 10]: inverted residuals on 8×8, 4×4 and 2×2 pixels, then a mean, dropout and a linear layer."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
+        super().__init__(
             _conv_bn_relu6(1, 32, 3),
             InvertedResidual(32, 32, 1, expansion=2),
             InvertedResidual(32, 32, 2, expansion=4),
@@ -95,21 +108,15 @@ class MobileNetDigits(nn.Module):
             InvertedResidual(48, 64, 2, expansion=4),
             InvertedResidual(64, 64, 1, expansion=4),
             _conv_bn_relu6(64, 192, 1),
+            channels=192,
         )
-        self.dropout = nn.Dropout(0.1)
-        self.classifier = nn.Linear(192, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.features(x).mean(dim=(2, 3))
-        return cast(Tensor, self.classifier(self.dropout(y)))
 
 
-class DeepMobileNetDigits(nn.Module):
+class DeepMobileNetDigits(_MobileNet):
     """f32 [N, 1, 16, 16] → f32 [N, 10]: nine narrow inverted residuals on 16×16, 8×8 and 4×4 pixels; expansion by 6, as in MobileNetV2."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
+        super().__init__(
             _conv_bn_relu6(1, 16, 3),
             InvertedResidual(16, 8, 1, expansion=1),
             InvertedResidual(8, 12, 2, expansion=6),
@@ -121,10 +128,5 @@ class DeepMobileNetDigits(nn.Module):
             InvertedResidual(32, 32, 1, expansion=6),
             InvertedResidual(32, 32, 1, expansion=6),
             _conv_bn_relu6(32, 160, 1),
+            channels=160,
         )
-        self.dropout = nn.Dropout(0.1)
-        self.classifier = nn.Linear(160, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.features(x).mean(dim=(2, 3))
-        return cast(Tensor, self.classifier(self.dropout(y)))
