@@ -24,7 +24,8 @@ from fxq.demo.digits import Digits
 from fxq.demo.distorted import load_distorted_digits
 from fxq.demo.evaluate import accuracy
 from fxq.demo.qat import QATRecipe, Reached, Way, compare_ways, qat_table, train_float
-from fxq.demo.train import fine_tune, one_thread
+from fxq.demo.train import fine_tune
+from fxq.report.latency import one_thread
 
 _ENGINE = "x86"
 

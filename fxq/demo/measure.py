@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +10,9 @@ from torch import Tensor, nn
 
 from fxq.demo.digits import Split
 from fxq.demo.evaluate import accuracy
+from fxq.passes.arguments import Inputs
 from fxq.report.closeness import closeness
+from fxq.report.latency import measure_latency
 
 BATCH_SIZES = (1, 64)
 _WARM_UP = 5
@@ -64,11 +64,5 @@ def weight_bytes(model: nn.Module) -> int:
 
 def milliseconds(models: Sequence[nn.Module], images: Tensor, runs: int) -> tuple[float, ...]:
     """Median time of one call of each model. They take turns, so that whatever else the machine does hits all of them."""
-    times: list[list[float]] = [[] for _ in models]
-    with torch.inference_mode():
-        for _ in range(_WARM_UP + runs):
-            for model, found in zip(models, times, strict=True):
-                start = time.perf_counter()
-                model(images)
-                found.append(1e3 * (time.perf_counter() - start))
-    return tuple(statistics.median(found[_WARM_UP:]) for found in times)
+    found = measure_latency(models, Inputs((images,)), runs=runs, warm_up=_WARM_UP)
+    return tuple(each.median for each in found)

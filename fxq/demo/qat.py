@@ -16,11 +16,12 @@ from fxq.demo.digits import Digits
 from fxq.demo.distorted import Distortion, load_distorted_digits
 from fxq.demo.evaluate import accuracy
 from fxq.demo.models import DeepMobileNetDigits
-from fxq.demo.train import Recipe, Trained, fine_tune, one_thread, rmsprop, train
+from fxq.demo.train import Recipe, Trained, fine_tune, rmsprop, train
 from fxq.graph.qtypes import WEIGHT_PER_CHANNEL
 from fxq.observers import MinMaxObserver, PerChannelMinMaxObserver, default_weight_observer
 from fxq.qat import QATSchedule, get_lsq_qconfig
 from fxq.qconfig_mapping import QConfig, QConfigMapping, get_default_qat_qconfig, get_default_qconfig
+from fxq.report.latency import one_thread
 
 _FOUR_BITS = PerChannelMinMaxObserver.with_args(spec=replace(WEIGHT_PER_CHANNEL, qmin=-7, qmax=7))
 
@@ -94,7 +95,7 @@ def run_qat_demo(console: Console, recipe: QATRecipe | None = None) -> tuple[Rea
         FxqError: scikit-learn is not installed.
     """
     recipe = recipe or QATRecipe()
-    with one_thread():
+    with one_thread():  # more gain little on such small networks, and give other weights
         digits = load_distorted_digits(replace(recipe.distortion, seed=recipe.seed))
         trained = train_float(digits, recipe, console)
         found = [Reached("float32", trained.accuracy)]

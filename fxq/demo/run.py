@@ -12,10 +12,11 @@ from fxq.demo.compare import Compared, compare, this_machine
 from fxq.demo.digits import load_digits
 from fxq.demo.models import MobileNetDigits, ResNetDigits
 from fxq.demo.results import show_results, write_results
-from fxq.demo.train import Recipe, one_thread, train
+from fxq.demo.train import Recipe, train
 from fxq.errors import FxqError
 from fxq.graph.text import print_graph
 from fxq.report import report
+from fxq.report.latency import one_thread
 from fxq.visualize import to_dot
 
 NETWORKS = (ResNetDigits, MobileNetDigits)
@@ -37,7 +38,7 @@ def run_demo(out: Path, console: Console, recipe: Recipe | None = None, *, runs:
         FxqError: the folder cannot be written, or scikit-learn is not installed.
     """
     _make_folder(out)
-    with one_thread():
+    with one_thread():  # more gain little on such small networks, and give other weights
         results = _train_and_compare(console, recipe, runs)
         machine = this_machine()
     console.print()

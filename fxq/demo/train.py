@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -111,20 +110,6 @@ def fine_tune(model: nn.Module, data: Split, recipe: Recipe, before_epoch: Calla
             before_epoch(model, number)
             next(epochs)
     model.eval()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch computes with one thread inside, and afterwards with as many as before.
-
-    More threads gain little on such small networks, lose much on a busy machine, and give other weights.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _progress(console: Console | None) -> Progress:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from fxq.passes.arguments import Inputs
-
-_WARM_UP = 3
 
 
 class Latency(BaseModel):
@@ -34,16 +33,27 @@ class Latency(BaseModel):
     threads: int
 
 
-def measure_latency(models: Sequence[nn.Module], inputs: Inputs, *, runs: int = 20) -> tuple[Latency, ...]:
-    """One Latency for each model. They take turns, so that whatever else the machine does hits all of them; three calls warm up."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes with one thread inside, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure_latency(models: Sequence[nn.Module], inputs: Inputs, *, runs: int = 20, warm_up: int = 3) -> tuple[Latency, ...]:
+    """One Latency for each model. They take turns, so that whatever else the machine does hits all of them; some calls warm up."""
     times: list[list[float]] = [[] for _ in models]
     with torch.inference_mode():
-        for _ in range(_WARM_UP + runs):
+        for _ in range(warm_up + runs):
             for model, found in zip(models, times, strict=True):
                 start = time.perf_counter()
                 model(*inputs.args, **inputs.kwargs)
                 found.append(1e3 * (time.perf_counter() - start))
-    return tuple(_latency(found[_WARM_UP:]) for found in times)
+    return tuple(_latency(found[warm_up:]) for found in times)
 
 
 def _latency(times: list[float]) -> Latency:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from fxq.graph.module import FxqModule
 from fxq.graph.stages import Stage
 from fxq.lowering.timing import Part, time_parts
 from fxq.passes.arguments import split_inputs
+from fxq.report.latency import one_thread
 from fxq.report.printable import Printable
 from fxq.report.wording import format_share
 from fxq.runtime.jit import find_isa, peak_macs, unavailable
@@ -118,7 +117,7 @@ def profile(model: nn.Module, example_inputs: Any, *, runs: int = 10) -> TimePro
         raise ConfigError("profile, runs", expected="at least 1", found=str(runs), remedy="leave it out for 10")
     inputs = split_inputs(example_inputs)
     isa = None if unavailable() else find_isa()
-    with _one_thread(), torch.no_grad():
+    with one_thread(), torch.no_grad():
         model(*inputs.args, **inputs.kwargs)
         peak = 0.0 if isa is None else peak_macs(isa)
         least = time_parts(model, inputs.args, inputs.kwargs, runs)
@@ -138,14 +137,3 @@ def _row(part: Part, seconds: float, peak: float) -> TimeRow:
         gmacs=speed / 1e9,
         peak_share=speed / peak if peak else 0.0,
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for torch, and afterwards as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
