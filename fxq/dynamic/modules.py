@@ -80,9 +80,8 @@ def _matrices_of(tensors: Mapping[str, Any], shape: RecurrentShape, factory: Obs
 
 def _weights(weight: Tensor, bias: Tensor | None, factory: ObserverFactory) -> RowWeights:
     """f32 [O, I] → s8 with the scales that the observer of the weights finds."""
-    values, observer = weight.detach().float(), factory()
-    observer.observe(values)
-    qparams = observer.qparams()
+    values = weight.detach().float()
+    qparams = factory.qparams_of(values)
     scale = qparams.scale.expand(len(values)).contiguous()
     return RowWeights(quantize_tensor(values, qparams), scale, None if bias is None else bias.detach().float().clone())
 

@@ -196,6 +196,12 @@ def resolution_of(node: Node) -> Resolution | None:
     return _get(node, _RESOLUTION, None)
 
 
+def asks_for(node: Node, *, dynamic: bool) -> bool:
+    """Whether the QConfigMapping gives the node a qconfig that quantizes what arrives, or one that is calibrated."""
+    resolution = resolution_of(node)
+    return resolution is not None and resolution.qconfig is not None and resolution.qconfig.activation.spec.dynamic is dynamic
+
+
 def set_resolution(node: Node, resolution: Resolution) -> None:
     node.meta[_RESOLUTION] = resolution
 

@@ -9,9 +9,10 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, SerializationInfo, model_serializer
+from torch import Tensor
 
 from fxq.errors import ConfigError
-from fxq.graph.qtypes import QuantSpec
+from fxq.graph.qtypes import QParams, QuantSpec
 from fxq.observers.spec_args import SPEC_ARGS, plain_args, spec_from_args
 
 if TYPE_CHECKING:
@@ -79,6 +80,13 @@ class ObserverFactory(BaseModel):
             )
         made: Observer = self.kind(self.spec, **self._own_values())
         return made
+
+    def qparams_of(self, values: Tensor, name: str = "") -> QParams:
+        """What an observer finds that has seen these values and nothing else: a weight, say, whose path is the name."""
+        observer = self()
+        observer.name = name
+        observer.observe(values)
+        return observer.qparams()
 
     def __eq__(self, other: object) -> bool:
         """The same class, spec and own arguments, however they were spelled."""

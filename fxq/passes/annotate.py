@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 
 from torch.fx import Node
 
-from fxq.graph.annotation import NodeQuant, Resolution, resolution_of, set_quant
+from fxq.graph.annotation import NodeQuant, Resolution, asks_for, resolution_of, set_quant
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of
@@ -17,7 +17,7 @@ from fxq.observers import ObserverFactory
 from fxq.passes.choice import Calls, choose_int8, is_of_floats
 from fxq.passes.interface import quantized_results, require_quantized
 from fxq.passes.pipeline import Context
-from fxq.passes.refusals import Refusals, asks_for_dynamic
+from fxq.passes.refusals import Refusals
 
 
 def annotate(module: FxqModule, context: Context) -> int:
@@ -36,7 +36,7 @@ def annotate(module: FxqModule, context: Context) -> int:
     refusals = Refusals(module, context.profile, find_mutated(module))
     refused = {node: reason for node in module.graph.nodes if node.op != "output" and (reason := refusals.refusal(node)) is not None}
     allowed = [node for node in module.graph.nodes if node.op != "output" and node not in refused]
-    dynamic = {node for node in allowed if asks_for_dynamic(node)}
+    dynamic = {node for node in allowed if asks_for(node, dynamic=True)}
     calls = {node: call for node in allowed if node not in dynamic and (call := call_of(node)) is not None}
     chosen = choose_int8(module.graph, calls, returned)
     specs = specs_of_values(chosen, returned)

@@ -15,7 +15,7 @@ from fxq.graph.ops import call_of, write_call
 from fxq.graph.qdq import insert_qdq, insert_rounding, integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, enlarge_scales
 from fxq.graph.verify import OBSERVER_RULE
-from fxq.observers import Observer, ObserverFactory, search_together
+from fxq.observers import Observer, search_together
 from fxq.passes.annotate import weight_factory
 from fxq.passes.insert_observers import reads_quantized
 from fxq.passes.pipeline import Context
@@ -138,23 +138,15 @@ def _quantize_weight(node: Node) -> None:
     call, resolution = call_of(node), resolution_of(node)
     assert call is not None and resolution is not None
     weight = call.operands["weight"]
-    quant = quant_of(node)
-    assert quant is not None
-    found = quant.weight or _observed_weight(weight, weight_factory(call, resolution))
-    qparams = _finite(found, str(weight.target))
+    quant, values = quant_of(node), constant_of(weight)
+    assert quant is not None and values is not None
+    path = str(weight.target)
+    qparams = _finite(quant.weight or weight_factory(call, resolution).qparams_of(values, path), path)
     if not quant.is_dynamic:
         qparams = _with_room_for_bias(qparams, call)
     dq = insert_qdq(weight, qparams, after=weight)
     inputs = {"input": insert_rounding(call.operands["input"], quant.inputs["input"])} if quant.is_dynamic else {}
     write_call(node, Call(call.op, {**call.operands, "weight": dq, **inputs}))
-
-
-def _observed_weight(weight: Node, factory: ObserverFactory) -> QParams:
-    values, observer = constant_of(weight), factory()
-    assert values is not None
-    observer.name = str(weight.target)
-    observer.observe(values)
-    return observer.qparams()
 
 
 def _with_room_for_bias(weight: QParams, call: Call) -> QParams:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from fxq.graph.annotation import Resolution, resolution_of, tensor_type, whole_reason_of
+from fxq.graph.annotation import Resolution, asks_for, resolution_of, tensor_type, whole_reason_of
 from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
 from fxq.graph.opdef import Call, Policy, Role, role_of
@@ -65,7 +65,7 @@ class Refusals:
 
     def _takes_whole(self, node: Node, module: nn.Module) -> bool:
         """Whether the module, which is no op, has an int8 form that quantizes what it reads as it arrives, and is asked for that."""
-        return qualified_name(type(module)) in self.profile.dynamic and asks_for_dynamic(node)
+        return qualified_name(type(module)) in self.profile.dynamic and asks_for(node, dynamic=True)
 
     def _objections_to_whole(self, node: Node, module: nn.Module) -> Iterator[Reason]:
         if module.training and isinstance(module, nn.RNNBase) and module.dropout:
@@ -97,12 +97,6 @@ class Refusals:
 
     def _is_mutated(self, node: Node, value: Node) -> Reason:
         return Reason(Why.MUTATED, node.name, f"{value.name} is changed in place by {self.mutated[value].name}; use the out-of-place form")
-
-
-def asks_for_dynamic(node: Node) -> bool:
-    """Whether the mapping gives the node a qconfig that quantizes activations as they arrive."""
-    resolution = resolution_of(node)
-    return resolution is not None and resolution.qconfig is not None and bool(resolution.qconfig.activation.spec.dynamic)
 
 
 def _not_configured(node: Node, resolution: Resolution | None) -> Reason:

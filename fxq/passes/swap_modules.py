@@ -23,8 +23,9 @@ def swap_modules(module: FxqModule, context: Context) -> int:
 
     A module that is called in several places, with one qconfig, becomes one op.
     """
-    nodes = [node for node in module.graph.find_nodes(op="call_module") if _is_whole(node)]
-    float_readers = {str(node.target) for node in module.graph.find_nodes(op="call_module") if node not in nodes}
+    calls = module.graph.find_nodes(op="call_module")
+    nodes = [node for node in calls if _is_whole(node)]
+    float_readers = {str(node.target) for node in set(calls).difference(nodes)}
     floats = {str(node.target): module.get_submodule(str(node.target)) for node in nodes}
     done: dict[tuple[str, QConfig], str | Reason] = {}
     for node in nodes:
@@ -38,7 +39,8 @@ def swap_modules(module: FxqModule, context: Context) -> int:
             update_quant(node, reason=replace(found, node=node.name), inputs={})
         else:
             node.target = found
-    module.delete_all_unused_submodules()
+    if nodes:
+        module.delete_all_unused_submodules()
     return len(nodes)
 
 

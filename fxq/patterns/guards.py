@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from fxq.graph.annotation import resolution_of, tensor_type
+from fxq.graph.annotation import asks_for, resolution_of, tensor_type
 from fxq.graph.opdef import Policy
 from fxq.graph.ops import call_of
 from fxq.graph.reasons import Reason, Why
@@ -201,18 +201,12 @@ def not_switched_off(label: str) -> Guard:
     return guard
 
 
-def _asks_for(node: Node, *, dynamic: bool) -> bool:
-    """Whether the QConfigMapping gives the node a qconfig of that sort."""
-    resolution = resolution_of(node)
-    return resolution is not None and resolution.qconfig is not None and resolution.qconfig.activation.spec.dynamic is dynamic
-
-
 def not_dynamic(label: str) -> Guard:
     """The op does not quantize what it reads as it arrives."""
 
     def guard(match: Match) -> Reason | None:
         node = match.nodes[label]
-        return Reason(Why.DYNAMIC, node.name, "its sum is float, and added in float") if _asks_for(node, dynamic=True) else None
+        return Reason(Why.DYNAMIC, node.name, "its sum is float, and added in float") if asks_for(node, dynamic=True) else None
 
     return guard
 
@@ -222,7 +216,7 @@ def is_quantized(label: str) -> Guard:
 
     def guard(match: Match) -> Reason | None:
         node = match.nodes[label]
-        if _asks_for(node, dynamic=False):
+        if asks_for(node, dynamic=False):
             return None
         return Reason(Why.NO_QCONFIG, match.anchor.name, f"{node.name} has no qconfig")
 
