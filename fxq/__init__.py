@@ -21,7 +21,6 @@ from fxq.api import (
     quantize_dynamic,
 )
 from fxq.compat import from_torch_ao
-from fxq.dynamic.smooth import smooth
 from fxq.errors import CalibrationError, CaptureError, ConfigError, DataError, ExportError, FileError, FxqError, StageError
 from fxq.export import OnnxExport, export_onnx
 from fxq.files import load, save
@@ -73,7 +72,7 @@ from fxq.qconfig_mapping import (
 )
 from fxq.report import Comparison, Difference, Report, TimeProfile, compare, diff, profile, report
 from fxq.runtime.qtensor import QTensor
-from fxq.tuning import Sensitivity, sensitivity
+from fxq.tuning import Sensitivity, sensitivity, smooth
 from fxq.visualize import to_dot, to_mermaid, to_svg, visualize
 
 __version__ = "0.1.0"

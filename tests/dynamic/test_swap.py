@@ -18,6 +18,7 @@ from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.dynamic.recurrent import DynamicRNN
 from fxq.runtime.weight_only.embedding import WeightOnlyEmbedding
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
+from tests.closeness import sqnr
 
 
 class Tagger(nn.Module):
@@ -30,10 +31,6 @@ class Tagger(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         result: Tensor = self.head(self.lstm(self.embed(words))[0])
         return result
-
-
-def sqnr(found: Tensor, expected: Tensor) -> float:
-    return float(10 * torch.log10(expected.square().mean() / (found - expected).square().mean()).detach())
 
 
 def test_the_call_that_everybody_copies() -> None:

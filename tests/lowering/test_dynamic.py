@@ -14,6 +14,7 @@ from fxq.graph.annotation import quant_of
 from fxq.report.kinds import Kind, kind_of
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.linear import Linear
+from tests.closeness import sqnr
 from tests.export.runtime import run_onnx
 from tests.files.same import assert_same, through_file
 
@@ -30,10 +31,6 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.act(self.first(x))
         return F.relu(F.linear(y, self.weight, self.bias)) @ self.last
-
-
-def sqnr(found: Tensor, expected: Tensor) -> float:
-    return float(10 * torch.log10(expected.square().mean() / (found - expected).square().mean()).detach())
 
 
 def converted(model: nn.Module, qconfig: fxq.QConfig, x: Tensor) -> fxq.FxqModule:

@@ -13,6 +13,7 @@ from fxq.graph.annotation import quant_of
 from fxq.graph.reasons import Why
 from fxq.report.kinds import Kind
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell
+from tests.closeness import sqnr
 from tests.files.same import assert_same, through_file
 
 DYNAMIC = fxq.QConfigMapping().set_global(fxq.per_channel_dynamic_qconfig)
@@ -39,10 +40,6 @@ class Unrolled(nn.Module):
             h, c = self.cell(x[:, step], (h, c))
         result: Tensor = h
         return result
-
-
-def sqnr(found: Tensor, expected: Tensor) -> float:
-    return float(10 * torch.log10(expected.square().mean() / (found - expected).square().mean()).detach())
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from fxq.dynamic.modules import call_parts
 from fxq.errors import CalibrationError, ConfigError
 from fxq.graph.qtypes import dequantize_tensor, quantize_tensor
 from fxq.graph.row_qparams import choose_row_qparams, dequantize_rows, quantize_rows
+from fxq.passes.arguments import split_inputs
 from fxq.qconfig_mapping import QConfig, per_row_dynamic_qconfig
 
 # strengths to choose from; a layer for which none is better than nothing stays as it is
@@ -76,7 +77,8 @@ def smooth(model: nn.Module, batches: Iterable[Any], qconfig: QConfig = per_row_
     seen = {layer: _Seen() for layer in _with_own_weights(smoothed)}
     with _watched(seen), torch.no_grad():
         for batch in batches:
-            _call(smoothed, batch)
+            inputs = split_inputs(batch)
+            smoothed(*inputs.args, **inputs.kwargs)
     used = {layer: found for layer, found in seen.items() if found.rows}
     if not used:
         raise CalibrationError(
@@ -94,13 +96,6 @@ def _with_own_weights(model: nn.Module) -> list[nn.Linear]:
     """The linear layers, but for those whose weight other modules read as well: an embedding, say."""
     owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
     return [layer for layer in model.modules() if type(layer) is nn.Linear and owners[id(layer.weight)] == 1]
-
-
-def _call(model: nn.Module, batch: Any) -> None:
-    if isinstance(batch, Mapping):
-        model(**batch)
-    else:
-        model(*batch) if isinstance(batch, tuple | list) else model(batch)
 
 
 # --- what arrives ----------------------------------------------------------------------------------------------------------
@@ -161,11 +156,10 @@ def _smoothed(layer: nn.Linear, seen: _Seen, qconfig: QConfig) -> Smoothed | Non
 
 def _error(exact: Tensor, rows: Tensor, weight: Tensor, qconfig: QConfig) -> float:
     """Σ (y − y')², y' of the layer as it will be quantized."""
-    observer = qconfig.weight()
-    observer.observe(weight)
-    rounded = dequantize_tensor(quantize_tensor(weight, observer.qparams()), observer.qparams())
-    qparams = choose_row_qparams(rows, per_row=qconfig.activation.spec.axis is not None)
-    return float((F.linear(dequantize_rows(quantize_rows(rows, qparams), qparams), rounded) - exact).square().sum())
+    of_weight = qconfig.weight.qparams_of(weight)
+    of_rows = choose_row_qparams(rows, per_row=qconfig.activation.spec.axis is not None)
+    rounded = dequantize_tensor(quantize_tensor(weight, of_weight), of_weight)
+    return float((F.linear(dequantize_rows(quantize_rows(rows, of_rows), of_rows), rounded) - exact).square().sum())
 
 
 def _replace(model: nn.Module, made: Mapping[nn.Linear, Smoothed]) -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 import fxq
-from fxq.dynamic.smooth import Smoothed
 from fxq.errors import CalibrationError, ConfigError
 from fxq.runtime.dynamic.linear import DynamicLinear
+from fxq.tuning.smooth import Smoothed
+from tests.closeness import sqnr
 
 
 class Spiky(nn.Module):
@@ -24,10 +25,6 @@ class Spiky(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.second(torch.relu(self.first(x * self.size)))
         return result
-
-
-def sqnr(found: Tensor, expected: Tensor) -> float:
-    return float(10 * torch.log10(expected.square().mean() / (found - expected).square().mean()).detach())
 
 
 def batches(count: int = 4) -> list[Tensor]:
