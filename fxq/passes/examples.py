@@ -12,9 +12,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_map_only
 
-
-class _Unknown(Exception):
-    """A value depends on data, or on code that is not to be run."""
+from fxq.graph.copies import copy_module
 
 
 class ExampleValues:
@@ -82,8 +80,6 @@ class ExampleValues:
         return node.target(*args, **kwargs)
 
     def _called(self, node: Node) -> nn.Module:
-        """A module of torch's: one of the user's may keep what it is called with."""
+        """A module of torch's; a copy of one of the user's, which may keep what it is called with."""
         module = self._root.get_submodule(str(node.target))
-        if not type(module).__module__.startswith("torch."):
-            raise _Unknown
-        return module
+        return module if type(module).__module__.startswith("torch.") else copy_module(module)

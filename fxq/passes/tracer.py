@@ -221,7 +221,11 @@ class OriginTracer(Tracer):
     # --- values that Python asks for ---------------------------------------------------------------------------------------
 
     def to_bool(self, obj: Proxy) -> bool:
-        return bool(self._plain(obj.node))
+        return bool(self.plain(obj))
+
+    def plain(self, stand_in: Proxy) -> Any:
+        """A number, dtype, ... that Python has to know."""
+        return self._plain(stand_in.node)
 
     def number(self, obj: Proxy) -> Any:
         """What range() and int() get. A call that takes stand-ins may ask first: then the value stays dynamic."""

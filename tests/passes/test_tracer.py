@@ -114,6 +114,66 @@ def test_sizes_that_only_tensor_ops_need_stay_free(forward: Callable[..., Any]) 
     assert torch.equal(traced(x), model(x))
 
 
+class BufferSizes(nn.Module):
+    """What Hugging Face's BERT and nanoGPT do with the tensors that they keep for the longest text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("places", torch.arange(16.0).expand(1, -1))
+        self.register_buffer("earlier", torch.ones(16, 16).tril())
+
+    def forward(self, x: Tensor) -> Tensor:
+        input_shape = x.shape
+        batch, tokens, _ = input_shape
+        places = self.places[:, :tokens].expand(batch, tokens)
+        heads = x.view(*input_shape[:-1], -1, 2) + self.places.new_zeros(batch, 1, 1, 1) + torch.eye(tokens).sum()
+        lowest = torch.finfo(x.dtype).min
+        scores = (x @ x.mT).masked_fill(self.earlier[:tokens, :tokens] == 0, lowest).softmax(-1)
+        return (scores @ x) * places[..., None] + heads.flatten(2)
+
+
+def test_parts_of_buffers_have_the_sizes_of_the_input() -> None:
+    model = BufferSizes()
+    traced = trace(model, torch.randn(2, 5, 4), TraceOptions(strict=True))
+    for x in (torch.randn(2, 5, 4), torch.randn(3, 11, 6), torch.randn(1, 1, 2)):
+        assert torch.equal(traced(x), model(x))
+    before = Tensor.__getitem__, Tensor.expand
+    trace(model, torch.randn(2, 5, 4))
+    assert (Tensor.__getitem__, Tensor.expand) == before and "expand" not in vars(Tensor)
+
+
+class Counted(nn.Module):
+    """A graph would not count: it stays Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.calls = nn.Linear(4, 4), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        y: Tensor = self.fc(x)
+        return y
+
+
+class AfterCounted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted = Counted()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.counted(x)
+        return y.view(*y.shape[:-1], 2, -1) if y.shape[-1] == 4 else y
+
+
+def test_sizes_of_what_stays_python_are_known() -> None:
+    model = AfterCounted()
+    traced = trace(model, X)
+    whole = [node for node in traced.graph.nodes if whole_reason_of(node) is not None]
+    assert [node.target for node in whole] == ["counted"]
+    assert torch.equal(traced(X[:1]), model(X[:1])) and traced(X).shape == (2, 3, 4, 2, 2)
+    assert traced.get_submodule("counted").calls == 2  # to find the types, it ran on a copy, and its state came back
+
+
 def test_the_graph_checks_what_it_takes_for_granted() -> None:
     traced = trace(of_function(condition), X)
     first = condition.__code__.co_firstlineno
