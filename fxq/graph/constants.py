@@ -51,7 +51,7 @@ def find(module: nn.Module, path: str) -> Any:
 
 def _held(owner: nn.Module, name: str) -> Any:
     """getattr(owner, name, None), in less time: Python would first look everywhere else, and make an error of finding nothing."""
-    for held in (owner._parameters, owner._buffers, owner._modules):
+    for held in (owner._modules, owner._parameters, owner._buffers):
         if name in held:
             return held[name]
     return getattr(owner, name, None)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -363,6 +364,7 @@ def embedding(
 # --- quantization ----------------------------------------------------------------------------------------------------------
 
 
+@cache
 def spec_of_range(qmin: int, qmax: int, axis: int | None) -> QuantSpec:
     """The spec of a quantize or dequantize call: the smallest integer dtype that holds [qmin, qmax]."""
     return QuantSpec(dtype_of_range(qmin, qmax), qmin, qmax, axis=axis)

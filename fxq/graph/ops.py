@@ -238,7 +238,7 @@ def op_of(node: Node) -> OpDef | None:
 def call_of(node: Node) -> Call | None:
     """A canonical node as a Call; None for any other node."""
     op = op_of(node)
-    return None if op is None else Call(op, {**dict(zip(op.positional, node.args, strict=False)), **node.kwargs})
+    return None if op is None else Call(op, dict(zip(op.positional, node.args, strict=False), **node.kwargs))
 
 
 def write_call(node: Node, call: Call) -> None:

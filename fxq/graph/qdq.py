@@ -98,4 +98,4 @@ def qparams_of(node: Node) -> QParams:
 
 def _tensor(value: Any, dtype: torch.dtype) -> Tensor:
     constant = constant_of(value) if isinstance(value, Node) else None
-    return torch.tensor(value, dtype=dtype) if constant is None else constant
+    return torch.scalar_tensor(value, dtype=dtype) if constant is None else constant

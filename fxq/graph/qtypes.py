@@ -127,7 +127,9 @@ class QParams:
 
     @property
     def is_finite(self) -> bool:
-        return bool(((self.scale > 0) & (self.scale < math.inf)).all())
+        """Whether every scale is a positive finite number."""
+        scale = in_f64(self.scale)
+        return bool(((scale > 0) & (scale < math.inf)).all())
 
     @classmethod
     def per_tensor(cls, scale: float, zero_point: int, spec: QuantSpec = ACTIVATION) -> QParams:
@@ -189,7 +191,7 @@ def quantize_tensor(x: Tensor, qparams: QParams) -> Tensor:
         the same shape in the spec's integer dtype.
     """
     spec = qparams.spec
-    inverse = along(1.0 / qparams.scale, spec.axis, x.ndim)
+    inverse = along(qparams.scale.reciprocal(), spec.axis, x.ndim)
     zero_point = along(qparams.zero_point, spec.axis, x.ndim)
     rounded = torch.round(x.to(torch.float32) * inverse)
     shifted = (rounded + zero_point).nan_to_num(nan=spec.qmin).clamp(spec.qmin, spec.qmax)
@@ -218,8 +220,8 @@ def enlarge_scales(w: QParams, bias: Tensor | None, x: QParams) -> QParams:
     """
     if bias is None:
         return w
-    needed = bias.detach().to(torch.float64).abs() / (x.scale.to(torch.float64) * _BIAS_LIMIT)
-    if w.scale.ndim and needed.numel() != w.scale.numel():  # a grouped transposed convolution: each scale is in every group
-        needed = needed.reshape(-1, w.scale.numel()).amax(0)
-    needed = torch.nextafter(needed.to(torch.float32) * (1 + 2.0**-20), torch.tensor(math.inf))  # room for the f32 roundings of b_q
-    return replace(w, scale=torch.maximum(w.scale, needed if w.scale.ndim else needed.max()))
+    needed = np.abs(in_f64(bias)) / (float(x.scale) * _BIAS_LIMIT)
+    if w.scale.ndim and needed.size != w.scale.numel():  # a grouped transposed convolution: each scale is in every group
+        needed = needed.reshape(-1, w.scale.numel()).max(0)
+    rounded = np.nextafter(needed.astype(np.float32) * np.float32(1 + 2.0**-20), np.float32(math.inf))  # room for the f32 roundings of b_q
+    return replace(w, scale=torch.maximum(w.scale, in_torch(rounded if w.scale.ndim else rounded.max(), w.scale)))

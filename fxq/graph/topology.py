@@ -11,7 +11,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from fxq.graph.annotation import type_of, was_seen_new, was_seen_writing
 from fxq.graph.opdef import Call
-from fxq.graph.ops import call_of
+from fxq.graph.ops import call_of, op_of
 
 
 def dataflow(graph: Graph) -> nx.DiGraph:
@@ -24,10 +24,14 @@ def dataflow(graph: Graph) -> nx.DiGraph:
 
 def classes(nodes: Iterable[Node], pairs: Iterable[tuple[Node, Node]]) -> list[set[Node]]:
     """The finest partition of the nodes in which the two of every pair are together, in order of their first node."""
-    undirected: nx.Graph = nx.Graph()
-    undirected.add_nodes_from(nodes)
-    undirected.add_edges_from(pairs)
-    return [set(component) for component in nx.connected_components(undirected)]
+    paired = {node: component for component in nx.connected_components(nx.Graph(pairs)) for node in component}
+    found: list[set[Node]] = []
+    placed: set[Node] = set()
+    for node in nodes:
+        if node not in placed:
+            found.append(paired.get(node) or {node})
+            placed |= found[-1]
+    return found
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,10 @@ def find_mutated(module: GraphModule) -> Mapping[Node, Node]:
 
     Only nodes that are no canonical op can do this: canonical ops return a new value.
     """
-    calls = {node: call for node in module.graph.nodes if (call := call_of(node)) is not None}
-    writers = [node for node in module.graph.nodes if node not in calls and _writes_input(module, node)]
+    writers = [node for node in module.graph.nodes if op_of(node) is None and _writes_input(module, node)]
     if not writers:
         return {}
+    calls = {node: call for node in module.graph.nodes if (call := call_of(node)) is not None}
     aliases = find_aliases(module.graph, calls)
     return {value: writer for writer in writers for value in aliases.class_of[writer.all_input_nodes[0]]}
 

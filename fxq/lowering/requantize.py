@@ -124,7 +124,7 @@ def quantize_bias(bias: Tensor | None, products: Tensor) -> Tensor:
     """
     if bias is None:
         return torch.zeros_like(products, dtype=torch.int64)
-    rounded = torch.round(bias.detach().to(torch.float32) * (1.0 / products))
+    rounded = torch.round(bias.detach().to(torch.float32) * products.reciprocal())
     return rounded.nan_to_num(nan=_BEYOND).clamp(-_BEYOND, _BEYOND).to(torch.int64)
 
 
@@ -159,8 +159,8 @@ def integer_output(y: QParams, low: float = -math.inf, high: float = math.inf, *
     The bounds are quantized by the one rule, clip(rint(fl(bound·inv_y)) + z_y). inverse is inv_y = fl(1f/s_y).
     With an activation the op in front must give real values: pack its weights with Scales(x, w), without y, and its residual with s_a.
     """
-    bounds = quantize_tensor(torch.tensor([low, high], dtype=torch.float32), y)
-    return IntegerOutput(y.spec.dtype, int(y.zero_point), int(bounds[0]), int(bounds[1]), float(1.0 / y.scale), activation)
+    lowest, highest = quantize_tensor(torch.tensor([low, high], dtype=torch.float32), y).tolist()
+    return IntegerOutput(y.spec.dtype, int(y.zero_point), lowest, highest, float(y.scale.reciprocal()), activation)
 
 
 def _input_times_weight(weight: Tensor, scales: Scales) -> Tensor:
@@ -176,12 +176,12 @@ def _input_times_weight(weight: Tensor, scales: Scales) -> Tensor:
 
 
 def _multiplier(products: Tensor, y: QParams | None, bits: MultiplierBits) -> Tensor:
-    return products if y is None else round_multiplier(products * (1.0 / y.scale), bits)
+    return products if y is None else round_multiplier(products * y.scale.reciprocal(), bits)
 
 
 def _sum_over_taps(weight: Tensor) -> Tensor:
     """Σ over all but the first axis, i64 [O]."""
-    return weight.flatten(1).to(torch.int64).sum(1)
+    return weight.flatten(1).sum(1, dtype=torch.int64)
 
 
 def wrap_int32(values: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -31,8 +32,8 @@ class ExtremesObserver(Observer):
         """Has seen nothing."""
         super().__init__(spec)
         # of nothing the minimum is +inf; it broadcasts to [channels] with the first batch
-        self.register_buffer("low", torch.tensor(float("inf")))
-        self.register_buffer("high", torch.tensor(float("-inf")))
+        self.register_buffer("low", torch.scalar_tensor(math.inf))
+        self.register_buffer("high", torch.scalar_tensor(-math.inf))
 
     def distribution(self) -> Distribution | None:
         """The range; of all channels together."""

@@ -54,7 +54,7 @@ class HistogramObserver(ExtremesObserver):
         super().__init__(spec)
         _check_bins(type(self).__name__, bins)
         self.bins = bins
-        self.register_buffer("exponent", torch.tensor(MIN_EXPONENT))
+        self.register_buffer("exponent", torch.scalar_tensor(MIN_EXPONENT, dtype=torch.int64))
         self.register_buffer("counts", torch.zeros(bins, dtype=torch.int64))
         self.register_buffer("zeros", torch.zeros((), dtype=torch.int64))
 

@@ -45,7 +45,7 @@ class State:
 def _held(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Name → a number, or which tensor it is and how often it was written to."""
     for name, value in (*module._parameters.items(), *module._buffers.items(), *vars(module).items()):
-        if isinstance(value, Tensor | Proxy):
+        if isinstance(value, (Tensor, Proxy)):
             yield name, (id(value), value._version if isinstance(value, Tensor) else 0)
         elif isinstance(value, bool | int | float):
             yield name, value
