@@ -104,11 +104,19 @@ class Emitter:
             return b
         return a if isinstance(b, int) and b == 0 else self.b.add(_value(a), _value(b))
 
-    def mul(self, a: Value | int, factor: int) -> Value | int:
-        """a·factor"""
+    def sub(self, a: Value | int, b: Value | int) -> Value | int:
+        """a − b"""
+        if isinstance(a, int) and isinstance(b, int):
+            return a - b
+        return a if isinstance(b, int) and b == 0 else self.b.sub(_value(a), _value(b))
+
+    def mul(self, a: Value | int, b: Value | int) -> Value | int:
+        """a·b"""
+        if isinstance(a, int) and isinstance(b, int):
+            return a * b
         if isinstance(a, int):
-            return a * factor
-        return a if factor == 1 else self.b.mul(a, i64(factor))
+            return self.mul(b, a)
+        return a if isinstance(b, int) and b == 1 else self.b.mul(a, _value(b))
 
     def minimum(self, a: Value | int, b: Value | int) -> Value | int:
         """min(a, b), with signs"""
@@ -116,11 +124,17 @@ class Emitter:
             return min(a, b)
         return self.b.select(self.b.icmp_signed("<", _value(a), _value(b)), _value(a), _value(b))
 
-    def divide(self, a: Value | int, b: int) -> Value | int:
-        """⌊a/b⌋ of a ≥ 0"""
-        if isinstance(a, int):
+    def maximum(self, a: Value | int, b: Value | int) -> Value | int:
+        """max(a, b), with signs"""
+        if isinstance(a, int) and isinstance(b, int):
+            return max(a, b)
+        return self.b.select(self.b.icmp_signed(">", _value(a), _value(b)), _value(a), _value(b))
+
+    def divide(self, a: Value | int, b: Value | int) -> Value | int:
+        """⌊a/b⌋ of a ≥ 0, b > 0"""
+        if isinstance(a, int) and isinstance(b, int):
             return a // b
-        return a if b == 1 else self.b.udiv(a, i64(b))
+        return a if isinstance(b, int) and b == 1 else self.b.udiv(_value(a), _value(b))
 
     def remainder(self, a: Value | int, b: int) -> Value | int:
         """a mod b of a ≥ 0"""

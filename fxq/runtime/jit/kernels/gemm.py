@@ -7,7 +7,7 @@ blocking: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplicat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,11 +16,8 @@ from fxq.runtime.jit.excess import NUMBER, TOGETHER
 from fxq.runtime.jit.ir import I8, I64, Emitter, Value, vec
 from fxq.runtime.jit.kernel import Layout, Work
 from fxq.runtime.jit.kernels.gemm_shape import GemmShape, Pixels
-from fxq.runtime.jit.kernels.tile_sum import TileSum
+from fxq.runtime.jit.kernels.tile_sum import Ahead, TileSum
 from fxq.runtime.jit.packing import Panel, lane_channels
-
-# a tile brings a part of the next panel nearer: with so many tiles, all of it
-_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Block:
-    """A tile of pixels: its number among those of its image, and offsets in bytes of its first pixel."""
+    """A tile of pixels: its number among those that a panel meets, and offsets in bytes of its first pixel."""
 
     pixels: Pixels
     number: Any
@@ -152,37 +149,56 @@ class Tiles:
     def blocks_of_range(self, body: Callable[[Block], None]) -> None:
         """The blocks that the range of units asks for."""
         e, k, work = self.e, self.k, self.work
+
+        def unit(number: Value, _: Any) -> None:
+            in_range = e.sub(number, work.begin)
+            self._row_block(e.divide(number, k.blocks_of_image), number, lambda block: body(replace(block, number=in_range)))
+
         if k.is_matrix:
             self._matrix_blocks(work.begin, work.end, body)
         else:
-            e.loop(work.begin, work.end, lambda unit, _: self._row_block(e.divide(unit, k.blocks_of_image), unit, body))
+            e.loop(work.begin, work.end, unit)
+
+    @property
+    def _rows(self) -> Value | int:
+        """Of the matrix: pixels of all images."""
+        return self.e.mul(self.work.images, self.k.y.pixels)
+
+    @property
+    def _row_blocks(self) -> Value | int:
+        """Tiles that the rows of the matrix are cut into."""
+        return self.e.divide(self.e.add(self._rows, self.k.tile_pixels - 1), self.k.tile_pixels)
 
     def _all_blocks(self, panel: Panel, place: Place) -> None:
-        rows = self.e.mul(self.work.images, self.k.y.pixels)
-        count = self.e.divide(self.e.add(rows, self.k.tile_pixels - 1), self.k.tile_pixels)
-        self._matrix_blocks(0, count, lambda block: self.tile(panel, place, block))
+        self._matrix_blocks(0, self._row_blocks, lambda block: self.tile(panel, place, block))
 
     def _image_blocks(self, image: Value, body: Callable[[Block], None]) -> None:
         self.e.loop(0, self.k.blocks_of_image, lambda unit, _: self._row_block(image, unit, body))
 
     def _matrix_blocks(self, begin: Value | int, end: Value | int, body: Callable[[Block], None]) -> None:
-        """Tiles of rows of a matrix: the last one overlaps the one before it; fewer rows than a tile has go one by one."""
-        e, k = self.e, self.k
-        rows = e.mul(self.work.images, k.y.pixels)
-        most = k.tile_pixels
+        """Tiles of rows of a matrix; the last one may overlap the one before it.
 
-        def tiled() -> None:
-            last = e.add(rows, -most)
-            e.loop(begin, end, lambda unit, _: body(self._matrix_block(unit, e.minimum(e.mul(unit, most), last), most)))
+        Where the code is for any number of rows, the first tiles are one row higher than the others, so that none is computed twice if
+        there are enough rows for that; fewer rows than a tile has go one by one.
+        """
+        e, k = self.e, self.k
+        rows, most = self._rows, k.tile_pixels
+
+        def tiles(first: Value | int, last: Value | int, row: Callable[[Value], Value | int], height: int) -> None:
+            e.loop(first, last, lambda unit, _: body(self._matrix_block(e.sub(unit, begin), row(unit), height)))
 
         if k.y.pixels >= most:
-            tiled()
+            tiles(begin, end, lambda unit: e.minimum(e.mul(unit, most), e.add(rows, -most)), most)
             return
         with e.b.if_else(e.b.icmp_signed("<", rows, I64(most))) as (few, enough):
             with few:
-                e.loop(0, rows, lambda row, _: body(self._matrix_block(row, row, 1)))
+                tiles(0, rows, lambda row: row, 1)
             with enough:
-                tiled()
+                low = most - 1
+                high = e.maximum(e.sub(rows, e.mul(self._row_blocks, low)), 0)
+                border = e.minimum(e.maximum(begin, high), end)
+                tiles(begin, border, lambda unit: e.mul(unit, most), most)
+                tiles(border, end, lambda unit: e.minimum(e.add(e.mul(unit, low), high), e.add(rows, -low)), low)
 
     def _matrix_block(self, number: Value | int, row: Value | int, count: int) -> Block:
         e, k = self.e, self.k
@@ -267,13 +283,20 @@ class Tiles:
 
     def block_sum(self, panel: Panel, block: Block, x: Value, weights: Value, acc: list[Value]) -> list[Value]:
         """The same; where weights come from far away, a part of the next panel comes nearer on the way."""
-        e, nbytes = self.e, self.k.weight_bytes(panel)
-        part = e.mul(e.remainder(block.number, _PARTS), nbytes // _PARTS)
-        ahead = e.at(weights, e.add(part, nbytes)) if self.k.is_streamed else None
-        return self._tile_sum(panel, block.pixels).run(x, weights, acc, ahead)
+        following = self.e.at(weights, self.k.weight_bytes(panel))
+        ahead = Ahead(following, block.number, self._met) if self.k.is_streamed else None
+        return self._tile_sum(panel, block.pixels, ahead).run(x, weights, acc)
 
-    def _tile_sum(self, panel: Panel, pixels: Pixels) -> TileSum:
-        return TileSum(self.e, self.k.dot, self.k.window, panel.vectors, pixels.offsets(self.k.window.stride))
+    @property
+    def _met(self) -> Value | int:
+        """How many blocks a panel meets before the next one."""
+        k, work = self.k, self.work
+        if not k.by_panels:
+            return self.e.b.sub(work.end, work.begin)
+        return self._row_blocks if k.is_matrix else k.blocks_of_image
+
+    def _tile_sum(self, panel: Panel, pixels: Pixels, ahead: Ahead | None = None) -> TileSum:
+        return TileSum(self.e, self.k.dot, self.k.window, panel.vectors, pixels.offsets(self.k.window.stride), ahead)
 
     def _plus_excess(self, panel: Panel, pixels: Pixels, x: Value, excess: Value, acc: list[Value]) -> list[Value]:
         """The panel's further steps: as many as it has, each with its place in the input."""
