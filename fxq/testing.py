@@ -27,12 +27,12 @@ from fxq.graph.annotation import quant_of, type_of
 from fxq.graph.islands import graphs_of, origins_in_model
 from fxq.graph.module import FxqModule
 from fxq.graph.names import join_path
-from fxq.graph.reasons import Reason
+from fxq.graph.reasons import Reason, Why
 from fxq.graph.text import format_node, format_type, format_value
 from fxq.qconfig_mapping.presence import nearest
 from fxq.report import Report, compare, report
 from fxq.report.advice import ADVICE
-from fxq.report.kinds import IN_INT8, Kind, kind_of
+from fxq.report.kinds import IN_INT8, ROUNDED, Kind, kind_of
 from fxq.report.matching import layers_of
 from fxq.report.wording import describe_origin, format_share, plural
 
@@ -89,7 +89,10 @@ def _layers(model: FxqModule) -> Iterator[_Layer]:
         for node in layers_of(graph):
             origins, quant, name = origins_in_model(node, graph), quant_of(node), join_path(graph.path, node.name)
             paths = tuple(dict.fromkeys((name, *(origin.module for origin in origins))))
-            yield _Layer(name, describe_origin(origins[0]), paths, kind_of(node) in IN_INT8, None if quant is None else quant.reason)
+            reason = None if quant is None else quant.reason
+            if quant is not None and quant.is_weight_only:
+                reason = Reason(Why.WEIGHT_ONLY, name, "computes in float, its qconfig speaks of weights only")
+            yield _Layer(name, describe_origin(origins[0]), paths, kind_of(node) in IN_INT8, reason)
 
 
 def _no_match(pattern: str, layers: list[_Layer]) -> ConfigError:
@@ -169,7 +172,7 @@ def assert_min_sqnr(
             raise _no_match(layers, list(by_layer))
         low += [f"{row.what} has {row.so_far.sqnr_db:.1f} dB" for row in matching if row.so_far.sqnr_db < min_db][:_SHOWN]
     if low:
-        worst = (f"  {row.what}: {row.damage_db:.1f} dB" for row in found.rows[:_SHOWN] if row.kind in IN_INT8)
+        worst = (f"  {row.what}: {row.damage_db:.1f} dB" for row in found.rows[:_SHOWN] if row.kind in ROUNDED)
         raise AssertionError("\n".join((f"{', '.join(low)}: less than {min_db:.1f} dB; most is lost in", *worst)))
 
 

@@ -7,18 +7,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fxq.graph.groups import group_weights
 from fxq.graph.qtypes import quantize_tensor
 from fxq.graph.weight_format import WeightFormat
 from fxq.observers import ObserverFactory
 from fxq.qconfig_mapping import QConfig
 from fxq.runtime.dynamic.attention import DynamicAttention, Projections
 from fxq.runtime.dynamic.linear import DynamicLinear
-from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.dynamic.product import RowWeights
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentShape
 from fxq.runtime.dynamic.rows import RowOp
 from fxq.runtime.weight_only.embedding import Bags, WeightOnlyEmbedding, WeightOnlyEmbeddingBag
-from fxq.runtime.weight_only.groups import group_weights
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
 
@@ -103,8 +102,7 @@ def _format(qconfig: QConfig) -> WeightFormat:
     return format
 
 
-# those that a graph calls whole
-RECURRENT: Mapping[type[nn.Module], Callable[..., DynamicOp]] = {
+RECURRENT: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
     nn.LSTM: make_recurrent,
     nn.GRU: make_recurrent,
     nn.RNN: make_recurrent,
@@ -112,6 +110,9 @@ RECURRENT: Mapping[type[nn.Module], Callable[..., DynamicOp]] = {
     nn.GRUCell: make_cell,
     nn.RNNCell: make_cell,
 }
+
+# those that a graph calls whole
+WHOLE: Mapping[type[nn.Module], Callable[..., nn.Module | None]] = {**RECURRENT, nn.EmbeddingBag: make_embedding_bag}
 
 DYNAMIC_MODULES: Mapping[type[nn.Module], Callable[..., nn.Module | None]] = {
     nn.Linear: make_linear,

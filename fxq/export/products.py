@@ -11,7 +11,7 @@ from fxq.export.movement import add_borders
 from fxq.export.site import Site
 from fxq.export.writer import Constant
 from fxq.graph.functional import spatial_padding
-from fxq.graph.qdq import is_dequantize, qparams_of
+from fxq.graph.qdq import groups_of, is_dequantize, qparams_of
 from fxq.graph.qtypes import QParams, QuantSpec
 from fxq.lowering.requantize import quantize_bias
 
@@ -129,6 +129,13 @@ def dequantize(site: Site) -> str | Constant:
     return site.writer.dequantize(source, qparams, site.node.name)
 
 
+def dequantize_groups(site: Site) -> Constant:
+    """The floats that the weights stand for: QDQ operators have integer zero points."""
+    source = site["input"]
+    assert isinstance(source, Constant), "weights in few bits are tensors of the model"
+    return Constant(source.path, groups_of(site.node).real())
+
+
 def round_to_bytes(site: Site) -> str:
     """DynamicQuantizeLinear and DequantizeLinear; by row, for which ONNX has no operator, what these compute."""
     x = site.tensor("input")
@@ -195,5 +202,6 @@ PRODUCTS = {
     "batch_norm": batch_norm,
     "quantize": quantize,
     "dequantize": dequantize,
+    "dequantize_groups": dequantize_groups,
     "round_to_bytes": round_to_bytes,
 }

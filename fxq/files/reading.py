@@ -198,7 +198,7 @@ class _Reader:
     def _quant(self, record: QuantRecord) -> NodeQuant:
         inputs = {operand.name: operand.spec for operand in record.inputs}
         qparams, weight = self._qparams(record.qparams), self._qparams(record.weight)
-        return NodeQuant(inputs, record.output, record.group, record.rule, record.reason, qparams, weight)
+        return NodeQuant(inputs, record.output, record.group, record.rule, record.reason, qparams, weight, record.format)
 
     def _meaning(self, node: NodeRecord, record: MeaningRecord) -> Meaning | None:
         """None for an op of the writer's own that the reader was not given: its integer form runs without."""
@@ -237,6 +237,7 @@ def _profile(record: ProfileRecord | None) -> BackendProfile | None:
         record.multiplier_bits,
         record.fixed_point_add,
         frozenset(record.dynamic),
+        frozenset(record.weight_only),
     )
 
 

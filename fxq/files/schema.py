@@ -16,6 +16,7 @@ from fxq.graph.module import Interface
 from fxq.graph.profile import Accepted
 from fxq.graph.qtypes import QuantSpec
 from fxq.graph.reasons import Reason
+from fxq.graph.weight_format import WeightFormat
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16, "uint8": torch.uint8,
@@ -139,6 +140,7 @@ class QuantRecord(Record):
     reason: Reason | None = None
     qparams: QParamsRecord | None = None
     weight: QParamsRecord | None = None
+    format: WeightFormat | None = None
 
 
 class MeaningRecord(Record):
@@ -279,6 +281,7 @@ class ProfileRecord(Record):
     multiplier_bits: Literal[22, 24]
     fixed_point_add: bool
     dynamic: Annotated[tuple[str, ...], FailFast()] = ()
+    weight_only: Annotated[tuple[str, ...], FailFast()] = ()
 
 
 class ModelRecord(Record):

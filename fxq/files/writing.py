@@ -236,6 +236,7 @@ def _quant_record(quant: NodeQuant, job: _Job, place: str) -> QuantRecord:
         reason=quant.reason,
         qparams=_qparams_record(quant.qparams, job, f"{place}.qparams"),
         weight=_qparams_record(quant.weight, job, f"{place}.weight"),
+        format=quant.format,
     )
 
 
@@ -315,6 +316,7 @@ def _profile_record(profile: BackendProfile | None) -> ProfileRecord | None:
         multiplier_bits=profile.multiplier_bits,
         fixed_point_add=profile.fixed_point_add,
         dynamic=tuple(sorted(profile.dynamic)),
+        weight_only=tuple(sorted(profile.weight_only)),
     )
 
 

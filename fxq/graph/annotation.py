@@ -12,6 +12,7 @@ from torch.fx import Node
 from fxq.graph.names import join_path
 from fxq.graph.qtypes import QParams, QuantSpec
 from fxq.graph.reasons import Reason
+from fxq.graph.weight_format import WeightFormat
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class NodeQuant:
         reason: why the node stays float; None for an int8 node.
         qparams: what the value is quantized with; None before calibration has found it, and for a value that stays float.
         weight: what the weight is quantized with where training has found it; None: its own values say it.
+        format: how the weight of an op that computes in float is stored in few bits; None for all others.
     """
 
     inputs: Mapping[str, QuantSpec] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class NodeQuant:
     reason: Reason | None = None
     qparams: QParams | None = None
     weight: QParams | None = None
+    format: WeightFormat | None = None
 
     @property
     def is_int8(self) -> bool:
@@ -93,9 +96,14 @@ class NodeQuant:
         return self.is_int8 and any(spec.dynamic for spec in self.inputs.values())
 
     @property
+    def is_weight_only(self) -> bool:
+        """An op that computes in float, with a weight that is stored in few bits."""
+        return self.is_int8 and self.format is not None
+
+    @property
     def is_static(self) -> bool:
         """An int8 op that reads or writes integers, whose qparams are found by calibration."""
-        return self.is_int8 and not self.is_dynamic
+        return self.is_int8 and not self.is_dynamic and not self.is_weight_only
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,10 +204,10 @@ def resolution_of(node: Node) -> Resolution | None:
     return _get(node, _RESOLUTION, None)
 
 
-def asks_for(node: Node, *, dynamic: bool) -> bool:
-    """Whether the QConfigMapping gives the node a qconfig that quantizes what arrives, or one that is calibrated."""
+def asks_for(node: Node, *, float_outside: bool) -> bool:
+    """Whether the QConfigMapping gives the node a qconfig with which it reads and writes float, or one that is calibrated."""
     resolution = resolution_of(node)
-    return resolution is not None and resolution.qconfig is not None and resolution.qconfig.activation.spec.dynamic is dynamic
+    return resolution is not None and resolution.qconfig is not None and resolution.qconfig.is_float_outside is float_outside
 
 
 def set_resolution(node: Node, resolution: Resolution) -> None:

@@ -16,6 +16,13 @@ def in_training(node: str, operands: Operands) -> Reason | None:
     return Reason(Why.TRAINING, node, "it is in training mode; call model.eval() before prepare_fx")
 
 
+def changes_rows(node: str, operands: Operands) -> Reason | None:
+    """Rows that are too long are shortened in the weight itself, as they are read."""
+    if operands["max_norm"] is None:
+        return None
+    return Reason(Why.MUTATED, node, f"max_norm={operands['max_norm']} changes rows as they are read; normalize them before")
+
+
 def border_not_0(node: str, operands: Operands) -> Reason | None:
     """Qparams stay only if the border is a value that every range contains."""
     if not operands["value"]:

@@ -141,7 +141,7 @@ OPS = (
     OpDef("amin", functional.amin, SHARES, spelled(torch.amin, "amin")),
     OpDef("maximum", functional.maximum, SHARES, (*spelled(torch.maximum, "maximum"), *spelled(torch.max, "max", read=read.of_two))),
     OpDef("minimum", functional.minimum, SHARES, (*spelled(torch.minimum, "minimum"), *spelled(torch.min, "min", read=read.of_two))),
-    OpDef("embedding", functional.embedding, FLOAT, spelled(nn.Embedding, F.embedding)),
+    OpDef("embedding", functional.embedding, FLOAT, spelled(nn.Embedding, F.embedding), objection=objections.changes_rows),
     # movement
     OpDef("cat", movement.cat, SHARES, spelled(torch.cat, torch.concat, torch.concatenate)),
     OpDef("pad", movement.pad, MOVES, (
@@ -207,6 +207,7 @@ OPS = (
     OpDef("round_to_bytes", functional.round_to_bytes, FLOAT),
     OpDef("quantize", functional.quantize, FLOAT),
     OpDef("dequantize", functional.dequantize, FLOAT),
+    OpDef("dequantize_groups", products.dequantize_groups, FLOAT),
 )
 # fmt: on
 

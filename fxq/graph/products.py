@@ -1,5 +1,6 @@
-"""The float meaning of the canonical ops that are products of matrices. Those without an integer form are written out by the pass
-expand_products.
+"""The float meaning of the canonical ops that are products of matrices, and of a matrix in few bits.
+
+Products without an integer form are written out by the pass expand_products.
 
 Parameter names carry the roles, as in fxq.graph.functional.
 """
@@ -10,6 +11,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from fxq.graph.groups import GroupedWeights
+from fxq.graph.weight_format import BITS, WeightFormat
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
@@ -27,3 +31,8 @@ def addmm(input: Tensor, tensors: Sequence[Tensor], beta: float = 1, alpha: floa
 def einsum(tensors: Sequence[Tensor], equation: str) -> Tensor:
     """Σ of products over the labels that the result does not have; the equation says all labels, without an ellipsis."""
     return torch.einsum(equation, *tensors)
+
+
+def dequantize_groups(input: Tensor, scale: Tensor | None = None, zero: Tensor | None = None, group: int = 0, features: int = 0) -> Tensor:
+    """scale · (input − zero), float32 [rows, features]: the weights that few bits stand for, their number told by the dtype."""
+    return GroupedWeights(input, scale, zero, WeightFormat(BITS[input.dtype], group, zero is None), features).real()

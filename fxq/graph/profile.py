@@ -60,6 +60,7 @@ class BackendProfile:
         ops: canonical names of the ops that have an integer kernel.
         dynamic: canonical names of ops, and qualified names of modules that are called whole, which can quantize what they read
             as it arrives, to uint8 0..255, all at once or row by row.
+        weight_only: the same of those whose weights can be stored in few bits, while everything else stays float.
         multiplier_bits: significant bits of a requantization multiplier, 22 or 24.
         fixed_point_add: add of two tensors in QNNPACK's fixed-point arithmetic.
     """
@@ -71,6 +72,7 @@ class BackendProfile:
     multiplier_bits: Literal[22, 24]
     fixed_point_add: bool
     dynamic: frozenset[str] = frozenset()
+    weight_only: frozenset[str] = frozenset()
 
     def accepts(self, node: str, op: str, activation: QuantSpec, weight: QuantSpec | None) -> Reason | None:
         """None where the profile has a kernel for the op with these specs, else why not.

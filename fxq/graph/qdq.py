@@ -12,8 +12,12 @@ from torch.fx import Node
 from fxq.graph.annotation import TensorType, set_type, tensor_type, type_of
 from fxq.graph.constants import constant_of, insert_constant
 from fxq.graph.functional import dequantize, quantize, round_to_bytes, spec_of_range
-from fxq.graph.ops import call_of
+from fxq.graph.groups import GroupedWeights
+from fxq.graph.opdef import Call
+from fxq.graph.ops import call_of, ops_by_name, write_call
+from fxq.graph.products import dequantize_groups
 from fxq.graph.qtypes import QParams, QuantSpec
+from fxq.graph.weight_format import BITS, WeightFormat
 
 
 def is_quantize(value: object) -> bool:
@@ -24,6 +28,11 @@ def is_quantize(value: object) -> bool:
 def is_dequantize(value: object) -> bool:
     """A dequantize node."""
     return _is_call_of(dequantize, value)
+
+
+def is_rounding(value: object) -> bool:
+    """A round_to_bytes node."""
+    return _is_call_of(round_to_bytes, value)
 
 
 def _is_call_of(function: Callable[..., Any], value: object) -> bool:
@@ -59,6 +68,34 @@ def insert_rounding(value: Node, spec: QuantSpec) -> Node:
         rounded = value.graph.call_function(round_to_bytes, (value,), {"per_row": spec.axis is not None})
     set_type(rounded, type_of(value))
     return rounded
+
+
+def is_dequantize_groups(value: object) -> bool:
+    """A node that makes floats of a weight in few bits."""
+    return _is_call_of(dequantize_groups, value)
+
+
+def insert_dequantize_groups(stored: Node, groups: GroupedWeights) -> Node:
+    """w → dequantize_groups(w), behind w. Returns the new node; readers are left as they are."""
+    operands: dict[str, Any] = {"group": groups.format.group, "features": groups.features}
+    for name, value in (("scale", groups.scale), ("zero", groups.zero)):
+        operands[name] = None if value is None else insert_constant(stored, f"{stored.target}_{name}", value)
+    with stored.graph.inserting_after(stored):
+        made = stored.graph.create_node("call_function", dequantize_groups, (stored,), name=f"{stored.name}_dq")
+    op = ops_by_name()["dequantize_groups"]
+    write_call(made, Call(op, {"input": stored, **operands}))
+    set_type(made, TensorType((groups.outputs, groups.features), torch.float32))
+    return made
+
+
+def groups_of(node: Node, bias: Tensor | None = None) -> GroupedWeights:
+    """The weights of a dequantize_groups node, with the bias of their layer."""
+    call = call_of(node)
+    assert call is not None and is_dequantize_groups(node), f"{node.name} does not unpack weights"
+    read = call.operands
+    weight, scale, zero = (constant_of(read[name]) if isinstance(read[name], Node) else None for name in ("input", "scale", "zero"))
+    assert weight is not None
+    return GroupedWeights(weight, scale, zero, WeightFormat(BITS[weight.dtype], read["group"], zero is None), read["features"], bias)
 
 
 def _insert_dequantize(integers: Node, operands: dict[str, Any], name: str) -> Node:

@@ -21,6 +21,7 @@ class Why(str, Enum):
     OPERAND = "operand"
     PROFILE = "profile"
     DYNAMIC = "dynamic qconfig"
+    WEIGHT_ONLY = "weight-only qconfig"
     OVERFLOW = "overflow"
     NO_ELEMENTS = "reads no element"
     SHARED = "used more than once"

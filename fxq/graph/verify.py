@@ -173,7 +173,11 @@ def _quantization_meets_its_dtype(view: View) -> Iterator[Violation]:
         for name, operand in call.activations.items():
             found = tensor_type(operand)
             reads_integers = found is not None and found.dtype in INTEGERS
-            may_read_integers = call.op.name == "dequantize" or call.op.policy in (Policy.METADATA, Policy.MOVES, Policy.SHARES)
+            may_read_integers = call.op.name in ("dequantize", "dequantize_groups") or call.op.policy in (
+                Policy.METADATA,
+                Policy.MOVES,
+                Policy.SHARES,
+            )
             if reads_integers and not may_read_integers:
                 yield Violation(node, f"reads integers ({name})")
             if not reads_integers and call.op.name == "dequantize":
@@ -195,7 +199,7 @@ def _int8_operands_are_dequantized(view: View) -> Iterator[Violation]:
 def _nothing_is_left_to_lower(view: View) -> Iterator[Violation]:
     for node, call in view.calls.items():
         quant = quant_of(node)
-        reads_dequantized = quant is not None and bool(quant.inputs) and quant.is_int8
+        reads_dequantized = quant is not None and quant.is_int8 and (bool(quant.inputs) or quant.is_weight_only)
         if reads_dequantized and not call.op.keeps_qparams:
             yield Violation(node, "is int8 and still a float op")
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+import torch
 
 from fxq.errors import ConfigError
 
 Bits = Literal[4, 8, 16]
+
+# of a weight, by the dtype that it is stored in: two of 4 bits share a byte
+BITS: Mapping[torch.dtype, Bits] = {torch.uint8: 4, torch.int8: 8, torch.float16: 16}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def lower_dynamic(node: str, call: Call, spec: QuantSpec) -> DynamicOp | Reason:
     weights = RowWeights(weight, scale.expand(len(weight)).contiguous(), None if bias is None else _values(bias))
     if weights.overflow is not None:
         return Reason(Why.OVERFLOW, node, f"its 32-bit accumulator can overflow: {weights.overflow}")
-    return DynamicLinear(weights, _output(operands["act"]), per_row=spec.axis is not None)
+    return DynamicLinear(weights, float_output(operands["act"]), per_row=spec.axis is not None)
 
 
 def _values(constant: Node) -> Tensor:
@@ -40,7 +40,8 @@ def _values(constant: Node) -> Tensor:
     return found.detach()
 
 
-def _output(act: Act | None) -> FloatOutput:
+def float_output(act: Act | None) -> FloatOutput:
+    """What becomes of float sums: act(y)."""
     bounds = clamp_bounds(act)
     if bounds is not None:
         return FloatOutput(*bounds)

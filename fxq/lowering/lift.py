@@ -19,7 +19,7 @@ from fxq.graph.functional import clamp_bounds
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, OpDef, Operands, Role, role_of
 from fxq.graph.ops import call_of, ops_by_name, own_ops, write_call
-from fxq.graph.qdq import insert_dequantize, insert_qdq, insert_rounding, integers_behind, is_quantize, qparams_of
+from fxq.graph.qdq import insert_dequantize, insert_dequantize_groups, insert_qdq, insert_rounding, integers_behind, is_quantize, qparams_of
 from fxq.graph.qtypes import WEIGHT_PER_CHANNEL, QParams
 from fxq.graph.stages import Stage
 from fxq.graph.verify import INTEGERS, verify
@@ -30,6 +30,8 @@ from fxq.runtime.integer.conv_transpose import ConvTranspose
 from fxq.runtime.integer.elementwise import PRelu
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.norm import GroupNorm, LayerNorm
+from fxq.runtime.weight_only.embedding import WeightOnlyEmbedding
+from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
 
 def lift(module: FxqModule) -> FxqModule:
@@ -85,6 +87,8 @@ def _operands(node: Node, meaning: Meaning, op: OpDef) -> Operands:
 def _floats_of(node: Node) -> Callable[[Node], Node]:
     """What stands between a value and the float op of the node that reads it: a dequantize, or a rounding to 8 bits as it arrives."""
     quant = quant_of(node)
+    if quant is not None and quant.is_weight_only:
+        return lambda value: value
     if quant is None or not quant.is_dynamic:
         return _dequantized
     spec = next(spec for spec in quant.inputs.values() if spec.dynamic)
@@ -135,6 +139,13 @@ def _dynamic_linear(node: Node, op: Any, call: Call) -> Operands:
     return {"weight": _weight(node, op.weight, op.scale, axis=0), "bias": _tensor(node, "bias", op.bias)}
 
 
+def _weight_only(node: Node, op: Any, call: Call) -> Operands:
+    stored = _tensor(node, "weight", op.weight)
+    assert stored is not None
+    weight = insert_dequantize_groups(stored, op.weights)
+    return {"weight": weight, **({"bias": _tensor(node, "bias", op.bias)} if "bias" in call.op.operands else {})}
+
+
 def _norm(node: Node, op: Any, call: Call) -> Operands:
     return {"gain": _tensor(node, "weight", op.weight), "shift": _tensor(node, "bias", op.bias)}
 
@@ -148,6 +159,8 @@ _RESTORED: Mapping[type[nn.Module], Callable[[Node, Any, Call], Operands]] = {
     Conv: _conv,
     Linear: _conv,
     DynamicLinear: _dynamic_linear,
+    WeightOnlyLinear: _weight_only,
+    WeightOnlyEmbedding: _weight_only,
     ConvTranspose: _conv_transpose,
     LayerNorm: _norm,
     GroupNorm: _norm,

@@ -29,6 +29,7 @@ from fxq.graph.qdq import integers_behind, is_dequantize, is_quantize, qparams_o
 from fxq.graph.reasons import Reason
 from fxq.lowering.dynamic import lower_dynamic
 from fxq.lowering.lowerings import Site, lower_site
+from fxq.lowering.weight_only import lower_weight_only
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.integer.table import Table, build_table
 
@@ -42,7 +43,7 @@ def lower(module: FxqModule, profile: BackendProfile) -> int:
     What has no integer form after all stays float between dequantize and quantize, with a Reason.
 
     Returns:
-        the number of nodes that now compute on integers.
+        the number of nodes that now compute on integers, or with weights in few bits.
     """
     lowered = 0
     for node in list(module.graph.nodes):
@@ -50,6 +51,8 @@ def lower(module: FxqModule, profile: BackendProfile) -> int:
             continue
         if is_quantize(node) and is_dequantize(node.args[0]):
             _requantize(node)
+        elif _is_weight_only(node):
+            lowered += _lower_weight_only(node)
         elif _is_int8(node):
             lowered += _lower_dynamic(node) if _is_dynamic(node) else _lower_node(node, profile)
     remove_unread(module)
@@ -65,6 +68,20 @@ def _is_int8(node: Node) -> bool:
 def _is_dynamic(node: Node) -> bool:
     quant = quant_of(node)
     return quant is not None and quant.is_dynamic
+
+
+def _is_weight_only(node: Node) -> bool:
+    quant = quant_of(node)
+    return quant is not None and quant.is_weight_only and call_of(node) is not None
+
+
+def _lower_weight_only(node: Node) -> bool:
+    """op(x, dequantize_groups(w)) → weight_only_op(x)"""
+    call = call_of(node)
+    assert call is not None
+    set_meaning(node, _meaning(call))
+    _call_op(node, lower_weight_only(call), call.activations.values())
+    return True
 
 
 def _lower_dynamic(node: Node) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from fxq.dynamic.modules import RECURRENT
 from fxq.errors import ConfigError
 from fxq.graph.names import qualified_name
@@ -12,6 +14,7 @@ from fxq.graph.profile import Accepted, BackendProfile
 _QUANTIZABLE = frozenset(op.name for op in OPS if op.policy not in (Policy.FLOAT, Policy.METADATA))
 
 _DYNAMIC = frozenset({"linear", *map(qualified_name, RECURRENT)})
+_WEIGHT_ONLY = frozenset({"linear", "embedding", qualified_name(nn.EmbeddingBag)})
 
 PROFILES = (
     BackendProfile(
@@ -20,6 +23,7 @@ PROFILES = (
         weights=(Accepted("int8", symmetric=True, axes=(None, 0)),),
         ops=_QUANTIZABLE,
         dynamic=_DYNAMIC,
+        weight_only=_WEIGHT_ONLY,
         multiplier_bits=22,
         fixed_point_add=False,
     ),
@@ -29,6 +33,7 @@ PROFILES = (
         weights=(Accepted("int8", symmetric=True, axes=(None, 0)),),
         ops=_QUANTIZABLE,
         dynamic=_DYNAMIC,
+        weight_only=_WEIGHT_ONLY,
         multiplier_bits=24,
         fixed_point_add=True,
     ),

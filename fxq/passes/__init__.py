@@ -18,6 +18,7 @@ from fxq.passes.pipeline import Context, Pass, pipeline, require_stage, run_pipe
 from fxq.passes.quantize_constants import quantize_constants
 from fxq.passes.resolve_qconfigs import resolve_qconfigs
 from fxq.passes.share_qparams import share_qparams
+from fxq.passes.shrink_weights import shrink_weights
 from fxq.passes.swap_modules import swap_modules
 from fxq.passes.trace import trace
 
@@ -52,6 +53,7 @@ PREPARE_QAT = pipeline(
 CONVERT = pipeline(
     Pass("freeze_qparams", Stage.OBSERVED, Stage.REFERENCE, freeze_qparams),
     Pass("swap_modules", Stage.REFERENCE, Stage.REFERENCE, swap_modules),
+    Pass("shrink_weights", Stage.REFERENCE, Stage.REFERENCE, shrink_weights),
     Pass("expose_integers", Stage.REFERENCE, Stage.REFERENCE, expose_integers),
     Pass("quantize_constants", Stage.REFERENCE, Stage.REFERENCE, quantize_constants),
     Pass("cancel_qdq", Stage.REFERENCE, Stage.REFERENCE, cancel_qdq),  # after the constants: their q is gone

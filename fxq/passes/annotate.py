@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import replace
 
 from torch.fx import Node
 
@@ -26,7 +27,8 @@ def annotate(module: FxqModule, context: Context) -> int:
     - An op is int8 unless its configuration, operands or the profile object, and where that pays (`choose_int8`).
     - A value is quantized once, for all its int8 readers. conv, linear and
       averages write float32 where no int8 op reads them.
-    - An op with a dynamic activation reads and writes float: its neighbours do not depend on it.
+    - An op with a dynamic activation, or whose weight alone is stored in few bits, reads and writes float: its neighbours do not
+      depend on it.
     - A result that the model returns as a QTensor is read like an int8 op reads.
 
     Raises:
@@ -36,18 +38,22 @@ def annotate(module: FxqModule, context: Context) -> int:
     refusals = Refusals(module, context.profile, find_mutated(module))
     refused = {node: reason for node in module.graph.nodes if node.op != "output" and (reason := refusals.refusal(node)) is not None}
     allowed = [node for node in module.graph.nodes if node.op != "output" and node not in refused]
-    dynamic = {node for node in allowed if asks_for(node, dynamic=True)}
-    calls = {node: call for node in allowed if node not in dynamic and (call := call_of(node)) is not None}
+    outside = {node for node in allowed if asks_for(node, float_outside=True)}
+    calls = {node: call for node in allowed if node not in outside and (call := call_of(node)) is not None}
     chosen = choose_int8(module.graph, calls, returned)
     specs = specs_of_values(chosen, returned)
     require_quantized(module, specs, refused)
     for node in module.graph.nodes:
         if node.op != "output" and (node.op != "get_attr" or node in specs):
-            is_int8, resolution = node in chosen or node in dynamic, resolution_of(node)
-            inputs = _inputs(node, specs) if is_int8 else {}
-            reason = None if is_int8 else refused.get(node, _beside_float_ops(node, chosen))
-            set_quant(node, NodeQuant(inputs, specs.get(node), rule=resolution.rule if resolution else "", reason=reason))
-    return len(chosen) + len(dynamic)
+            resolution = resolution_of(node)
+            quant = NodeQuant(output=specs.get(node), rule=resolution.rule if resolution else "")
+            if node not in chosen and node not in outside:
+                set_quant(node, replace(quant, reason=refused.get(node, _beside_float_ops(node, chosen))))
+            elif resolution is not None and resolution.qconfig is not None and resolution.qconfig.weight_format is not None:
+                set_quant(node, replace(quant, format=resolution.qconfig.weight_format))
+            else:
+                set_quant(node, replace(quant, inputs=_inputs(node, specs)))
+    return len(chosen) + len(outside)
 
 
 def specs_of_values(chosen: Calls, returned: Set[Node]) -> dict[Node, QuantSpec]:

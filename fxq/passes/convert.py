@@ -130,7 +130,7 @@ def _original_weights(module: FxqModule) -> dict[str, OriginalWeights]:
     found: dict[str, OriginalWeights] = {}
     for node in module.graph.nodes:
         call, quant = call_of(node), quant_of(node)
-        if call is not None and quant is not None and "weight" in quant.inputs:
+        if call is not None and quant is not None and ("weight" in quant.inputs or quant.is_weight_only):
             weight, bias = (_copied(call.operands.get(name)) for name in ("weight", "bias"))
             assert weight is not None
             found[node.name] = OriginalWeights(weight, bias)

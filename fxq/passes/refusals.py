@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch.fx import Node
 from fxq.graph.annotation import Resolution, asks_for, resolution_of, tensor_type, whole_reason_of
 from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
+from fxq.graph.objections import changes_rows
 from fxq.graph.opdef import Call, Policy, Role, role_of
 from fxq.graph.ops import call_of
 from fxq.graph.profile import BackendProfile
@@ -64,10 +65,18 @@ class Refusals:
         return found if isinstance(found, Reason) else Reason(Why.OPERAND, node.name, "its operands are not all tensors")
 
     def _takes_whole(self, node: Node, module: nn.Module) -> bool:
-        """Whether the module, which is no op, has an int8 form that quantizes what it reads as it arrives, and is asked for that."""
-        return qualified_name(type(module)) in self.profile.dynamic and asks_for(node, dynamic=True)
+        """Whether the module, which is no op, has a form that reads and writes float, and is asked for that."""
+        resolution = resolution_of(node)
+        if resolution is None or not asks_for(node, float_outside=True):
+            return False
+        known = self.profile.dynamic if resolution.qconfig.weight_format is None else self.profile.weight_only
+        return qualified_name(type(module)) in known
 
     def _objections_to_whole(self, node: Node, module: nn.Module) -> Iterator[Reason]:
+        if isinstance(module, nn.EmbeddingBag):
+            changes = changes_rows(node.name, {"max_norm": module.max_norm})
+            yield from () if changes is None else (changes,)
+            return
         if module.training and isinstance(module, nn.RNNBase) and module.dropout:
             yield Reason(Why.TRAINING, node.name, "drops values at random in training mode; call model.eval() first")
         for operand in node.all_input_nodes:
@@ -80,16 +89,19 @@ class Refusals:
         if resolution is None or resolution.qconfig is None:
             yield _not_configured(node, resolution)
             return
-        if resolution.qconfig.weight_format is not None:
-            yield Reason(Why.PROFILE, node.name, "weights in few bits are stored by fxq.quantize_dynamic, module by module")
-            return
+        is_weight_only = resolution.qconfig.weight_format is not None
+        if is_weight_only and call.op.name not in self.profile.weight_only:
+            yield Reason(Why.WEIGHT_ONLY, node.name, f"{call.op.name} has no form with weights in few bits")
         objection = call.op.objection(node.name, call.operands)
         if objection is not None:
             yield objection
-        if call.op.policy is Policy.FLOAT:
+        if call.op.policy is Policy.FLOAT and not is_weight_only:
             yield Reason(Why.FLOAT_ONLY, node.name, f"{call.op.name} has no integer form")
         yield from (self._is_mutated(node, value) for value in (node, *call.activations.values()) if value in self.mutated)
-        yield from _operand_objections(node, call)
+        yield from _constant_objections(node, call)
+        yield from _dtype_objections(node, call, () if is_weight_only else call.op.by_role[Role.ACTIVATION])
+        if is_weight_only:
+            return
         weight = resolution.qconfig.weight.spec if "weight" in call.operands else None
         refused = self.profile.accepts(node.name, call.op.name, resolution.qconfig.activation.spec, weight)
         if refused is not None:
@@ -105,16 +117,18 @@ def _not_configured(node: Node, resolution: Resolution | None) -> Reason:
     return Reason(Why.NO_QCONFIG, node.name, "no rule of the QConfigMapping gives it a qconfig")
 
 
-def _operand_objections(node: Node, call: Call) -> Iterator[Reason]:
+def _constant_objections(node: Node, call: Call) -> Iterator[Reason]:
     for name, value in call.operands.items():
-        role = role_of(name)
-        if role is Role.ACTIVATION:
-            yield from _activation_objections(node, call, name, value)
-        elif role is not Role.ATTRIBUTE and isinstance(value, Node) and value.op != "get_attr":
+        if role_of(name) not in (Role.ACTIVATION, Role.ATTRIBUTE) and isinstance(value, Node) and value.op != "get_attr":
             yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant of the model")
     computed = {} if call.op.policy is Policy.MOVES else call.nodes(Role.ATTRIBUTE)
     for name, value in computed.items():
         yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant")
+
+
+def _dtype_objections(node: Node, call: Call, rounded: Iterable[str]) -> Iterator[Reason]:
+    for name in rounded:
+        yield from _activation_objections(node, call, name, call.operands.get(name))
     result = tensor_type(node)
     if result is None or result.dtype != torch.float32:
         yield Reason(Why.DTYPE, node.name, f"its result is {result.dtype if result else 'no tensor'}, not float32")

@@ -1,4 +1,4 @@
-"""lstm(x) → dynamic_lstm(x)"""
+"""lstm(x) → dynamic_lstm(x), embedding_bag(i) → weight_only_embedding_bag(i)"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import nn
 from torch.fx import Node
 
-from fxq.dynamic.modules import RECURRENT
+from fxq.dynamic.modules import WHOLE
 from fxq.errors import ConfigError
 from fxq.graph.annotation import quant_of, resolution_of, update_quant
 from fxq.graph.constants import free_path, put_module
@@ -19,7 +19,7 @@ from fxq.qconfig_mapping import QConfig
 
 
 def swap_modules(module: FxqModule, context: Context) -> int:
-    """Modules that are called whole, and quantize what they read as it arrives, become the op of the runtime that does it.
+    """Modules that are called whole, and read and write float, become the op of the runtime that does it.
 
     A module that is called in several places, with one qconfig, becomes one op.
     """
@@ -46,7 +46,7 @@ def swap_modules(module: FxqModule, context: Context) -> int:
 
 def _is_whole(node: Node) -> bool:
     quant = quant_of(node)
-    return quant is not None and quant.is_dynamic and call_of(node) is None
+    return quant is not None and (quant.is_dynamic or quant.is_weight_only) and call_of(node) is None
 
 
 def _qconfig(node: Node) -> QConfig:
@@ -59,8 +59,9 @@ def _qconfig(node: Node) -> QConfig:
 def _swap(module: FxqModule, called: nn.Module, qconfig: QConfig, place: str) -> str | Reason:
     """Puts the op there; returns the place."""
     try:
-        made = RECURRENT[type(called)](called, qconfig).eval()
+        made = WHOLE[type(called)](called, qconfig)
     except ConfigError as error:
         return Reason(Why.OVERFLOW, place, f"its 32-bit accumulator can overflow: {error.found}")
-    put_module(module, place, made)
+    assert made is not None, f"{type(called).__name__} was not refused"
+    put_module(module, place, made.eval())
     return place

@@ -202,11 +202,11 @@ def not_switched_off(label: str) -> Guard:
 
 
 def not_dynamic(label: str) -> Guard:
-    """The op does not quantize what it reads as it arrives."""
+    """The op does not read and write float, whatever is inside."""
 
     def guard(match: Match) -> Reason | None:
         node = match.nodes[label]
-        return Reason(Why.DYNAMIC, node.name, "its sum is float, and added in float") if asks_for(node, dynamic=True) else None
+        return Reason(Why.DYNAMIC, node.name, "its sum is float, and added in float") if asks_for(node, float_outside=True) else None
 
     return guard
 
@@ -216,7 +216,7 @@ def is_quantized(label: str) -> Guard:
 
     def guard(match: Match) -> Reason | None:
         node = match.nodes[label]
-        if asks_for(node, dynamic=False):
+        if asks_for(node, float_outside=False):
             return None
         return Reason(Why.NO_QCONFIG, match.anchor.name, f"{node.name} has no qconfig")
 

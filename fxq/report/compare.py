@@ -23,7 +23,7 @@ from fxq.passes.arguments import Inputs
 from fxq.report.alike import trace_alike
 from fxq.report.closeness import Sums, Tensors
 from fxq.report.comparison import Comparison, LayerComparison
-from fxq.report.kinds import IN_INT8, called_module, kind_of
+from fxq.report.kinds import ROUNDED, called_module, kind_of
 from fxq.report.lockstep import Lockstep, Pair, real_tensors
 from fxq.report.matching import Graphs, layers_of, pair_graphs
 from fxq.report.progress import with_progress
@@ -86,7 +86,7 @@ def require_int8(model: nn.Module, wanted_by: str) -> FxqModule:
             found=f"a {type(model).__name__}" + (f" at stage {model.stage.name}" if isinstance(model, FxqModule) else ""),
             remedy="int8_model = fxq.convert_fx(prepared); the float model comes first, the int8 model second",
         )
-    if not any(kind_of(node) in IN_INT8 for graph in graphs_of(model) for node in layers_of(graph)):
+    if not any(kind_of(node) in ROUNDED for graph in graphs_of(model) for node in layers_of(graph)):
         raise ConfigError(
             wanted_by,
             expected="a model with int8 layers",
@@ -175,7 +175,7 @@ class _Tally:
 
 
 def _int8_layers_by_damage(row: LayerComparison) -> tuple[bool, float, float]:
-    return row.kind not in IN_INT8, row.damage_db, row.so_far.sqnr_db
+    return row.kind not in ROUNDED, row.damage_db, row.so_far.sqnr_db
 
 
 def _add(sums: Sums, exact: Tensors, found: Tensors) -> None:

@@ -12,7 +12,7 @@ from fxq.graph.annotation import quant_of, tensor_type, type_of
 from fxq.graph.constants import module_of
 from fxq.graph.opdef import Policy
 from fxq.graph.ops import call_of
-from fxq.graph.qdq import is_dequantize, is_quantize
+from fxq.graph.qdq import is_dequantize, is_dequantize_groups, is_quantize, is_rounding
 from fxq.graph.verify import OBSERVER_RULE
 from fxq.runtime.assumptions import ADDED_BY_TRACE
 from fxq.runtime.dynamic.op import DynamicOp
@@ -39,6 +39,8 @@ class Kind(str, Enum):
 
 # they multiply integers
 IN_INT8 = (Kind.INT8, Kind.DYNAMIC)
+# their results differ from the float model's
+ROUNDED = (*IN_INT8, Kind.WEIGHT_ONLY)
 
 _KIND_OF_OPCODE = {"placeholder": Kind.INPUT, "get_attr": Kind.CONSTANT, "output": Kind.OUTPUT}
 
@@ -47,8 +49,8 @@ def kind_of(node: Node) -> Kind:
     """The kind of a node at any stage. Before annotation nothing is decided, and what computes is float."""
     if node.op in _KIND_OF_OPCODE:
         return _KIND_OF_OPCODE[node.op]
-    if is_quantize(node) or is_dequantize(node):
-        return Kind.QUANTIZE if is_quantize(node) else Kind.DEQUANTIZE
+    if _makes_bytes(node) or is_dequantize(node) or is_dequantize_groups(node):
+        return Kind.QUANTIZE if _makes_bytes(node) else Kind.DEQUANTIZE
     quant, module = quant_of(node), called_module(node)
     if isinstance(module, QTensorEntry | QTensorExit):
         return Kind.INPUT if isinstance(module, QTensorEntry) else Kind.OUTPUT
@@ -56,12 +58,16 @@ def kind_of(node: Node) -> Kind:
         return Kind.OBSERVER
     if _makes_no_tensor(node):
         return Kind.SHAPE
-    if isinstance(module, WeightOnlyOp):
+    if isinstance(module, WeightOnlyOp) or (quant is not None and quant.is_weight_only):
         return Kind.WEIGHT_ONLY
     if isinstance(module, DynamicOp) or (quant is not None and quant.is_dynamic):
         return Kind.DYNAMIC
     is_int8 = isinstance(module, IntegerOp) if quant is None else quant.is_int8
     return Kind.INT8 if is_int8 else Kind.FLOAT
+
+
+def _makes_bytes(node: Node) -> bool:
+    return is_quantize(node) or is_rounding(node)
 
 
 def called_module(node: Node) -> nn.Module | None:

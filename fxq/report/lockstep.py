@@ -21,7 +21,7 @@ from fxq.graph.qtypes import dequantize_tensor, quantize_tensor
 from fxq.graph.topology import find_mutated
 from fxq.passes.arguments import Inputs
 from fxq.report.closeness import Tensors
-from fxq.report.kinds import IN_INT8, kind_of
+from fxq.report.kinds import ROUNDED, kind_of
 from fxq.report.matching import Graphs, layers_of, match_values
 from fxq.report.rows import qparams_known
 from fxq.runtime.integer.module import BYTES
@@ -136,7 +136,7 @@ class _Run:
 
     def _replaceable(self, node: Node) -> list[Node]:
         """Operands of an int8 layer that are tensors of the float model."""
-        if kind_of(node) not in IN_INT8:
+        if kind_of(node) not in ROUNDED:
             return []
         return [each for each in node.all_input_nodes if each in self._matches and type_of(each) is not None]
 
@@ -166,7 +166,7 @@ class _Run:
 
     def _pair(self, node: Node) -> Pair:
         exact, value = self._held[self._matches[node]], self._behind.env[node]
-        alone = self._real(node, self._alone(node)) if kind_of(node) in IN_INT8 else None
+        alone = self._real(node, self._alone(node)) if kind_of(node) in ROUNDED else None
         return Pair(self._int8, node, real_tensors(exact), self._real(node, value), alone)
 
     def _alone(self, node: Node) -> Any:

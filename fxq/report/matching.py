@@ -13,7 +13,7 @@ from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Policy
 from fxq.graph.ops import call_of
 from fxq.qconfig_mapping.presence import nearest
-from fxq.report.kinds import IN_INT8, Kind, kind_of
+from fxq.report.kinds import ROUNDED, Kind, kind_of
 from fxq.report.wording import describe_origin
 
 # node of an int8 graph → node of its float graph; int8 graph → its float graph
@@ -61,7 +61,7 @@ def layers_of(graph: FxqModule) -> Iterator[Node]:
     for node in graph.graph.nodes:
         call = call_of(node)
         moves = call is not None and call.op.policy is Policy.MOVES
-        if kind_of(node) in (*IN_INT8, Kind.FLOAT) and origins_of(node) and not moves:
+        if kind_of(node) in (*ROUNDED, Kind.FLOAT) and origins_of(node) and not moves:
             yield node
 
 
@@ -90,7 +90,7 @@ def _require_calls(exact: FxqModule, int8: FxqModule) -> None:
     made = {call_key(origin) for node in exact.graph.nodes for origin in origins_of(node)}
     for node in layers_of(int8):
         lost = next((origin for origin in origins_of(node) if call_key(origin) not in made), None)
-        if lost is not None and kind_of(node) in IN_INT8:
+        if lost is not None and kind_of(node) in ROUNDED:
             raise _no_counterpart(lost.below(int8.path), exact)
 
 

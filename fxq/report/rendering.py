@@ -14,7 +14,7 @@ from rich.text import Text
 from fxq.graph.reasons import Why
 from fxq.graph.stages import Stage
 from fxq.report.advice import ADVICE
-from fxq.report.kinds import IN_INT8, Kind
+from fxq.report.kinds import ROUNDED, Kind
 from fxq.report.rows import Row
 from fxq.report.totals import ReasonGroup, Totals
 from fxq.report.wording import elide, format_number, format_share, layer_label, plural
@@ -150,10 +150,10 @@ def _summary_lines(stage: Stage, rows: tuple[Row, ...], totals: Totals) -> Itera
         if totals.macs_int8:
             yield "compiled", Text(f"{format_share(totals.macs_share_compiled)} of the int8 MACs run as machine code")
         yield "boundaries", Text(f"{totals.count(Kind.QUANTIZE)} × float → int8, {totals.count(Kind.DEQUANTIZE)} × int8 → float")
-    rules = Counter(row.rule for row in rows if row.kind in (*IN_INT8, Kind.FLOAT) and row.rule)
+    rules = Counter(row.rule for row in rows if row.kind in (*ROUNDED, Kind.FLOAT) and row.rule)
     if rules:
         yield "decided by", Text(", ".join(f"{rule} ({plural(count, 'node')})" for rule, count in rules.most_common()))
-    if decided and not any(map(totals.count, IN_INT8)):
+    if decided and not any(map(totals.count, ROUNDED)):
         yield "note", Text(f"no op {'runs' if stage is Stage.LOWERED else 'will run'} in int8{_first_step(totals)}", style="red")
 
 

@@ -13,7 +13,7 @@ from fxq.graph.annotation import TensorType, quant_of, refusals_of, tensor_type
 from fxq.graph.islands import graphs_of, origins_in_model
 from fxq.graph.module import FxqModule, StaysPython
 from fxq.graph.names import join_path
-from fxq.graph.qdq import qparams_of
+from fxq.graph.qdq import is_dequantize, is_quantize, qparams_of
 from fxq.graph.qtypes import QParams
 from fxq.graph.reasons import Reason
 from fxq.lowering.executable import compiled_nodes
@@ -216,7 +216,7 @@ def dtype_name(value: TensorType) -> str:
 
 def qparams_known(node: Node) -> QParams | None:
     """What the node's value is quantized with, or was, for a dequantize node; None where it is not known."""
-    if kind_of(node) in (Kind.QUANTIZE, Kind.DEQUANTIZE):
+    if is_quantize(node) or is_dequantize(node):
         return qparams_of(node)
     quant = quant_of(node)
     return None if quant is None else quant.qparams

@@ -25,6 +25,7 @@ from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.outputs import FloatOutput
+from fxq.runtime.weight_only.op import WeightOnlyOp
 
 _FUSE = tuple(step for step in PREPARE if step.gives <= Stage.FUSED)
 
@@ -69,6 +70,8 @@ def _int8_weight(node: Node) -> Tensor | None:
     module = called_module(node)
     if isinstance(module, DynamicLinear):
         return module.weight * module.scale[:, None]
+    if isinstance(module, WeightOnlyOp):
+        return module.weights.real()
     if not isinstance(module, Conv | Linear | ConvTranspose):
         return None
     x, y = qparams_known(node.all_input_nodes[0]), qparams_known(node)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 
 from torch import Tensor, nn
 from torch.fx import Node
 
 from fxq.graph.constants import constant_of
+from fxq.graph.groups import GroupedWeights
 from fxq.graph.islands import outside_of_graphs
-from fxq.graph.qdq import is_dequantize
-from fxq.report.kinds import IN_INT8, Kind, called_module, kind_of
+from fxq.graph.qdq import groups_of, is_dequantize, is_dequantize_groups
+from fxq.report.kinds import ROUNDED, Kind, called_module, kind_of
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.weight_only.op import WeightOnlyOp
 
@@ -39,7 +39,7 @@ class Stored:
 
 def stored_by(node: Node) -> tuple[Stored, ...]:
     """The tensors that belong to an op: parameters and buffers of its module, constants among its operands."""
-    if kind_of(node) not in (*IN_INT8, Kind.WEIGHT_ONLY, Kind.FLOAT):
+    if kind_of(node) not in (*ROUNDED, Kind.FLOAT):
         return ()
     module = called_module(node)
     return tuple(_of_operands(node) if module is None else _of_module(module))
@@ -47,10 +47,10 @@ def stored_by(node: Node) -> tuple[Stored, ...]:
 
 def _of_module(module: nn.Module) -> Iterator[Stored]:
     if isinstance(module, WeightOnlyOp):
-        yield Stored(id(module.weight), module.weight.nbytes, prod(module.shape) * _FLOAT32_BYTES)
+        yield from _of_groups(module.weights)
     owned = [item for owner in outside_of_graphs(module) for item in (*owner._parameters.items(), *owner._buffers.items())]
     for name, tensor in owned:
-        if tensor is None or (isinstance(module, WeightOnlyOp) and name == "weight"):
+        if tensor is None or (isinstance(module, WeightOnlyOp) and name != "bias"):
             continue
         if not isinstance(module, IntegerOp):
             yield _as_it_was(tensor)
@@ -65,6 +65,8 @@ def _of_operands(node: Node) -> Iterator[Stored]:
             yield _as_it_was(tensor)
         elif is_dequantize(operand):
             yield from _of_dequantize(operand)
+        elif is_dequantize_groups(operand):
+            yield from _of_groups(groups_of(operand))
 
 
 def _of_dequantize(node: Node) -> Iterator[Stored]:
@@ -73,6 +75,11 @@ def _of_dequantize(node: Node) -> Iterator[Stored]:
     if integers is not None:
         yield _quantized(integers)
         yield from (_added(tensor) for tensor in qparams if tensor is not None)
+
+
+def _of_groups(weights: GroupedWeights) -> Iterator[Stored]:
+    yield Stored(id(weights.weight), weights.weight.nbytes, weights.outputs * weights.features * _FLOAT32_BYTES)
+    yield from (_added(tensor) for tensor in (weights.scale, weights.zero) if tensor is not None)
 
 
 def _as_it_was(tensor: Tensor) -> Stored:

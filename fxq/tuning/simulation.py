@@ -11,20 +11,19 @@ from torch.fx import Node
 
 from fxq.graph.annotation import Origin
 from fxq.graph.constants import constant_of
-from fxq.graph.functional import round_to_bytes
 from fxq.graph.infer import GraphInterpreter, placeholder_values
 from fxq.graph.islands import graphs_of, origins_in_model
 from fxq.graph.module import FxqModule
 from fxq.graph.names import join_path
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of
-from fxq.graph.qdq import is_dequantize, is_quantize
+from fxq.graph.qdq import is_dequantize, is_dequantize_groups, is_quantize, is_rounding
 from fxq.passes.annotate import specs_of_values
 from fxq.passes.choice import choose_int8
 from fxq.passes.freeze_qparams import remove_observers
 from fxq.passes.interface import quantized_results
 from fxq.qconfig_mapping import QConfigMapping
-from fxq.report.kinds import IN_INT8, Kind, kind_of
+from fxq.report.kinds import ROUNDED, Kind, kind_of
 from fxq.report.macs import count_macs
 from fxq.report.matching import layers_of
 from fxq.report.wording import describe_origin
@@ -67,7 +66,7 @@ def int8_layers(reference: FxqModule) -> list[Layer]:
     """The layers of a reference model that are int8, in order of execution."""
     found: dict[tuple[str, str, int], list[tuple[str, Origin, Node]]] = {}
     for graph in graphs_of(reference):
-        for node in (each for each in layers_of(graph) if kind_of(each) in IN_INT8):
+        for node in (each for each in layers_of(graph) if kind_of(each) in ROUNDED):
             origin = origins_in_model(node, graph)[0]
             is_module = origin.module_type == origin.object_type
             key = (origin.module, origin.object_type, 0 if is_module else origin.index)
@@ -132,7 +131,7 @@ class _Forward(GraphInterpreter):
         prepared_nodes = {node.name: node for node in prepared.graph.nodes}
         self._prepared_node = {node: prepared_nodes[node.name] for node in reference.graph.nodes if node.name in prepared_nodes}
         self._int8 = {node: call for node in prepared.graph.nodes if (call := call_of(node)) is not None and kind_of(node) is Kind.INT8}
-        self._dynamic = {node for node in reference.graph.nodes if kind_of(node) is Kind.DYNAMIC}
+        self._outside = {node for node in reference.graph.nodes if kind_of(node) in (Kind.DYNAMIC, Kind.WEIGHT_ONLY)}
         self._weights = dict(self._float_weights())
         self._returned = set(quantized_results(prepared).values())
         self.keep_float(frozenset())
@@ -144,20 +143,20 @@ class _Forward(GraphInterpreter):
         rounded = specs_of_values(chosen, self._returned)
         self._reads_int8 = {node for node, before in self._prepared_node.items() if before in chosen}
         self._is_rounded = {node for node in self._reads_int8 if self._prepared_node[node] in rounded}
-        self._reads_int8 |= self._dynamic - nodes
+        self._reads_int8 |= self._outside - nodes
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(*placeholder_values(self._reference, args, kwargs))
 
     def run_node(self, n: Node) -> Any:
         """The node's value. Between a value that float readers have as it is and its readers both forms go."""
-        if n in self._dynamic and n.op == "call_module" and n not in self._reads_int8:
+        if n in self._outside and n.op == "call_module" and n not in self._reads_int8:
             return self._run_prepared(n)
-        if not is_quantize(n) and not is_dequantize(n) and n.target is not round_to_bytes:
+        if not is_quantize(n) and not is_dequantize(n) and not is_rounding(n):
             return super().run_node(n)
         source = n.all_input_nodes[0]
         value = self.env[source]
-        if n.target is round_to_bytes:
+        if is_rounding(n):
             return _Rounded(self._read(source, value, True), super().run_node(n))
         if isinstance(value, _Rounded):
             return _Rounded(value.exact, super().run_node(n))
@@ -189,8 +188,12 @@ class _Forward(GraphInterpreter):
         for node, before in self._prepared_node.items():
             call, original = call_of(node), call_of(before)
             weight = None if call is None or original is None else _weight_of(original)
-            if call is not None and weight is not None and is_dequantize(call.operands["weight"]):
+            if call is not None and weight is not None and _is_unpacked(call.operands["weight"]):
                 yield call.operands["weight"], weight
+
+
+def _is_unpacked(weight: Node) -> bool:
+    return is_dequantize(weight) or is_dequantize_groups(weight)
 
 
 def _weight_of(call: Call) -> Tensor | None:

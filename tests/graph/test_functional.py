@@ -24,6 +24,8 @@ Y = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
 W = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(2))
 V = torch.rand(4, generator=torch.Generator().manual_seed(3)) + 0.5
 L = torch.randn(5, 6, generator=torch.Generator().manual_seed(4))
+BYTES = torch.tensor([[1, -2, 3], [0, 127, -128], [5, 5, 5], [-1, 0, 1]], dtype=torch.int8)
+HALF = torch.randn(2, 3).to(torch.float16)
 I = torch.tensor([3, 0, 3])  # noqa: E741
 
 # op → (canonical call, what torch calls it)
@@ -203,6 +205,15 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: f.round_to_bytes(X), lambda: _rounded(X)),
         (lambda: f.round_to_bytes(X, per_row=True), lambda: torch.stack([_rounded(row) for row in X.flatten(0, -2)]).reshape(X.shape)),
         (lambda: f.round_to_bytes(torch.empty(0, 3)), lambda: torch.empty(0, 3)),
+    ],
+    "dequantize_groups": [
+        (lambda: p.dequantize_groups(HALF), lambda: HALF.float()),
+        (lambda: p.dequantize_groups(BYTES, V[:, None], features=3), lambda: BYTES * V[:, None]),
+        (lambda: p.dequantize_groups(BYTES, V[:, None], V[:, None] + 1, features=3), lambda: (BYTES - (V[:, None] + 1)) * V[:, None]),
+        (lambda: p.dequantize_groups(torch.tensor([[0x1F, 0x08]], dtype=torch.uint8), torch.tensor([[2.0]]), features=3),
+         lambda: torch.tensor([[-2.0, 2.0, -16.0]])),
+        (lambda: p.dequantize_groups(torch.ones(1, 10, dtype=torch.int8), torch.tensor([[2.0, 3.0]]), group=8, features=10),
+         lambda: torch.tensor([[2.0] * 8 + [3.0] * 2])),
     ],
     "dequantize": [
         (lambda: f.dequantize(X.to(torch.int8), 0.1, 7, -128, 127),

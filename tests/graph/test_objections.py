@@ -78,6 +78,8 @@ CASES: list[tuple[str, dict[str, Any], Reason | None]] = [
     ("clamp", {"min": 0, "max": 6.0}, None),
     ("clamp", {"min": -1, "max": 0}, None),
     ("clamp", {"min": "a tensor"}, None),
+    ("embedding", {"max_norm": None}, None),
+    ("embedding", {"max_norm": 2.0}, Reason(Why.MUTATED, "n", "max_norm=2.0 changes rows as they are read; normalize them before")),
     (
         "clamp",
         {"min": 0.5},

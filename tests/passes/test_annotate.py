@@ -383,6 +383,12 @@ def test_custom_modules_quantize_themselves_where_they_are_asked_to() -> None:
     assert unasked["_1"] == "no qconfig: no rule of the QConfigMapping gives it a qconfig"
 
 
+def test_ops_beside_weights_in_few_bits_stay_float() -> None:
+    mapping = QConfigMapping().set_global(fxq.weight_only_qconfig())
+    module = up_to("annotate", trace(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.zeros(2, 4)), mapping)
+    assert decisions(module)["_1"] == "weight-only qconfig: tanh has no form with weights in few bits"
+
+
 def test_ops_beside_dynamic_layers_stay_float() -> None:
     mapping = QConfigMapping().set_global(fxq.default_dynamic_qconfig)
     module = up_to("annotate", trace(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.zeros(2, 4)), mapping)

@@ -36,7 +36,9 @@ def test_the_pipelines() -> None:
         "insert_observers",
     ]  # fmt: skip
     assert [step for step in PREPARE if step in FUSE] == list(FUSE)
-    assert [step.name for step in CONVERT] == ["freeze_qparams", "swap_modules", "expose_integers", "quantize_constants", "cancel_qdq"]
+    assert [step.name for step in CONVERT] == [
+        "freeze_qparams", "swap_modules", "shrink_weights", "expose_integers", "quantize_constants", "cancel_qdq",
+    ]  # fmt: skip
 
 
 def test_passes_that_do_not_fit_are_no_pipeline() -> None:

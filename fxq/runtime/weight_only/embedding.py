@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxq.runtime.weight_only.groups import GroupedWeights
+from fxq.graph.groups import GroupedWeights
 from fxq.runtime.weight_only.op import WeightOnlyOp
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from fxq.graph.groups import GroupedWeights
 from fxq.runtime.dynamic.op import Compiled
 from fxq.runtime.dynamic.rows import RowOp
 from fxq.runtime.integer.outputs import FloatOutput
-from fxq.runtime.weight_only.groups import GroupedWeights
 from fxq.runtime.weight_only.op import WeightOnlyOp
 from fxq.runtime.weight_only.product import GroupedProduct, grouped_product
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from fxq.graph.groups import GroupedWeights
 from fxq.graph.weight_format import WeightFormat
 from fxq.runtime.integer.module import IntegerOp
-from fxq.runtime.weight_only.groups import GroupedWeights
 
 
 class WeightOnlyOp(IntegerOp):

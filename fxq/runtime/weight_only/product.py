@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fxq.graph.groups import GroupedWeights
 from fxq.runtime.integer.outputs import FloatOutput, finish
-from fxq.runtime.weight_only.groups import GroupedWeights
 
 
 @dataclass(frozen=True, eq=False)

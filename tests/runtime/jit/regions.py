@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fxq.graph.groups import group_weights
 from fxq.graph.weight_format import WeightFormat
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.product import RowWeights
@@ -20,7 +21,6 @@ from fxq.runtime.integer.outputs import Activation, FloatOutput, IntegerOutput, 
 from fxq.runtime.jit.execute import CompiledRegion
 from fxq.runtime.jit.isa import ISAS, Isa
 from fxq.runtime.region import Region, Step, Value
-from fxq.runtime.weight_only.groups import group_weights
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
 # an ISA that this machine lacks is skipped, and pytest lists it at the end

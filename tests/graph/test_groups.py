@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fxq.errors import ConfigError
+from fxq.graph.groups import group_weights
 from fxq.graph.weight_format import WeightFormat
-from fxq.runtime.weight_only.groups import group_weights
 
 
 @pytest.mark.parametrize("bits", [4, 8])

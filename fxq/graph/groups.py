@@ -63,15 +63,18 @@ class GroupedWeights:
         return shifted * self.scale.repeat_interleave(size, 1)[:, : self.features]
 
 
-def group_weights(weight: Tensor, format: WeightFormat, bias: Tensor | None = None) -> GroupedWeights:
+def group_weights(weight: Tensor, format: WeightFormat, bias: Tensor | None = None, where: str = "weight") -> GroupedWeights:
     """f32 [O, I] → the nearest that the format has: of each group the least and the largest weight are kept, or the larger one.
+
+    Args:
+        where: what an error calls the weight.
 
     Raises:
         ConfigError: a weight is not finite.
     """
     values = weight.detach().to(torch.float32)
     if not bool(torch.isfinite(values).all()):
-        raise ConfigError("weight", expected="finite numbers", found="NaN or infinity", remedy="look at how the model was trained")
+        raise ConfigError(where, expected="finite numbers", found="NaN or infinity", remedy="look at how the model was trained")
     outputs, features = values.shape
     shift = None if bias is None else bias.detach().to(torch.float32).clone()
     if format.bits == 16:
