@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
+import torch
 from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
 from fxq.graph.annotation import tensor_type
-from fxq.graph.constants import module_of
+from fxq.graph.constants import constant_of, module_of
 from fxq.graph.topology import classes
 from fxq.runtime.integer.outputs import STORAGE
 from fxq.runtime.region import Region, Step, Value
@@ -45,38 +47,81 @@ class Partition:
     outside: frozenset[Node]
 
 
-def find_regions(graph: Graph, accepts: Accepts) -> Partition:
-    """Disjoint regions, each with at least one integer op; no path leaves one and comes back to it. Linear in nodes and edges.
+class _Side(Enum):
+    """Which regions a node can be part of: those of integers, or of float values around dynamic ops. SIZE: of any that reads it."""
 
-    The level of a node counts how often the way to it, at most, has changed between nodes that are accepted and others. A path that
-    leaves the accepted nodes of a level only reaches higher ones, so what is connected inside one level is convex.
+    OUTSIDE = auto()
+    SIZE = auto()
+    BYTES = auto()
+    FLOATS = auto()
+
+
+def find_regions(graph: Graph, accepts: Accepts) -> Partition:
+    """Disjoint regions, each with at least one int8 layer; no path leaves one and comes back to it. Linear in nodes and edges.
+
+    The level of a node counts how often the way to it, at most, has changed sides. A path that leaves a side on some level only
+    reaches higher ones, so what is connected inside one level, on one side, is convex.
 
     Args:
         accepts: whether a step can be part of a program.
     """
-    accepted: dict[Node, bool] = {}
-    levels: dict[Node, int] = {}
-    for node in graph.nodes:
-        operands = node.all_input_nodes
-        accepted[node] = _is_accepted(node, accepts) and all(_is_tensor(p) or accepted[p] for p in operands)
-        levels[node] = max((levels[p] + (accepted[p] != accepted[node]) for p in operands), default=0)
-    inside = [node for node in graph.nodes if accepted[node]]
-    edges = ((p, node) for node in inside for p in node.all_input_nodes if accepted[p] and levels[p] == levels[node])
-    order = {node: number for number, node in enumerate(graph.nodes)}
-    found = [sorted(filter(_is_tensor, group), key=order.__getitem__) for group in classes(inside, edges)]
-    worthwhile = [nodes for nodes in found if any(node.op == "call_module" for node in nodes)]
-    sizes = {node for node in inside if not _is_tensor(node)}
-    outside = _outside(graph, {node for nodes in worthwhile for node in nodes}, sizes)
+    sides = _sides(graph, accepts)
+    idle = {node for nodes in _connected(graph, sides) if not _is_worthwhile(nodes) for node in nodes if sides[node] is _Side.FLOATS}
+    sides.update(dict.fromkeys(idle, _Side.OUTSIDE))  # float ops that stay with torch are no reason to cut what is int8
+    worthwhile = [nodes for nodes in _connected(graph, sides) if _is_worthwhile(nodes)]
+    outside = _outside(graph, {node for nodes in worthwhile for node in nodes}, sides)
     parts = [_part(nodes) for nodes in worthwhile]
     read = {node for part in parts for node in part.inputs} | {operand for node in outside for operand in node.all_input_nodes}
     return Partition(tuple(_region(f"region_{number}", part, read) for number, part in enumerate(parts)), outside)
 
 
-def _outside(graph: Graph, inside: set[Node], sizes: set[Node]) -> frozenset[Node]:
-    """Nodes that are in no region; of the sizes that regions can compute only those that somebody outside reads."""
+def _sides(graph: Graph, accepts: Accepts) -> dict[Node, _Side]:
+    sides: dict[Node, _Side] = {}
+    for node in graph.nodes:
+        is_known = all(_is_tensor(operand) or sides[operand] is _Side.SIZE for operand in node.all_input_nodes)
+        sides[node] = _side(node) if is_known and _has_row(node, accepts) else _Side.OUTSIDE
+    return sides
+
+
+def _has_row(node: Node, accepts: Accepts) -> bool:
+    return node.op in ("call_module", "call_function") and accepts(_step(node, node.args, node.kwargs))
+
+
+def _side(node: Node) -> _Side:
+    """By the values that go in and come out."""
+    if not _is_tensor(node):
+        return _Side.SIZE
+    types = {found.dtype for value in (node, *node.all_input_nodes) if (found := tensor_type(value)) is not None}
+    if types == {torch.float32}:
+        return _Side.FLOATS
+    return _Side.BYTES if not types.isdisjoint(_BYTES) else _Side.OUTSIDE
+
+
+def _connected(graph: Graph, sides: Mapping[Node, _Side]) -> list[list[Node]]:
+    """Tensors that are on one side and one level, and connected; in the order of the graph."""
+    needs: dict[Node, tuple[Node, ...]] = {}
+    levels: dict[Node, int] = {}
+    for node in graph.nodes:
+        operands = node.all_input_nodes
+        needs[node] = tuple(dict.fromkeys(q for p in operands for q in (needs[p] if sides[p] is _Side.SIZE else (p,))))
+        levels[node] = max((levels[p] + (sides[p] is not sides[node]) for p in needs[node]), default=0)
+    inside = [node for node in graph.nodes if sides[node] in (_Side.BYTES, _Side.FLOATS)]
+    edges = ((p, node) for node in inside for p in needs[node] if sides[p] is sides[node] and levels[p] == levels[node])
+    order = {node: number for number, node in enumerate(graph.nodes)}
+    return [sorted(group, key=order.__getitem__) for group in classes(inside, edges)]
+
+
+def _is_worthwhile(nodes: list[Node]) -> bool:
+    """Whether an op of the runtime is among them: what only moves elements is none."""
+    return any(node.op == "call_module" for node in nodes)
+
+
+def _outside(graph: Graph, inside: set[Node], sides: Mapping[Node, _Side]) -> frozenset[Node]:
+    """Nodes that are in no region; of what regions have themselves, sizes and constants, only what somebody outside reads."""
     outside: set[Node] = set()
     for node in reversed(graph.nodes):
-        if node not in inside and (node not in sizes or not outside.isdisjoint(node.users)):
+        is_optional = sides[node] is _Side.SIZE or _is_constant(node)
+        if node not in inside and not (is_optional and outside.isdisjoint(node.users)):
             outside.add(node)
     return frozenset(outside)
 
@@ -85,16 +130,10 @@ def _is_tensor(node: Node) -> bool:
     return tensor_type(node) is not None
 
 
-def _is_accepted(node: Node, accepts: Accepts) -> bool:
-    if node.op not in ("call_module", "call_function") or not accepts(_step(node, node.args, node.kwargs)):
-        return False
-    return node.op == "call_module" or not _is_tensor(node) or _touches_bytes(node)
-
-
-def _touches_bytes(node: Node) -> bool:
-    """Whether integers go in or come out: moves of float values stay with the float ops around them."""
-    types = [tensor_type(value) for value in (node, *node.all_input_nodes)]
-    return any(found is not None and found.dtype in _BYTES for found in types)
+def _is_constant(node: Node) -> bool:
+    """Whether it is a vector of the model, in float: what has no batch goes into a step's arguments as it is."""
+    found = tensor_type(node)
+    return node.op == "get_attr" and found is not None and found.dtype == torch.float32 and len(found.shape) < 2
 
 
 def _step(node: Node, args: Any, kwargs: Any) -> Step:
@@ -119,7 +158,7 @@ class _Part:
 def _part(nodes: list[Node]) -> _Part:
     steps = tuple(dict.fromkeys(step for node in nodes for step in (*_sizes_behind(node), node)))
     members = set(nodes)
-    inputs = dict.fromkeys(p for step in steps for p in step.all_input_nodes if p not in members and _is_tensor(p))
+    inputs = dict.fromkeys(p for step in steps for p in step.all_input_nodes if p not in members and _is_tensor(p) and not _is_constant(p))
     return _Part(tuple(nodes), steps, tuple(inputs))
 
 
@@ -142,6 +181,6 @@ def _sizes_behind(node: Node) -> list[Node]:
 
 def _numbered(node: Node, numbers: Mapping[Node, int]) -> Step:
     def value(operand: Node) -> Any:
-        return Value(numbers[operand])
+        return constant_of(operand) if _is_constant(operand) else Value(numbers[operand])
 
     return _step(node, map_arg(node.args, value), map_arg(node.kwargs, value))

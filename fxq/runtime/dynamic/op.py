@@ -26,7 +26,7 @@ class Compiled(Protocol):
 
 
 class DynamicOp(IntegerOp):
-    """Its sizes are known at run time only, so that it is no part of a region: it is compiled by itself, on its first call.
+    """Reads and writes float. Outside of a compiled region, for which sizes have to be known, it is compiled by itself, on its first call.
 
     Attributes:
         runtime: "integer": torch's integer ops; "auto": compiled code where LLVM has a target. FXQ_RUNTIME goes before "auto".

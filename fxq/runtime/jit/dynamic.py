@@ -14,19 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fxq.runtime.dynamic.product import RowProduct
-from fxq.runtime.jit.arena import ALIGNMENT, aligned_copy
-from fxq.runtime.jit.epilogue import form_of, header
+from fxq.runtime.jit.arena import ALIGNMENT
 from fxq.runtime.jit.execute import CompiledProgram, unavailable
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.kernel import Kernel, Planned
-from fxq.runtime.jit.kernels.dynamic_gemm import DynamicGemm, RowParameters, RowShape, dynamic_gemm
 from fxq.runtime.jit.kernels.dynamic_rows import FLOAT, PAIR_BYTES, QuantizeRows, RowRanges
-from fxq.runtime.jit.packing import Panel, pack_weights
 from fxq.runtime.jit.program import Call, Pointer, Program
+from fxq.runtime.jit.row_product import gemm_for, pack_product, row_shape
 from fxq.runtime.jit.views import SLACK, Buffer, View
-
-# quantized rows up to this size stay in the second-level cache while each panel of weights meets all of them
-_CACHED_ROWS = 1 << 20
 
 
 def compile_product(product: RowProduct) -> CompiledProduct | None:
@@ -77,12 +72,8 @@ class CompiledProduct(CompiledRows):
 
     def __init__(self, product: RowProduct, isa: Isa) -> None:
         super().__init__(product.weights.outputs)
-        self.isa, self.per_row, weights = isa, product.per_row, product.weights
-        self._shape = RowShape(weights.features, weights.outputs, form_of(product.output), biased=weights.bias is not None)
-        self._weights, self._parameters = pack_product(product, self._gemm(1).panels, isa)
-
-    def _gemm(self, rows: int) -> DynamicGemm:
-        return dynamic_gemm(self._shape, self.isa, by_panels=rows * self._shape.features <= _CACHED_ROWS)
+        self.isa, self.per_row, self._shape = isa, product.per_row, row_shape(product)
+        self._weights, self._parameters = pack_product(product, gemm_for(self._shape, 1, isa).panels, isa)
 
     def plan(self, rows: int) -> Program:
         """For at most that many rows: their ranges, their bytes, their products."""
@@ -99,20 +90,9 @@ class CompiledProduct(CompiledRows):
             [
                 *([] if per_row else [buffers.call(find, [x, ranges])]),
                 buffers.call(quantize, [x, *([] if per_row else [ranges]), qparams, quantized]),
-                buffers.call(self._gemm(rows), [quantized, weights, parameters, qparams, y], shape.features * shape.outputs),
+                buffers.call(gemm_for(shape, rows, self.isa), [quantized, weights, parameters, qparams, y], shape.features * shape.outputs),
             ],
         )
-
-
-def pack_product(product: RowProduct, panels: Sequence[Panel], isa: Isa) -> list[NDArray[np.uint8]]:
-    """Weights and parameters."""
-    weights = product.weights
-    weight, scale = weights.weight.numpy(), weights.scale.numpy()
-    bias = np.zeros(weights.outputs, np.float32) if weights.bias is None else weights.bias.numpy()
-    parameters = RowParameters(weight.astype(np.int32).sum(1, dtype=np.int32), scale, bias)
-    packed = [pack_weights(weight[:, None], panel, isa, natural=True) for panel in panels]
-    blocks = [parameters.pack(panel, isa) for panel in panels]
-    return [aligned_copy(np.concatenate(parts)) for parts in (packed, [header(product.output), *blocks])]
 
 
 @dataclass

@@ -1,42 +1,27 @@
-"""CompiledRegion: runs a region on tensors. Programs are compiled for each set of input shapes on its first use."""
+"""Runs programs on tensors: their memory, their tables of calls, the threads that share them."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fxq.errors import DataError
 from fxq.runtime.jit.arena import aligned_bytes
 from fxq.runtime.jit.compile import compile_kernels
 from fxq.runtime.jit.driver import BLOCK_WORDS, CALL_WORDS, driver
-from fxq.runtime.jit.isa import Isa, find_isa
-from fxq.runtime.jit.plan import plan
-from fxq.runtime.jit.planner import Unplannable
 from fxq.runtime.jit.pool import BLOCKS, worker_pool
 from fxq.runtime.jit.program import Call, Pointer, Program
-from fxq.runtime.jit.steps import row_of
-from fxq.runtime.region import Region, Step
-
-# programs of one region that are kept; the one that was not used for longest goes first
-_KEPT_PROGRAMS = 8
-
 
 # per microsecond, of one thread; stages of fewer microseconds are not shared out; work that is worth a chunk of its own
 _MACS, _BYTES, _ALONE, _CHUNK = 150_000, 8_000, 3.0, 8.0
-
-_DTYPES = (torch.float32, torch.uint8, torch.int8)
 
 
 @dataclass(frozen=True)
@@ -227,11 +212,6 @@ class CompiledProgram:
             return Execution(self.program, self._functions)
 
 
-def accepts(step: Step) -> bool:
-    """Whether a step can be part of a program; its shapes may still refuse."""
-    return row_of(step) is not None
-
-
 @cache
 def unavailable() -> str | None:
     """Why nothing can be compiled on this machine; None where it can."""
@@ -242,83 +222,3 @@ def unavailable() -> str | None:
     except (RuntimeError, OSError) as error:
         return f"LLVM has no target for it: {error}"
     return None
-
-
-class CompiledRegion:
-    """region.run(inputs), by machine code where its shapes can be planned, by the integer ops where not.
-
-    Args:
-        region: all of its steps have a row in STEPS.
-        isa: what to compile for; None for FXQ_ISA or the best that this machine has.
-
-    Attributes:
-        refused: input shapes that no program could be planned for, and why.
-    """
-
-    def __init__(self, region: Region, isa: Isa | None = None) -> None:
-        self.region = region
-        self.isa = isa or find_isa()
-        self.refused: dict[Any, str] = {}
-        self._programs: OrderedDict[Any, CompiledProgram | None] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Raises DataError for a tensor that is not on the CPU; other errors are those of the integer ops."""
-        key = _key(inputs)
-        try:
-            program = self._programs[key]
-        except KeyError:
-            program = self._compiled(key, inputs)
-        return self.region.run(inputs) if program is None else program.run(inputs)
-
-    @property
-    def programs(self) -> tuple[Program, ...]:
-        """Those that are kept, the one compiled last behind the others."""
-        return tuple(compiled.program for compiled in self._programs.values() if compiled is not None)
-
-    def run_timed(self, inputs: Sequence[Tensor]) -> TimedRun | None:
-        """One run on one thread, call by call; None where the integer ops run on tensors like these."""
-        compiled = self._compiled(_key(inputs), inputs)
-        return None if compiled is None else compiled.run_timed(inputs)
-
-    def _compiled(self, key: Any, inputs: Sequence[Tensor]) -> CompiledProgram | None:
-        with self._lock:
-            if key not in self._programs:
-                self._programs[key] = self._compile(key, inputs)
-                while len(self._programs) > _KEPT_PROGRAMS:
-                    self._programs.popitem(last=False)
-            return self._programs[key]
-
-    def _compile(self, key: Any, inputs: Sequence[Tensor]) -> CompiledProgram | None:
-        for number, x in enumerate(inputs):
-            _check(self.region.name, number, x)
-        with torch.no_grad():
-            values = self.region.trace(inputs)
-        try:
-            _check_dtypes(self.region, inputs)
-            program = plan(self.region, values, self.isa)
-        except Unplannable as refusal:
-            self.refused[key] = str(refusal)
-            return None
-        return CompiledProgram(program, [values[value].dtype for value in self.region.outputs])
-
-
-def _key(inputs: Sequence[Tensor]) -> Any:
-    """All that a program depends on."""
-    return tuple((x.shape, x.stride(), x.dtype, x.device.type) for x in inputs)
-
-
-def _check(region: str, number: int, x: Tensor) -> None:
-    if x.device.type != "cpu":
-        raise DataError(
-            f"input {number} of {region}",
-            expected="a tensor on the CPU",
-            found=f"one on {x.device}",
-            remedy="move the input with .cpu(): int8 models of fxq run on the CPU",
-        )
-
-
-def _check_dtypes(region: Region, inputs: Sequence[Tensor]) -> None:
-    for number, x in enumerate(inputs):
-        if x.dtype not in _DTYPES:
-            raise Unplannable(f"input {number} of {region.name} is {x.dtype}")

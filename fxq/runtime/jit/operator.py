@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from fxq.runtime.jit.execute import CompiledRegion
+from fxq.runtime.jit.region import CompiledRegion
 
 # an operator's arguments are tensors and plain values: a region is named by a number
 _REGIONS: WeakValueDictionary[int, CompiledRegion] = WeakValueDictionary()

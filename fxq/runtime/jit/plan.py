@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from fxq.graph import movement
+from fxq.runtime.jit.constants import ConstantPool
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernels.copy import plan_copy
 from fxq.runtime.jit.moves import concatenation
@@ -21,16 +22,17 @@ from fxq.runtime.region import Region, Step
 _SAME_PIXELS = (movement.chunk, movement.split, movement.getitem, movement.contiguous, movement.identity, movement.dropout)
 
 
-def plan(region: Region, values: Mapping[int, Any], isa: Isa) -> Program:
+def plan(region: Region, values: Mapping[int, Any], isa: Isa, constants: ConstantPool | None = None) -> Program:
     """The program of a region for tensors of these shapes.
 
     Args:
         values: all values of one run of the region on tensors with the shapes, strides and dtypes to plan for.
+        constants: those of programs that were planned for other shapes.
 
     Raises:
         Unplannable: a step has no kernel for these shapes.
     """
-    planner = Planner(region, values, isa)
+    planner = Planner(region, values, isa, constants or ConstantPool())
     _check_shapes(planner)
     _assign_homes(planner)
     _find_outlets(planner)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fxq.runtime.jit.arena import Lifetime, aligned_copy, plan_arena
+from fxq.runtime.jit.arena import Lifetime, plan_arena
+from fxq.runtime.jit.constants import ConstantPool
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Planned
 from fxq.runtime.jit.kernels.copy import plan_border, plan_copy
@@ -86,6 +86,7 @@ class Planner:
         region: what is planned.
         values: every value of one run on tensors of these shapes: tensors, sizes.
         isa: what kernels are written for.
+        constants: those of all programs of the region.
         frames: value → the border that it is placed with.
         orders: value → the memory order that its readers like best.
         homes: value → the value whose buffer it is a part of, and its first channel there.
@@ -96,14 +97,16 @@ class Planner:
     region: Region
     values: Mapping[int, Any]
     isa: Isa
+    constants: ConstantPool = field(default_factory=ConstantPool)
     frames: dict[int, Frame] = field(default_factory=dict)
     orders: dict[int, tuple[int, ...]] = field(default_factory=dict)
     homes: dict[int, Home] = field(default_factory=dict)
     outlets: dict[int, int] = field(default_factory=dict)
     views: dict[int, View] = field(default_factory=dict)
     _buffers: list[Buffer] = field(default_factory=list)
-    _constants: dict[bytes, int] = field(default_factory=dict)
-    _packed: list[NDArray[np.uint8]] = field(default_factory=list)
+    _shared: dict[Hashable, tuple[View, ...]] = field(default_factory=dict)
+    _numbers: dict[int, int] = field(default_factory=dict)
+    _blocks: list[NDArray[np.uint8]] = field(default_factory=list)
     _stages: list[list[Call]] = field(default_factory=list)
 
     def kind(self, value: int) -> Kind:
@@ -195,11 +198,17 @@ class Planner:
 
     def _constant(self, data: NDArray[np.uint8]) -> Pointer:
         """Equal constants are stored once."""
-        key = sha256(data.data).digest()
-        if key not in self._constants:
-            self._constants[key] = len(self._packed)
-            self._packed.append(aligned_copy(data))
-        return Pointer("constant", self._constants[key])
+        block = self.constants.keep(data)
+        if id(block) not in self._numbers:
+            self._numbers[id(block)] = len(self._blocks)
+            self._blocks.append(block)
+        return Pointer("constant", self._numbers[id(block)])
+
+    def once(self, key: Hashable, make: Callable[[], tuple[View, ...]]) -> tuple[View, ...]:
+        """What make() gives, whose calls are appended for the first step that asks for that key; later ones read the same."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
     def copy(self, step: str, source: View, target: View) -> None:
         """The elements of one view to another one of the same shape."""
@@ -211,12 +220,12 @@ class Planner:
         """All that was planned."""
         stages = tuple(_joined(self._stages))
         buffers = tuple(self._buffers)
-        draft = Program(self.region.name, buffers, (0,) * len(buffers), 0, tuple(self._packed), stages, tuple(outputs))
+        draft = Program(self.region.name, buffers, (0,) * len(buffers), 0, tuple(self._blocks), stages, tuple(outputs))
         arena = {number: span for number, span in draft.uses.items() if buffers[number].place == "arena"}
         placed = plan_arena([Lifetime(buffers[number].nbytes, span.first, span.end - 1) for number, span in arena.items()])
         offsets = dict(zip(arena, placed.offsets, strict=True))
         all_offsets = tuple(offsets.get(number, 0) for number in range(len(buffers)))
-        return Program(self.region.name, buffers, all_offsets, placed.nbytes, tuple(self._packed), stages, tuple(outputs))
+        return Program(self.region.name, buffers, all_offsets, placed.nbytes, tuple(self._blocks), stages, tuple(outputs))
 
 
 def _alike(order: tuple[int, ...], other: tuple[int, ...], shape: tuple[int, ...], frame: Frame | None) -> bool:

@@ -16,7 +16,7 @@ from fxq.runtime.dynamic.cells import States
 from fxq.runtime.dynamic.layers import Layer, Steps, run_steps
 from fxq.runtime.dynamic.product import RowProduct, RowWeights
 from fxq.runtime.integer.outputs import FloatOutput
-from fxq.runtime.jit.dynamic import Buffers, CompiledProduct, pack_product
+from fxq.runtime.jit.dynamic import Buffers, CompiledProduct
 from fxq.runtime.jit.epilogue import Form
 from fxq.runtime.jit.execute import CompiledProgram, unavailable
 from fxq.runtime.jit.isa import Isa, find_isa
@@ -24,6 +24,7 @@ from fxq.runtime.jit.kernels.dynamic_gemm import RowShape, dynamic_gemm
 from fxq.runtime.jit.kernels.dynamic_rows import FLOAT, PAIR_BYTES
 from fxq.runtime.jit.kernels.recurrence import STEP_WORDS, Recurrence
 from fxq.runtime.jit.program import Pointer, Program
+from fxq.runtime.jit.row_product import pack_product
 
 
 def compile_layers(layers: Sequence[Layer]) -> CompiledLayers | None:

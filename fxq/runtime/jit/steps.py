@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from fxq.graph import functional, movement
+from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Sub
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
@@ -20,6 +21,7 @@ from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, 
 from fxq.runtime.integer.resize import Bilinear, Nearest
 from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.integer.table import Table
+from fxq.runtime.jit.floats import plan_dynamic_linear
 from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
 from fxq.runtime.jit.kernels.conv_transpose import phase_convs, transposed_border
 from fxq.runtime.jit.kernels.elementwise import plan_binary, plan_table
@@ -206,6 +208,11 @@ def _is_per_tensor(step: Step) -> bool:
     return isinstance(step.kwargs.get("scale"), float) and step.kwargs.get("qmax", 255) <= 255
 
 
+def _has_sizes(step: Step) -> bool:
+    op: Any = step.function
+    return bool(op.in_features and op.out_features)
+
+
 _VIEWS = (
     movement.permute,
     movement.transpose,
@@ -228,6 +235,7 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(Conv, _plan_conv, writes=True, accepts=_pads_zeros, border=conv_border, order=channels_last),
     StepRow(ConvTranspose, _plan_conv_transpose, writes=True, border=transposed_border, order=channels_last),
     StepRow(Linear, _plan_linear, order=row_major),
+    StepRow(DynamicLinear, plan_dynamic_linear, accepts=_has_sizes, order=row_major),
     StepRow(MatMul, plan_matmul_step, order=row_major),
     StepRow(Add, _plan_binary, writes=True),
     StepRow(Sub, _plan_binary, writes=True),

@@ -18,8 +18,8 @@ from fxq.runtime.integer.conv import Conv, ConvGeometry
 from fxq.runtime.integer.conv_transpose import ConvTranspose, ConvTransposeGeometry
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.integer.outputs import Activation, FloatOutput, IntegerOutput, Output, PackedWeights, Residual
-from fxq.runtime.jit.execute import CompiledRegion
 from fxq.runtime.jit.isa import ISAS, Isa
+from fxq.runtime.jit.region import CompiledRegion
 from fxq.runtime.region import Region, Step, Value
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fxq.graph import movement
 from fxq.runtime.integer.matmul import MatMul
-from fxq.runtime.jit.execute import CompiledRegion
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
+from fxq.runtime.jit.region import CompiledRegion
 from fxq.runtime.region import Region, Step, Value
 from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, one_step, random_bytes
 

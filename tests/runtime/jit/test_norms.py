@@ -15,8 +15,8 @@ from fxq.runtime.integer.norm import Affine, GroupNorm, LayerNorm
 from fxq.runtime.integer.outputs import FloatOutput, IntegerOutput, Output
 from fxq.runtime.integer.resize import Bilinear, Nearest, ResizeTarget
 from fxq.runtime.integer.softmax import Softmax
-from fxq.runtime.jit.execute import CompiledRegion
 from fxq.runtime.jit.isa import Isa, find_isa
+from fxq.runtime.jit.region import CompiledRegion
 from fxq.runtime.region import Region, Step, Value
 from tests.runtime.jit.regions import EVERY_ISA, check, one_step, random_bytes
 

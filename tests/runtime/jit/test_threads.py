@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fxq.runtime.integer.conv import ConvGeometry
-from fxq.runtime.jit.execute import CompiledRegion
+from fxq.runtime.jit.region import CompiledRegion
 from fxq.runtime.region import Region, Step, Value
 from tests.runtime.jit.regions import conv, linear, random_bytes
 
