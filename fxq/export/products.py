@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from fxq.export.elementwise import activate
 from fxq.export.movement import add_borders
 from fxq.export.site import Site
 from fxq.export.writer import Constant
+from fxq.graph.annotation import tensor_type
 from fxq.graph.functional import spatial_padding
 from fxq.graph.qdq import groups_of, is_dequantize, qparams_of
 from fxq.graph.qtypes import QParams, QuantSpec
@@ -86,6 +88,32 @@ def addmm(site: Site) -> str:
 def einsum(site: Site) -> str:
     """Einsum"""
     return site.emit("Einsum", *map(site.read, site["tensors"]), equation=site["equation"])
+
+
+def attention(site: Site) -> str:
+    """MatMul, Softmax, MatMul. A row whose scores are all masked is the mean of the values here, and 0 in torch."""
+    if site["enable_gqa"] or site["dropout"]:
+        found = "enable_gqa" if site["enable_gqa"] else "dropout"
+        raise site.refusal("attention in evaluation with as many keys as queries", found, "repeat the heads; call model.eval() before")
+    rank, scale = site.rank(), site["scale"]
+    keys = site.emit("Transpose", site.tensor("keys"), perm=[*range(rank - 2), rank - 1, rank - 2])
+    scores = site.emit("MatMul", site.tensor("input"), keys)
+    scores = site.emit("Mul", scores, site.read(1 / math.sqrt(site.length(rank - 1)) if scale is None else scale))
+    weights = site.emit("Softmax", _masked(site, scores), axis=-1)
+    return site.emit("MatMul", weights, site.tensor("values"))
+
+
+def _masked(site: Site, scores: str) -> str:
+    lowest = torch.finfo(site.dtype).min
+    if site["is_causal"]:
+        later = torch.ones(site.length(site.rank() - 2), site.length(site.rank("keys") - 2, "keys")).tril() == 0
+        return site.emit("Add", scores, site.writer.read(Constant("causal", later * lowest)))
+    if site["mask"] is None:
+        return scores
+    found = tensor_type(site.operands["mask"])
+    if found is not None and found.dtype == torch.bool:
+        return site.emit("Where", site.tensor("mask"), scores, site.read(lowest))
+    return site.emit("Add", scores, site.tensor("mask"))
 
 
 def embedding(site: Site) -> str:
@@ -198,6 +226,7 @@ PRODUCTS = {
     "matmul": matmul,
     "addmm": addmm,
     "einsum": einsum,
+    "attention": attention,
     "embedding": embedding,
     "batch_norm": batch_norm,
     "quantize": quantize,

@@ -62,6 +62,15 @@ def divides_by_tensor(node: str, operands: Operands) -> Reason | None:
     return Reason(Why.OPERAND, node, f"it divides by {operands['other']}, not by a number")
 
 
+def masked(node: str, operands: Operands) -> Reason | None:
+    """8 bits have no number for −∞: what is masked would count a little. Without a mask, attention is two products and a softmax."""
+    if operands["dropout"]:
+        return Reason(Why.TRAINING, node, f"it drops {operands['dropout']} of the weights; call model.eval() before prepare_fx")
+    if operands["mask"] is not None or operands["is_causal"]:
+        return Reason(Why.OPERAND, node, "its mask leaves scores out, which 8 bits cannot: attention with a mask is computed in float")
+    return None
+
+
 def one_image(node: str, operands: Operands) -> Reason | None:
     """The integer form counts on a batch dimension."""
     found = tensor_type(operands["input"])

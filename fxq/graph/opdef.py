@@ -40,6 +40,8 @@ class Role(Enum):
 _ROLES: Mapping[str, Role] = {
     "input": Role.ACTIVATION,
     "other": Role.ACTIVATION,
+    "keys": Role.ACTIVATION,
+    "values": Role.ACTIVATION,
     "tensors": Role.ACTIVATION,
     "residual": Role.ACTIVATION,
     "weight": Role.WEIGHT,

@@ -45,6 +45,9 @@ OPS = (
         *spelled(torch.addmm, "addmm", read=read.addmm), *spelled(torch.baddbmm, "baddbmm", read=read.baddbmm),
     )),
     OpDef("einsum", products.einsum, FLOAT, spelled(torch.einsum, read=read.einsum)),
+    OpDef("attention", products.attention, FLOAT, (
+        *spelled(F.scaled_dot_product_attention, read=read.attention),
+    ), objection=objections.masked),
     OpDef("batch_norm", functional.batch_norm, FLOAT, (
         *spelled(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, read=read.batch_norm_module),
         *spelled(F.batch_norm),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fxq.graph.groups import GroupedWeights
@@ -36,3 +37,15 @@ def einsum(tensors: Sequence[Tensor], equation: str) -> Tensor:
 def dequantize_groups(input: Tensor, scale: Tensor | None = None, zero: Tensor | None = None, group: int = 0, features: int = 0) -> Tensor:
     """scale · (input − zero), float32 [rows, features]: the weights that few bits stand for, their number told by the dtype."""
     return GroupedWeights(input, scale, zero, WeightFormat(BITS[input.dtype], group, zero is None), features).real()
+
+
+def attention(
+    input: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, dropout: float = 0.0, is_causal: bool = False,
+    scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """softmax(input · keysᵀ · scale + mask) · values, input [..., heads, L, d], keys [..., heads, S, d], values [..., heads, S, e].
+
+    A bool mask says which scores count, is_causal that those of later keys do not. The scale is 1/√d where none is given. With enable_gqa
+    several heads of the input share one of the keys and values.
+    """
+    return F.scaled_dot_product_attention(input, keys, values, mask, dropout, is_causal, scale=scale, enable_gqa=enable_gqa)

@@ -277,6 +277,15 @@ def einsum(equation: Any, *operands: Any) -> Operands:
     return {"tensors": tensors, "equation": str(read_equation(equation, tuple(map(_rank, tensors))))}
 
 
+def attention(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: Any = 0.0, is_causal: Any = False,
+    scale: Any = None, enable_gqa: Any = False,
+) -> Operands:  # fmt: skip
+    """F.scaled_dot_product_attention's own names mean other things in other ops."""
+    options = {"mask": attn_mask, "dropout": dropout_p, "is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
+    return {"input": query, "keys": key, "values": value, **options}
+
+
 def _rank(value: Any) -> int:
     found = tensor_type(value) if isinstance(value, Node) else None
     if found is None:

@@ -1,4 +1,4 @@
-"""Writes out einsum and addmm."""
+"""Writes out einsum, addmm, and attention that is to be int8."""
 
 from __future__ import annotations
 

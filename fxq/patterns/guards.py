@@ -223,6 +223,17 @@ def is_quantized(label: str) -> Guard:
     return guard
 
 
+def has_integer_form(label: str) -> Guard:
+    """The op's row has no objection to this very call."""
+
+    def guard(match: Match) -> Reason | None:
+        call = call_of(match.nodes[label])
+        assert call is not None
+        return call.op.objection(match.anchor.name, call.operands)
+
+    return guard
+
+
 def rank_from(label: str, least: int, most: int) -> Guard:
     """The value has so many dimensions."""
 

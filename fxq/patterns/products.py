@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.fx import Node
 
 from fxq.graph.annotation import tensor_type
@@ -109,6 +111,30 @@ def _without_ones(steps: Steps, term: Term) -> Term:
     return Term(steps.call("squeeze", input=term.node, dim=dims), term.labels.replace(_ONE, "")) if dims else term
 
 
+def expand_attention(match: Match) -> Node:
+    """attention(q, k, v) = matmul(softmax(matmul(q, kᵀ) · scale), v)"""
+    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    query, keys, values = (operands[name] for name in ("input", "keys", "values"))
+    if operands["enable_gqa"]:
+        keys, values = (_for_every_head(steps, each, _size(query, -3)) for each in (keys, values))
+    scale = 1 / math.sqrt(_size(query, -1)) if operands["scale"] is None else operands["scale"]
+    scores = _times(steps, steps.call("matmul", input=query, other=steps.call("transpose", input=keys, dim0=-2, dim1=-1)), scale)
+    return steps.end(steps.call("matmul", input=steps.call("softmax", input=scores, dim=-1), other=values))
+
+
+def _for_every_head(steps: Steps, node: Node, heads: int) -> Node:
+    """Heads repeated, as the input has more of them."""
+    repeats = heads // _size(node, -3)
+    return node if repeats == 1 else steps.call("repeat_interleave", input=node, repeats=repeats, dim=-3)
+
+
+def _size(node: Node, dim: int) -> int:
+    """Of the example inputs: a model has its heads and their features from its weights."""
+    found = tensor_type(node)
+    assert found is not None
+    return found.shape[dim]
+
+
 def same_sizes(match: Match) -> Reason | None:
     """A label has one size: torch.einsum also takes 1 for any other, and sums over what is repeated."""
     operands = _operands(match.anchor)
@@ -123,6 +149,14 @@ def same_sizes(match: Match) -> Reason | None:
     return None
 
 
+def of_float32(match: Match) -> Reason | None:
+    """Its products could be int8."""
+    found = tensor_type(match.anchor)
+    if found is not None and found.dtype == torch.float32:
+        return None
+    return Reason(Why.DTYPE, match.anchor.name, f"its result is {found.dtype if found else 'no tensor'}, not float32")
+
+
 def _operands(node: Node) -> dict[str, Any]:
     call = call_of(node)
     assert call is not None
@@ -132,4 +166,10 @@ def _operands(node: Node) -> dict[str, Any]:
 PRODUCTS = (
     Rule("addmm_matmul", op("addmm"), when=(g.numbers("addmm", "beta", "alpha"),), rewrite=expand_addmm),
     Rule("einsum_matmul", op("einsum"), when=(same_sizes,), rewrite=expand_einsum),
+    Rule(
+        "attention_matmul",
+        op("attention"),
+        when=(g.is_quantized("attention"), g.has_integer_form("attention"), g.numbers("attention", "scale"), of_float32),
+        rewrite=expand_attention,
+    ),
 )

@@ -94,8 +94,6 @@ def _of_call(node: Node) -> int | None:
         return _product(tensor_type(node), tensors[1])
     if node.target in _TRANSPOSED:
         return _by_weight(tensors[0], tensors[1].shape)
-    if node.target is F.scaled_dot_product_attention:
-        return _attention(*tensors[:3])
     return None if isinstance(call, Reason) and call.why is Why.UNKNOWN_OP and _reads_matrix(node) else 0
 
 
@@ -111,6 +109,8 @@ def _of_canonical(node: Node, call: Call) -> int:
         return _product(tensor_type(node), _tensors_read(node)[0])
     if call.op.name == "addmm":
         return _product(tensor_type(node), _tensors_read(node)[1])
+    if call.op.name == "attention":
+        return _attention(*_tensors_read(node)[:3])
     if call.op.name == "einsum":
         return _of_labels(call.operands["equation"], _tensors_read(node))
     weight = _type_of_operand(call.operands.get("weight")) if call.op.name in _WEIGHTED else None

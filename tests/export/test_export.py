@@ -157,6 +157,29 @@ def test_sizes_that_follow_the_batch(function: Callable[[Tensor], Tensor], path:
         torch.testing.assert_close(run_onnx(path, ROWS[:count])[0], model(ROWS[:count]), rtol=0, atol=1e-5)
 
 
+attend = nn.functional.scaled_dot_product_attention
+HEADS = torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(3))
+MASK = torch.randn(5, 5, generator=torch.Generator().manual_seed(4))
+ATTENTION = {
+    "causal": lambda y: attend(y, y[:, :, :4], y[:, :, :4], is_causal=True),
+    "mask": lambda y: attend(y, y, y, attn_mask=MASK < 1, scale=0.3),
+    "summand": lambda y: attend(y, y, y, attn_mask=MASK),
+}
+
+
+@pytest.mark.parametrize("function", ATTENTION.values(), ids=ATTENTION)
+def test_attention_with_a_mask(function: Callable[[Tensor], Tensor], path: Path) -> None:
+    model = quantized(Of(function).eval(), HEADS[:1])
+    fxq.export_onnx(model, path, (HEADS[:1],))
+    torch.testing.assert_close(run_onnx(path, HEADS)[0], model(HEADS), rtol=0, atol=1e-5)
+
+
+def test_attention_with_shared_heads_has_no_form(path: Path) -> None:
+    model = quantized(Of(lambda y: attend(y, y[:, :1], y[:, :1], is_causal=True, enable_gqa=True)).eval(), HEADS)
+    with pytest.raises(fxq.ExportError, match="enable_gqa"):
+        fxq.export_onnx(model, path)
+
+
 RESULTS = {
     "pair": (lambda y: (y, y.relu()), ("output_0", "output_1")),
     "dict": (lambda y: {"out": y, "aux": (y.relu(), None)}, ("out", "aux_0")),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from tests.graph.op_example import Example, Examples, called
 
@@ -51,6 +52,19 @@ PRODUCTS: Examples = {
         called(lambda x: torch.baddbmm(x, batch1=x, batch2=x), "addmm(x, (x, x))", shape=(3, 4, 4)),
     ),
     ("addmm", "baddbmm"): (called(lambda x, y: x.baddbmm(y, x), "addmm(x, (y, x))", shape=(3, 4, 4), second=True),),
+    ("attention", F.scaled_dot_product_attention): (
+        called(lambda x, y: F.scaled_dot_product_attention(x, y, x), "attention(x, y, x)", second=True),
+        called(
+            lambda x, y: F.scaled_dot_product_attention(x, y, value=x, attn_mask=y, scale=0.5),
+            "attention(x, y, x, mask=y, scale=0.5)",
+            second=True,
+        ),
+        called(
+            lambda x, y: F.scaled_dot_product_attention(x, y, y, None, 0.0, True, enable_gqa=True),
+            "attention(x, y, y, is_causal=True, enable_gqa=True)",
+            second=True,
+        ),
+    ),
     ("einsum", torch.einsum): (
         called(lambda x, y: torch.einsum("bhqd, bhkd -> bhqk", x, y), "einsum((x, y), equation='bhqd,bhkd->bhqk')", second=True),
         called(lambda x, a: torch.einsum("...i,ij", x, a), "einsum((x, @m.a[8, 5]), equation='XYZi,ij->XYZj')", constants=((8, 5),)),

@@ -67,6 +67,12 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: p.addmm(X[0] * math.nan, (X[0], X[1]), 0), lambda: torch.baddbmm(X[0] * math.nan, X[0], X[1], beta=0)),
     ],
     "einsum": [(lambda: p.einsum((X, L), "bchw,ow->bcho"), lambda: torch.einsum("bchw,ow->bcho", X, L))],
+    "attention": [
+        (lambda: p.attention(X, Y, X, X[:, :, 0, None, :1] > 0, scale=0.3),
+         lambda: F.scaled_dot_product_attention(X, Y, X, attn_mask=X[:, :, 0, None, :1] > 0, scale=0.3)),
+        (lambda: p.attention(X, Y[:, :1], X[:, :1], is_causal=True, enable_gqa=True),
+         lambda: F.scaled_dot_product_attention(X, Y[:, :1], X[:, :1], is_causal=True, enable_gqa=True)),
+    ],
     "embedding": [
         (lambda: f.embedding(I, L), lambda: F.embedding(I, L)),
         (lambda: f.embedding(I, L, 1, sparse=True), lambda: F.embedding(I, L, padding_idx=1, sparse=True)),

@@ -23,8 +23,17 @@ def typed(*shape: int) -> Node:
 
 
 CONDITION = Graph().placeholder("c")
+MASKED = "its mask leaves scores out, which 8 bits cannot: attention with a mask is computed in float"
 
 CASES: list[tuple[str, dict[str, Any], Reason | None]] = [
+    ("attention", {}, None),
+    ("attention", {"scale": 0.5, "enable_gqa": True}, None),
+    *(("attention", masked, Reason(Why.OPERAND, "n", MASKED)) for masked in ({"mask": CONDITION}, {"is_causal": True})),
+    (
+        "attention",
+        {"dropout": 0.1, "is_causal": True},
+        Reason(Why.TRAINING, "n", "it drops 0.1 of the weights; call model.eval() before prepare_fx"),
+    ),
     ("batch_norm", {"training": False}, None),
     ("batch_norm", {"training": True}, Reason(Why.TRAINING, "n", "it is in training mode; call model.eval() before prepare_fx")),
     ("dropout", {"training": False}, None),

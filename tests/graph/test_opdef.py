@@ -29,6 +29,7 @@ OPERANDS = {
     "stack": ("tensors",),
     "addmm": ("input", "tensors"),
     "einsum": ("tensors",),
+    "attention": ("input", "keys", "values"),
     "embedding": ("input", "weight"),
     "setitem": ("input", "other"),
     "where": ("input", "other"),

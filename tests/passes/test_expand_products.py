@@ -1,4 +1,4 @@
-"""einsum and addmm become matrix products, and what moves elements around them."""
+"""einsum, addmm and attention become matrix products, and what stands around them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from fxq.graph.text import print_graph
 from fxq.passes import Context, trace
 from fxq.passes.canonicalize import canonicalize
 from fxq.passes.expand_products import expand_products
-from tests.passes.cases import PER_CHANNEL, X86, decisions, up_to
+from fxq.passes.resolve_qconfigs import resolve_qconfigs
+from tests.closeness import sqnr
+from tests.passes.cases import EVERYTHING, PER_CHANNEL, X86, decisions, up_to
 
 CONTEXT = Context(X86)
 
@@ -202,6 +204,97 @@ def test_attention_in_int8_for_any_batch() -> None:
     with torch.no_grad():
         exact, found = model(larger), converted(larger)
     assert float(10 * torch.log10(exact.square().sum() / (found - exact).square().sum())) > 25
+
+
+# --- scaled_dot_product_attention ------------------------------------------------------------------------------------------
+
+HEADS = "q: f32[2, 4, 5, 8] = input\nk: f32[2, 4, 7, 8] = input\nv: f32[2, 4, 7, 6] = input\n"
+SHARED = "q: f32[2, 4, 5, 8] = input\nk: f32[2, 2, 7, 8] = input\nv: f32[2, 2, 7, 6] = input\n"
+STEPS = ["y_transpose = transpose(k, dim0=-2, dim1=-1)", "y_matmul = matmul(q, y_transpose)"]
+END = ["y_softmax = softmax(y_mul, dim=-1)", "y = matmul(y_softmax, v)"]
+WRITTEN_OUT = {
+    (HEADS, ""): [*STEPS, f"y_mul = mul(y_matmul, {1 / math.sqrt(8)!r})", *END],
+    (HEADS, ", scale=0.5"): [*STEPS, "y_mul = mul(y_matmul, 0.5)", *END],
+    (SHARED, ", scale=0.5, enable_gqa=True"): [
+        "y_repeat_interleave = repeat_interleave(k, repeats=2, dim=-3)",
+        "y_repeat_interleave_1 = repeat_interleave(v, repeats=2, dim=-3)",
+        STEPS[0].replace("(k", "(y_repeat_interleave"),
+        STEPS[1],
+        "y_mul = mul(y_matmul, 0.5)",
+        END[0],
+        "y = matmul(y_softmax, y_repeat_interleave_1)",
+    ],
+}
+
+
+def resolved(graph: str, mapping: fxq.QConfigMapping) -> FxqModule:
+    module = parse_graph(graph)
+    resolve_qconfigs(module, Context(X86, mapping))
+    return module
+
+
+@pytest.mark.parametrize(("form", "expected"), WRITTEN_OUT.items(), ids=["plain", "scale", "shared heads"])
+def test_attention(form: tuple[str, str], expected: list[str]) -> None:
+    inputs, options = form
+    module = resolved(f"{inputs}y: f32[2, 4, 5, 6] = attention(q, k, v{options})\noutput y\n", EVERYTHING)
+    tensors = [torch.randn(found.shape) for node in module.graph.find_nodes(op="placeholder") if (found := tensor_type(node))]
+    exact = module(*tensors)
+    assert expand_products(module, CONTEXT) == 1
+    assert lines(module) == expected
+    module.recompile()
+    assert torch.allclose(module(*tensors), exact, atol=1e-6)
+    assert expand_products(module, CONTEXT) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "qconfig", "why"),
+    [
+        (", is_causal=True", PER_CHANNEL, Why.OPERAND),
+        (", mask=m", PER_CHANNEL, Why.OPERAND),
+        (", dropout=0.5", PER_CHANNEL, Why.TRAINING),
+        (", scale=s", PER_CHANNEL, Why.NOT_CONSTANT),
+        ("", fxq.per_row_dynamic_qconfig, Why.NO_QCONFIG),
+        ("", None, Why.NO_QCONFIG),
+    ],
+)
+def test_attention_that_stays_one_float_op(options: str, qconfig: Any, why: Why) -> None:
+    graph = f"{HEADS}m: b8[5, 7] = input\ns: f32[] = input\ny: f32[2, 4, 5, 6] = attention(q, k, v{options})\noutput y\n"
+    module = resolved(graph, fxq.QConfigMapping().set_global(qconfig))
+    before = print_graph(module)
+    assert expand_products(module, CONTEXT) == 0 and print_graph(module) == before
+    (node,) = (node for node in module.graph.nodes if node.name == "y")
+    ((rule, reason),) = refusals_of(node)
+    assert (rule, reason.why) == ("attention_matmul", why)
+
+
+class Encoder(nn.Module):
+    """The attention of an encoder, as transformers writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        input_shape = x.shape[:-1]
+        q, k, v = (part.view(*input_shape, -1, 8).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y: Tensor = self.out(mixed.transpose(1, 2).reshape(*input_shape, -1))
+        return y
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_calibrated_attention_for_any_batch_and_length(masked: bool) -> None:
+    model, generator = Encoder().eval(), torch.Generator().manual_seed(0)
+    inputs = [(torch.randn(3, length, 32, generator=generator),) for length in (9, 9, 9, 5)]
+    if masked:
+        inputs = [(x, (torch.arange(x.shape[1]) < torch.tensor([2, 4, x.shape[1]])[:, None])[:, None, None]) for (x,) in inputs]
+    int8 = fxq.quantize(model, inputs[:3], progress=False)
+    products = [row for row in fxq.report(int8).rows if "scaled_dot_product_attention" in row.name and row.macs]
+    assert [row.kind.value for row in products] == (["float"] if masked else ["int8", "int8"])
+    assert all("computed in float" in str(row.reason) for row in products if masked)
+    with torch.no_grad():
+        for given in inputs:
+            assert sqnr(int8(*given), model(*given)) > (30 if masked else 20)
 
 
 def test_switched_off() -> None:

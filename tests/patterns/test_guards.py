@@ -129,6 +129,14 @@ CASES = {
     "same_type constant": Case(
         g.same_type("held", "R"), added().replace("add(x, r)", "add(x, @k[1, 4])"), Why.NOT_FUSABLE, "k has not the shape and dtype of s"
     ),
+    "has_integer_form yes": Case(g.has_integer_form("relu"), CONV.format("")),
+    "has_integer_form no": Case(
+        g.has_integer_form("clamp"),
+        "x: f32[4] = input\ny: f32[4] = clamp(x, min=1)\noutput y",
+        Why.OPERAND,
+        "its bounds, 1 and None, leave 0 out, and the range of its input need not reach that far",
+        op("clamp"),
+    ),
     "rank_from yes": Case(g.rank_from("batch_norm", 3, 5), normed(), pattern=BN),
     "rank_from too few": Case(g.rank_from("batch_norm", 4, 5), normed(), Why.NOT_FUSABLE, "y has not 4 to 5 dimensions", BN),
     "rank_from too many": Case(g.rank_from("held", 1, 2), CONV.format(""), Why.NOT_FUSABLE, "c has not 1 to 2 dimensions"),
