@@ -32,6 +32,7 @@ class Recorder(Protocol):
 @contextmanager
 def recorded_factories(tracer: Recorder) -> Iterator[None]:
     """While the context lasts, calls of these functions and methods with stand-ins among the sizes are nodes of the tracer's graph."""
+    _fill_tables()
     with ExitStack() as stack:
         for name in _FACTORIES:
             stack.enter_context(_replaced(torch, name, _recording(getattr(torch, name), _call_function(tracer, getattr(torch, name)))))
@@ -44,6 +45,12 @@ def recorded_factories(tracer: Recorder) -> Iterator[None]:
 
 
 _Call = Callable[..., Any]
+
+
+def _fill_tables() -> None:
+    """torch's own tables of its functions, which it fills when it first needs them, shall not keep what is put in their places."""
+    torch.overrides.get_ignored_functions()
+    torch.overrides.get_testing_overrides()
 
 
 def _call_function(tracer: Recorder, function: _Call) -> _Call:

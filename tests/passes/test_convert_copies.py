@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +29,33 @@ def test_a_prepared_model_can_be_calibrated_on_and_converted_again() -> None:
     fxq.calibrate(prepared, batches[1:])
     again = fxq.convert_fx(prepared)
     assert torch.equal(first(batches[1]), y) and not torch.equal(again(batches[1]), y)
+
+
+class FillsTables(nn.Module):
+    """As something that torch does for the first time in a process may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.overrides.get_ignored_functions()
+        return cast(Tensor, self.conv(x))
+
+
+def test_nothing_holds_the_float_model_when_only_the_converted_one_is_left() -> None:
+    torch.overrides.get_ignored_functions.cache_clear()
+    torch.overrides.get_testing_overrides.cache_clear()
+    model, x = FillsTables().eval(), torch.randn(1, 3, 8, 8)
+    prepared = fxq.prepare_fx(model, fxq.get_default_qconfig_mapping("x86"), (x,))
+    fxq.calibrate(prepared, [x])
+    converted = fxq.convert_fx(prepared)
+    weights = [weakref.ref(each.get_parameter("conv.weight")) for each in (model, prepared)]
+    del model, prepared
+    gc.collect()
+    assert [weight() for weight in weights] == [None, None]
+    assert converted(x).shape == (1, 4, 6, 6)
+    assert torch.empty in torch.overrides.get_ignored_functions()
 
 
 class Cube(nn.Module):
