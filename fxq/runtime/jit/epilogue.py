@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fxq.runtime.integer.outputs import FloatOutput, IntegerOutput, Output, Residual
 from fxq.runtime.jit.ir import I16, Emitter, Type, Value, splat, vec
-from fxq.runtime.jit.isa import Isa
+from fxq.runtime.jit.isa import Isa, Raised
 
 # acc + MAGIC_BITS, taken as the bits of a float, is MAGIC + acc for |acc| < 2^22: converting and multiplying is one fma then
 MAGIC, MAGIC_BITS = 12582912.0, 0x4B400000
@@ -37,6 +37,7 @@ class Form:
         bounded: bounds are tighter than the result's type.
         shifted: the zero point is not 0.
         activation: on the real value.
+        centered: the residual's zero point is 0.
     """
 
     floats: bool
@@ -45,6 +46,7 @@ class Form:
     bounded: bool = False
     shifted: bool = False
     activation: str | None = None
+    centered: bool = False
 
 
 def form_of(output: Output, *, fused: bool = False, largest: float = np.inf) -> Form:
@@ -77,8 +79,7 @@ def header(output: Output, residual: Residual | None = None, *, residual_signed:
     inverse = 1.0 if isinstance(output, FloatOutput) or output.inverse is None else output.inverse
     slope = output.activation.slope if output.activation else 0.0
     ratio, zero_point = (residual.ratio, residual.zero_point + 128 * residual_signed) if residual else (0.0, 0)
-    slots += [np.full(16, number, np.float32) for number in (inverse, slope, ratio)]
-    slots.append(np.full(16, zero_point, np.int32))
+    slots += [np.full(16, number, np.float32) for number in (inverse, slope, ratio, zero_point)]
     return np.concatenate([slot.view(np.uint8) for slot in slots])
 
 
@@ -103,11 +104,9 @@ class Epilogue:
             return b.fmul(b.sitofp(acc, reals), multiplier)
         return self.e.call(f"llvm.fma.v{reals.count}f32", reals, [b.bitcast(acc, reals), multiplier, correction])
 
-    def plus_residual(self, values: Value, residual: Value) -> Value:
-        """fl(v + fl(f32(a − z_a)·ratio)) of residual bytes a, one for each lane."""
-        b = self.e.b
-        centered = b.sub(b.zext(residual, self.isa.sums), self._number(_RESIDUAL_ZERO_POINT, self.isa.sums))
-        return b.fadd(values, b.fmul(b.sitofp(centered, self.isa.reals), self._number(_RATIO)))
+    def addend(self, lanes: NDArray[np.int64]) -> Addend:
+        """For residuals whose bytes lie so in a row; its numbers are loaded here."""
+        return Addend(self.e, self.isa, lanes, self._number(_RATIO), None if self.form.centered else self._number(_RESIDUAL_ZERO_POINT))
 
     def bytes(self, rows: Sequence[Sequence[Value]]) -> list[Value]:
         """clip(rint(u) + z, low, high) of each row of values, in the order of the channels."""
@@ -158,6 +157,37 @@ class Epilogue:
 
     def _number(self, slot: int, type: Type | None = None) -> Value:
         return self.e.load(self.header, type or self.isa.reals, slot, _SLOT)
+
+
+@dataclass(frozen=True)
+class Addend:
+    """v → fl(v + fl(f32(a − z_a)·ratio)) for bytes a.
+
+    Attributes:
+        lanes: [vectors, lanes]: where each lane's byte is in a row.
+        ratio: in all lanes.
+        zero_point: f32; None for 0.
+    """
+
+    e: Emitter
+    isa: Isa
+    lanes: NDArray[np.int64]
+    ratio: Value
+    zero_point: Value | None
+
+    def plus(self, values: Sequence[Value], row: Value) -> list[Value]:
+        """The vectors of one pixel and its row of residual bytes."""
+        widened = self.isa.widened(self.e, row, self.lanes)
+        return [self.e.b.fadd(v, self._scaled(a)) for v, a in zip(values, widened, strict=True)]
+
+    def _scaled(self, a: Raised) -> Value:
+        """base is 0 or a power of two: (base + a)·ratio − base·ratio, rounded once, is fl(a·ratio)."""
+        b, base = self.e.b, splat(self.isa.reals, a.base)
+        if self.zero_point is not None:
+            return b.fmul(b.fsub(a.values, b.fadd(self.zero_point, base)), self.ratio)
+        if not a.base:
+            return b.fmul(a.values, self.ratio)
+        return self.isa.multiply_add(self.e, a.values, self.ratio, b.fneg(b.fmul(base, self.ratio)))
 
 
 def store_bytes(e: Emitter, row: Value, count: int, pointer: Value, offset: Value | int) -> None:

@@ -220,6 +220,13 @@ class Emitter:
         count = vector.type.count // 2
         return self.shuffle(vector, range(count)), self.shuffle(vector, range(count, 2 * count))
 
+    def joined(self, parts: Sequence[Value]) -> Value:
+        """Vectors of one type, a power of two of them → one vector."""
+        while len(parts) > 1:
+            count = parts[0].type.count
+            parts = [self.shuffle(a, range(2 * count), b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
 
 def _value(value: Value | int) -> Value:
     return i64(value) if isinstance(value, int) else value

@@ -22,6 +22,14 @@ from fxq.runtime.jit.ir import F32, I8, I16, I32, I64, Emitter, Type, Value, spl
 TAPS = 4  # bytes that meet in one lane of a dot product
 
 
+@dataclass(frozen=True)
+class Raised:
+    """f32 lanes base + a; base is 0 or a power of two."""
+
+    values: Value
+    base: float
+
+
 @dataclass(frozen=True, repr=False)
 class Isa:
     """Plain LLVM vectors, for any CPU that LLVM knows; the other rows replace what their instructions do better.
@@ -127,6 +135,10 @@ class Isa:
         value = e.b.bitcast(e.b.and_(raised, splat(self.sums, -0x70000001)), self.reals)
         return e.b.fmul(value, splat(self.reals, 2.0**112))
 
+    def widened(self, e: Emitter, row: Value, lanes: NDArray[np.int64]) -> list[Raised]:
+        """Bytes as numbers, exactly: lane l of vector j has row[lanes[j, l]]."""
+        return [Raised(e.b.sitofp(e.b.zext(e.shuffle(row, own), self.sums), self.reals), 0.0) for own in lanes.tolist()]
+
     # ---- tables
 
     def lookup(self, e: Emitter, table: Value, indices: Value) -> Value:
@@ -161,7 +173,7 @@ class Isa:
         if zero_point is not None:
             wide = e.b.sext(e.shuffle(zero_point, range(self.lanes)), self.sums)
             row = [e.b.add(vector, wide) for vector in row]
-        return concatenate(e, [e.b.trunc(clip_lanes(e, vector, 0, 255), vec(I8, self.lanes)) for vector in row])
+        return e.joined([e.b.trunc(clip_lanes(e, vector, 0, 255), vec(I8, self.lanes)) for vector in row])
 
 
 @dataclass(frozen=True, repr=False)
@@ -232,8 +244,9 @@ class _X86(Isa):
         unit = {2: I64, 4: I32}[rows]
         parts = e.b.bitcast(packed, vec(unit, packed.type.count * 8 // unit.width))
         blocks = self.vector_bytes // 16
-        per_row = [[block * rows + row for block in range(blocks)] for row in range(rows)]
-        return [e.b.bitcast(e.shuffle(parts, lanes), vec(I8, self.vector_bytes // rows)) for lanes in per_row]
+        whole = e.shuffle(parts, [block * rows + row for row in range(rows) for block in range(blocks)])
+        per_row = [range(row * blocks, (row + 1) * blocks) for row in range(rows)]
+        return [e.b.bitcast(e.shuffle(whole, lanes), vec(I8, self.vector_bytes // rows)) for lanes in per_row]
 
 
 @dataclass(frozen=True, repr=False)
@@ -309,6 +322,18 @@ class _Avx512Vnni(_X86):
         shifted = e.b.lshr(words, splat(self.sums, 4 * number)) if number else words
         return e.call("llvm.x86.avx512.permvar.sf.512", self.reals, [_signed_nibbles(self.reals), shifted])
 
+    def widened(self, e: Emitter, row: Value, lanes: NDArray[np.int64]) -> list[Raised]:
+        """2^23 + a or 2^15 + a: the lowest byte of a lane, or the second, below the exponent of a number whose bits it counts."""
+        taps = np.resize(lanes, (TAPS, self.lanes)).T.reshape(-1).tolist()
+        words = e.b.bitcast(e.shuffle(row, taps), self.sums)
+        return [self._raised(e, e.b.lshr(words, splat(self.sums, 16)) if j > 1 else words, 8 * (j % 2)) for j in range(len(lanes))]
+
+    def _raised(self, e: Emitter, words: Value, shift: int) -> Raised:
+        base = 2.0 ** (23 - shift)
+        exponent = int(np.float32(base).view(np.int32))
+        bits = e.b.or_(e.b.and_(words, splat(self.sums, 255 << shift)), splat(self.sums, exponent))
+        return Raised(e.b.bitcast(bits, self.reals), base)
+
     def lookup(self, e: Emitter, table: Value, indices: Value) -> Value:
         if indices.type != self.bytes or "avx512vbmi" not in _host_features():
             return super().lookup(e, table, indices)
@@ -364,14 +389,6 @@ def clip_lanes(e: Emitter, values: Value, low: int, high: int) -> Value:
     name = f"v{values.type.count}i32"
     raised = e.call(f"llvm.smax.{name}", values.type, [values, splat(values.type, low)])
     return e.call(f"llvm.smin.{name}", values.type, [raised, splat(values.type, high)])
-
-
-def concatenate(e: Emitter, parts: Sequence[Value]) -> Value:
-    """Vectors of one type, a power of two of them → one vector."""
-    while len(parts) > 1:
-        count = parts[0].type.count
-        parts = [e.shuffle(a, range(2 * count), b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-    return parts[0]
 
 
 def splat_scalar(type: Type, value: int) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from fxq.runtime.integer.outputs import Output, Residual
 from fxq.runtime.jit.epilogue import Form, form_of
 from fxq.runtime.jit.kernel import Layout
 from fxq.runtime.jit.packing import Constants
+
+# far above any ratio of scales; times what kernels add to bytes it is finite
+_LARGE_RATIO = 2.0**30
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,11 @@ def layer_constants(taps: NDArray[np.int8], bias: Tensor, multiplier: Tensor, *,
     return Constants(taps, wrapped, multiplier.numpy().astype(np.float32))
 
 
-def layer_form(op: Conv | Linear, constants: Constants) -> Form:
+def layer_form(op: Conv | Linear, constants: Constants, *, residual_signed: bool = False) -> Form:
     """The epilogue of the layer."""
-    return form_of(op.output, fused=constants.fusable, largest=_largest_value(constants, op.output, op.residual))
+    form = form_of(op.output, fused=constants.fusable, largest=_largest_value(constants, op.output, op.residual))
+    centered = op.residual is not None and op.residual.zero_point == -128 * residual_signed and op.residual.ratio < _LARGE_RATIO
+    return replace(form, centered=centered)
 
 
 def _largest_value(constants: Constants, output: Output, residual: Residual | None) -> float:

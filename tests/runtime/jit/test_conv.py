@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fxq.runtime.integer.conv import ConvGeometry
-from fxq.runtime.integer.outputs import IntegerOutput
+from fxq.runtime.integer.outputs import IntegerOutput, Residual
 from fxq.runtime.jit.isa import Isa, find_isa
 from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, conv, linear, one_step, random_bytes
 
@@ -127,6 +127,17 @@ def test_signed_inputs(isa: Isa) -> None:
     op = conv((37, 8, 3, 3), geometry(padding=1), "signed", residual=True)
     op.input_zero_point = -20
     check(one_step(op, 2), [random_bytes((1, 8, 6, 9), signed=True), random_bytes((1, 37, 6, 9), 5, signed=True)], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("output", ["bytes", "signed", "float"])
+@pytest.mark.parametrize("ratio", [2.0**-140, 0.37, 2.0**120])
+@pytest.mark.parametrize(("zero_point", "signed"), [(0, False), (255, False), (-128, True), (127, True)])
+def test_residuals(isa: Isa, output: str, ratio: float, zero_point: int, signed: bool) -> None:
+    """In panels of one, two and four vectors."""
+    for op, shape in ((conv((49, 8, 1, 1), geometry(), output, residual=True), (4, 7)), (linear(8, 100, output, residual=True), ())):
+        op.residual = Residual(zero_point, ratio)
+        check(one_step(op, 2), [random_bytes((1, 8, *shape)), random_bytes((1, len(op.weight), *shape), 5, signed=signed)], isa)
 
 
 @pytest.mark.parametrize("isa", EVERY_ISA)

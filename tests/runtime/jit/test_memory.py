@@ -39,7 +39,7 @@ def test_every_family_is_among_the_examples() -> None:
     """A new file of kernels needs an example in guarded.py."""
     folder = Path(inspect.getfile(kernels)).parent
     families = "conv conv_transpose copy depthwise doubles dynamic_gemm dynamic_rows elementwise gemm gemm_shape grouped_rows matmul norm"
-    families += " pack pool prelu quantize recurrence resize softmax tile_sum"
+    families += " pack pool prelu quantize recurrence resize softmax tile_end tile_sum"
     assert {path.stem for path in folder.glob("*.py")} == {"__init__", *families.split()}
 
 

@@ -46,7 +46,7 @@ def plan_conv(op: Conv, operands: Operands, isa: Isa) -> Planned:
         operands.residual,
         window,
         groups,
-        layer_form(op, constants),
+        layer_form(op, constants, residual_signed=operands.signed[-1]),
         by_panels=(y.size[-2] if len(y.size) > 1 else y.pixels) < _ROWS_TO_SHARE,
     )
     return _planned(kernel, constants, op, operands)
@@ -59,7 +59,8 @@ def plan_linear(op: Linear, operands: Operands, isa: Isa) -> Planned:
     few_rows = x.pixels < _ROWS_TO_SHARE
     vectors = 4 if few_rows and isa.registers >= 32 else 2
     window = Window(0, (), x.channels, x.strides)
-    kernel = Gemm(isa, x, operands.y, operands.residual, window, 1, layer_form(op, constants), vectors, few_rows)
+    form = layer_form(op, constants, residual_signed=operands.signed[-1])
+    kernel = Gemm(isa, x, operands.y, operands.residual, window, 1, form, vectors, few_rows)
     return _planned(kernel, constants, op, operands)
 
 

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxq.runtime.integer.conv import Conv
-from fxq.runtime.jit.epilogue import HEADER_BYTES, Epilogue, Form, header, store_bytes, store_floats
+from fxq.runtime.jit.epilogue import HEADER_BYTES, Epilogue, Form, header
 from fxq.runtime.jit.interleave import interleaved
 from fxq.runtime.jit.ir import I8, I64, Emitter, Value, vec
 from fxq.runtime.jit.isa import TAPS, Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
+from fxq.runtime.jit.kernels.tile_end import Rows, TileEnd, load_scales
 from fxq.runtime.jit.layers import Operands, layer_constants, layer_form
 from fxq.runtime.jit.packing import Constants, Panel, lane_channels, pack_parameters
 
@@ -242,20 +243,11 @@ class _Block:
         return result
 
     def _finish(self, rows: list[list[Value]], y: Value) -> None:
-        k, e = self.k, self.e
-        vectors = self.panel.vectors
-        epilogue = Epilogue(e, k.isa, k.form, self.work.pointers[1])
+        k, vectors = self.k, self.panel.vectors
+        epilogue = Epilogue(self.e, k.isa, k.form, self.work.pointers[1])
         first = (k.taps.row_groups * k.taps.kernel[1] + 1) * vectors
-        multipliers = self._vectors(first, vectors, k.isa.reals)
-        corrections = self._vectors(first + vectors, vectors, k.isa.reals) if k.form.fused else [None] * vectors
-        values = [[epilogue.scaled(a, m, c) for a, m, c in zip(row, multipliers, corrections, strict=True)] for row in rows]
-        step = k.y.strides[1]
-        if k.form.floats:
-            for number, row in enumerate(values):
-                store_floats(e, [epilogue.floats(value) for value in row], self.panel.count, y, number * step)
-            return
-        for number, packed in enumerate(epilogue.bytes(values)):
-            store_bytes(e, packed, self.panel.count, y, number * step)
+        scales = load_scales(epilogue, self.numbers, first, vectors)
+        TileEnd(epilogue, self.panel, scales, Rows(y, [number * k.y.strides[1] for number in range(len(rows))])).write(rows)
 
 
 def accepts_depthwise(op: Conv, operands: Operands) -> bool:

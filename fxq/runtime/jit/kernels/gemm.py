@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-from fxq.runtime.jit.epilogue import Epilogue, store_bytes, store_floats
+from fxq.runtime.jit.epilogue import Epilogue
 from fxq.runtime.jit.excess import NUMBER, TOGETHER
-from fxq.runtime.jit.ir import I8, I64, Emitter, Value, vec
+from fxq.runtime.jit.ir import I64, Emitter, Value
 from fxq.runtime.jit.kernel import Layout, Work
 from fxq.runtime.jit.kernels.gemm_shape import GemmShape, Pixels
+from fxq.runtime.jit.kernels.tile_end import Rows, TileEnd, load_scales
 from fxq.runtime.jit.kernels.tile_sum import Ahead, TileSum
-from fxq.runtime.jit.packing import Panel, lane_channels
+from fxq.runtime.jit.packing import Panel
 
 
 @dataclass(frozen=True)
@@ -313,32 +314,13 @@ class Tiles:
     def _finish(self, panel: Panel, place: Place, block: Block, rows: list[list[Value]], parameters: Value) -> None:
         e, k = self.e, self.k
         epilogue = Epilogue(e, k.isa, k.form, self.pointers["parameters"])
-        size, reals = k.isa.vector_bytes, k.isa.reals
-        numbers = [e.load(parameters, reals, (panel.vectors + j) * size, size) for j in range((2 if k.form.fused else 1) * panel.vectors)]
-        multipliers, corrections = numbers[: panel.vectors], numbers[panel.vectors :] or [None] * panel.vectors
-        values = [[epilogue.scaled(a, m, c) for a, m, c in zip(row, multipliers, corrections, strict=True)] for row in rows]
+        scales = load_scales(epilogue, parameters, panel.vectors, panel.vectors)
+        y = e.at(self.pointers["y"], e.add(block.y, e.mul(place.channel, 4 if k.form.floats else 1)))
+        residual = None
         if k.residual:
-            values = self._add_residual(epilogue, panel, place, block, values)
-        element = 4 if k.form.floats else 1
-        y = e.at(self.pointers["y"], e.add(block.y, e.mul(place.channel, element)))
-        offsets = block.pixels.offsets(k.y.strides)
-        if k.form.floats:
-            for row, offset in zip(values, offsets, strict=True):
-                store_floats(e, [epilogue.floats(v) for v in row], panel.count, y, offset)
-            return
-        for packed, offset in zip(epilogue.bytes(values), offsets, strict=True):
-            store_bytes(e, packed, panel.count, y, offset)
-
-    def _add_residual(self, epilogue: Epilogue, panel: Panel, place: Place, block: Block, values: list[list[Value]]) -> list[list[Value]]:
-        e, k = self.e, self.k
-        assert k.residual is not None
-        pointer = e.at(self.pointers["residual"], e.add(block.residual, place.channel))
-        lanes = lane_channels(panel, k.isa, natural=k.form.floats)
-        loaded = [e.load(pointer, vec(I8, panel.vectors * k.isa.lanes), offset) for offset in block.pixels.offsets(k.residual.strides)]
-        return [
-            [epilogue.plus_residual(v, e.shuffle(row_bytes, [int(c) for c in lanes[j]])) for j, v in enumerate(row)]
-            for row, row_bytes in zip(values, loaded, strict=True)
-        ]
+            pointer = e.at(self.pointers["residual"], e.add(block.residual, place.channel))
+            residual = Rows(pointer, block.pixels.offsets(k.residual.strides))
+        TileEnd(epilogue, panel, scales, Rows(y, block.pixels.offsets(k.y.strides)), residual).write(rows)
 
 
 def _as_value(value: Value | int) -> Value:
