@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fxq.graph.groups import group_weights
+from fxq.graph.names import qualified_name
 from fxq.graph.qtypes import quantize_tensor
 from fxq.graph.weight_format import WeightFormat
 from fxq.observers import ObserverFactory
@@ -19,6 +20,9 @@ from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentS
 from fxq.runtime.dynamic.rows import RowOp
 from fxq.runtime.weight_only.embedding import Bags, WeightOnlyEmbedding, WeightOnlyEmbeddingBag
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
+
+# (float module, its QConfig) → what takes its place; None where this very module has no form
+Maker = Callable[..., nn.Module | None]
 
 
 def call_parts(owner: nn.Module) -> None:
@@ -32,6 +36,11 @@ def call_parts(owner: nn.Module) -> None:
 def make_linear(module: nn.Linear, qconfig: QConfig) -> RowOp:
     """nn.Linear → DynamicLinear, or WeightOnlyLinear"""
     return _linear(module.weight, module.bias, qconfig)
+
+
+def make_transposed_linear(module: Any, qconfig: QConfig) -> RowOp:
+    """transformers' Conv1D, y = x·w + b → what nn.Linear becomes"""
+    return _linear(module.weight.t(), module.bias, qconfig)
 
 
 def _linear(weight: Tensor, bias: Tensor | None, qconfig: QConfig) -> RowOp:
@@ -87,13 +96,22 @@ def _weights(weight: Tensor, bias: Tensor | None, factory: ObserverFactory) -> R
 
 def make_embedding(module: nn.Embedding, qconfig: QConfig) -> WeightOnlyEmbedding | None:
     """nn.Embedding → WeightOnlyEmbedding; None where it changes its rows as they are read."""
-    return WeightOnlyEmbedding(group_weights(module.weight, _format(qconfig))) if module.max_norm is None else None
+    if module.max_norm is not None:
+        return None
+    return WeightOnlyEmbedding(group_weights(module.weight, _format(qconfig)), _dtype(module))
 
 
 def make_embedding_bag(module: nn.EmbeddingBag, qconfig: QConfig) -> WeightOnlyEmbeddingBag | None:
     """nn.EmbeddingBag → WeightOnlyEmbeddingBag; None where it changes its rows as they are read."""
+    if module.max_norm is not None:
+        return None
     bags = Bags(module.mode, module.include_last_offset, module.padding_idx)  # type: ignore[arg-type]
-    return WeightOnlyEmbeddingBag(group_weights(module.weight, _format(qconfig)), bags) if module.max_norm is None else None
+    return WeightOnlyEmbeddingBag(group_weights(module.weight, _format(qconfig)), bags, _dtype(module))
+
+
+def _dtype(module: nn.Embedding | nn.EmbeddingBag) -> Any:
+    """What its rows are, by name."""
+    return str(module.weight.dtype).removeprefix("torch.")
 
 
 def _format(qconfig: QConfig) -> WeightFormat:
@@ -112,16 +130,16 @@ RECURRENT: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
 }
 
 # those that a graph calls whole
-WHOLE: Mapping[type[nn.Module], Callable[..., nn.Module | None]] = {**RECURRENT, nn.EmbeddingBag: make_embedding_bag}
+WHOLE: Mapping[type[nn.Module], Maker] = {**RECURRENT, nn.EmbeddingBag: make_embedding_bag}
 
-DYNAMIC_MODULES: Mapping[type[nn.Module], Callable[..., nn.Module | None]] = {
+DYNAMIC_MODULES: Mapping[type[nn.Module], Maker] = {
     nn.Linear: make_linear,
     **RECURRENT,
     nn.MultiheadAttention: make_attention,
 }
 
 # weights in few bits, everything else float
-WEIGHT_ONLY_MODULES: Mapping[type[nn.Module], Callable[..., nn.Module | None]] = {
+WEIGHT_ONLY_MODULES: Mapping[type[nn.Module], Maker] = {
     nn.Linear: make_linear,
     nn.Embedding: make_embedding,
     nn.EmbeddingBag: make_embedding_bag,
@@ -129,6 +147,25 @@ WEIGHT_ONLY_MODULES: Mapping[type[nn.Module], Callable[..., nn.Module | None]] =
 }
 
 
-def table_of(qconfig: QConfig) -> Mapping[type[nn.Module], Callable[..., nn.Module | None]]:
+# linear layers of libraries that fxq does not import, by qualified name
+LINEAR_BY_NAME: Mapping[str, Maker] = {"transformers.pytorch_utils.Conv1D": make_transposed_linear}
+
+
+def table_of(qconfig: QConfig) -> Mapping[type[nn.Module], Maker]:
     """The types that have a form for a QConfig, and what makes it."""
     return DYNAMIC_MODULES if qconfig.weight_format is None else WEIGHT_ONLY_MODULES
+
+
+def maker_of(kind: type[nn.Module], qconfig: QConfig) -> Maker | None:
+    """What makes the form of a type for a QConfig; None where it has none."""
+    return table_of(qconfig).get(kind) or LINEAR_BY_NAME.get(qualified_name(kind))
+
+
+def has_form(kind: type[nn.Module]) -> bool:
+    """Whether a type has a form for some QConfig."""
+    return kind in DYNAMIC_MODULES or kind in WEIGHT_ONLY_MODULES or qualified_name(kind) in LINEAR_BY_NAME
+
+
+def spoken_for_by(kind: type[nn.Module]) -> type[nn.Module]:
+    """The type whose QConfig a type has that is not named itself: a MultiheadAttention is made of linears, and nobody can name those."""
+    return nn.Linear if kind is nn.MultiheadAttention or qualified_name(kind) in LINEAR_BY_NAME else kind

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from fxq.dynamic.modules import DYNAMIC_MODULES, WEIGHT_ONLY_MODULES, call_parts, table_of
+from fxq.dynamic.modules import DYNAMIC_MODULES, WEIGHT_ONLY_MODULES, call_parts, has_form, maker_of, spoken_for_by, table_of
 from fxq.errors import ConfigError
 from fxq.graph.names import join_path, qualified_name
 from fxq.qconfig_mapping import (
@@ -23,10 +23,7 @@ from fxq.qconfig_mapping.presence import nearest
 from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.dynamic.op import DynamicOp
 
-# what stands for what: a MultiheadAttention is made of linears, and nobody can name those
-_PARTS: Mapping[type[nn.Module], tuple[type[nn.Module], ...]] = {nn.Linear: (nn.MultiheadAttention,)}
-
-# types that have a form that reads and writes float
+# types of torch that have a form that reads and writes float
 _MODULES = tuple(dict.fromkeys([*DYNAMIC_MODULES, *WEIGHT_ONLY_MODULES]))
 
 
@@ -61,7 +58,7 @@ Wanted = Mapping[Key, QConfig | None]
 
 def swap_dynamic(model: nn.Module, spec: Any, dtype: Any, *, inplace: bool, runtime: str) -> nn.Module:
     """See fxq.quantize_dynamic."""
-    if isinstance(model, _MODULES):
+    if has_form(type(model)):
         model = nn.Sequential(model)
         return swap_dynamic(model, spec, dtype, inplace=inplace, runtime=runtime)[0]  # type: ignore[index,no-any-return]
     wanted_runtime(runtime)
@@ -102,17 +99,16 @@ class _Swap:
 
     def _asked(self, child: nn.Module, path: str, inherited: QConfig | None) -> QConfig | None:
         """By path first, then by type, then what the module around it was asked for."""
-        if path in self.wanted:
-            return self.wanted[path]
-        return self.wanted.get(type(child), inherited)
+        keys = (path, type(child), spoken_for_by(type(child)))
+        return next((self.wanted[key] for key in keys if key in self.wanted), inherited)
 
     def _made(self, child: nn.Module, path: str, qconfig: QConfig | None) -> nn.Module | None:
-        if type(child) not in _MODULES:
+        if not has_form(type(child)):
             self.below(child, path, qconfig)
             return None
         if qconfig is None or child._forward_hooks or child._forward_pre_hooks:
             return None
-        make = table_of(qconfig).get(type(child))
+        make = maker_of(type(child), qconfig)
         made = None if make is None else make(child, qconfig)
         return None if made is None else made.eval()
 
@@ -139,8 +135,7 @@ def _read_spec(spec: Any, dtype: Any) -> dict[Key, QConfig | None]:
         )  # fmt: skip
     for key, qconfig in found.items():
         _check_entry(key, qconfig)
-    parts = {part: qconfig for kind, qconfig in found.items() if isinstance(kind, type) for part in _PARTS.get(kind, ())}
-    return {**parts, **found}
+    return found
 
 
 def _check_entry(key: object, qconfig: object) -> None:
@@ -157,11 +152,10 @@ def _check_entry(key: object, qconfig: object) -> None:
 
 def _check_type(where: str, kind: type[nn.Module], qconfig: QConfig) -> None:
     """The type has a form for the QConfig."""
-    table = table_of(qconfig)
-    if kind not in table:
-        other = kind in _MODULES
+    if maker_of(kind, qconfig) is None:
+        other = has_form(kind)
         raise ConfigError(
-            where, expected="one of " + ", ".join(map(qualified_name, table)),
+            where, expected="one of " + ", ".join(map(qualified_name, table_of(qconfig))),
             found=f"{qualified_name(kind)}, which has no form for: {qconfig}" if other else "a type without a dynamic form",
             remedy=_OTHER_FORM if other else "leave it out, or quantize the model with fxq.prepare_fx and fxq.convert_fx",
         )  # fmt: skip
@@ -178,10 +172,9 @@ def _require_present(model: nn.Module, wanted: Wanted) -> None:
                 remedy=f"write one of {', '.join(near)}" if near else "leave it out: the model has no modules",
             )  # fmt: skip
         kind, qconfig = type(paths[name]), wanted[name]
-        if qconfig is not None and kind in _MODULES:
+        if qconfig is not None and has_form(kind):
             _check_type(f'qconfig_spec, "{name}"', kind, qconfig)
-    types = {type(module) for module in paths.values()}
-    if not types & set(_MODULES):
+    if not any(has_form(type(module)) for module in paths.values()):
         raise ConfigError(
             "model", expected="at least one of " + ", ".join(map(qualified_name, _MODULES)), found="none",
             remedy="use fxq.prepare_fx and fxq.convert_fx, which also know functions",

@@ -165,7 +165,8 @@ def _models() -> Mapping[type[IntegerOp], type[BaseModel]]:
 
 
 def _model_of(kind: type[IntegerOp]) -> type[BaseModel]:
-    given = {name: (hint, ...) for parameter in _parameters()[kind] for name, hint in parameter.values.items()}
+    defaults = {name: each.default for name, each in inspect.signature(kind).parameters.items() if each.default is not each.empty}
+    given = {name: (hint, defaults.get(name, ...)) for parameter in _parameters()[kind] for name, hint in parameter.values.items()}
     return create_model(kind.__name__, __config__=ConfigDict(extra="forbid"), **given)  # type: ignore[call-overload,no-any-return]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from typing import Any
 
 import pytest
@@ -224,3 +225,86 @@ def test_attention_with_weights_in_few_bits() -> None:
 def test_types_without_a_form(spec: Any, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         fxq.quantize_dynamic(Tagger(), spec)
+
+
+class Everything(nn.Module):
+    """Each kind of layer that has a form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.bag, self.lstm = nn.Embedding(50, 16), nn.EmbeddingBag(20, 16), nn.LSTM(16, 24, 2, batch_first=True)
+        self.mix, self.attend, self.cell = nn.Linear(24, 16), nn.MultiheadAttention(16, 2, batch_first=True), nn.GRUCell(16, 8)
+
+    def forward(self, words: Tensor) -> Tensor:
+        y = self.mix(self.lstm(self.embed(words) + self.bag(words % 20)[:, None])[0])
+        found: Tensor = self.cell(self.attend(y, y, y)[0].mean(1))
+        return found
+
+
+FORMS = {
+    nn.Linear: fxq.per_row_dynamic_qconfig, nn.LSTM: fxq.default_dynamic_qconfig, nn.GRUCell: fxq.per_channel_dynamic_qconfig,
+    nn.Embedding: fxq.weight_only_qconfig(4, 8), nn.EmbeddingBag: fxq.weight_only_qconfig(8, 0),
+}  # fmt: skip
+
+
+def test_a_state_dict_there_and_back() -> None:
+    """Into the same code with other weights, quantized in the same way; it has to load without running anything."""
+    words = torch.randint(0, 50, (3, 7))
+    quantized, other = fxq.quantize_dynamic(Everything(), FORMS), fxq.quantize_dynamic(Everything(), FORMS)
+    before, file = other(words), io.BytesIO()  # compiled already
+    torch.save(quantized.state_dict(), file)
+    assert file.tell() < 0.6 * sum(tensor.nbytes for tensor in Everything().state_dict().values())
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other(words), quantized(words)) and not torch.equal(other(words), before)
+
+
+def test_a_pickle_there_and_back() -> None:
+    words = torch.randint(0, 50, (3, 7))
+    quantized, file = fxq.quantize_dynamic(Everything(), FORMS), io.BytesIO()
+    expected = quantized(words)  # machine code is not stored
+    torch.save(quantized, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=False)(words), expected)
+    assert torch.equal(copy.deepcopy(quantized)(words), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_results_have_the_dtype_of_the_model(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model, words = Everything().eval(), torch.randint(0, 50, (3, 7))
+    quantized = fxq.quantize_dynamic(copy.deepcopy(model).to(dtype), {**FORMS, nn.Embedding: fxq.weight_only_qconfig(8, 0)})
+    assert {each(words % 20).dtype for each in (quantized.embed, quantized.bag, quantized)} == {dtype}
+    assert sqnr(quantized(words).float(), model(words)) > 20
+
+
+class Conv1D(nn.Module):
+    """transformers' own, which GPT-2 is made of."""
+
+    __module__ = "transformers.pytorch_utils"
+
+    def __init__(self, outputs: int, inputs: int) -> None:
+        super().__init__()
+        self.nf = outputs
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5), nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(*x.shape[:-1], self.nf)
+
+
+@pytest.mark.parametrize(
+    ("spec", "form", "least"),
+    [
+        (None, DynamicLinear, 35),
+        ({nn.Linear}, DynamicLinear, 35),
+        ({Conv1D: fxq.weight_only_qconfig(8, 0)}, WeightOnlyLinear, 40),
+        ({nn.Linear: None, Conv1D: fxq.float16_dynamic_qconfig}, WeightOnlyLinear, 60),
+        ({nn.Linear: None}, Conv1D, 200),
+    ],
+)
+def test_a_linear_layer_with_a_transposed_weight(spec: Any, form: type, least: float) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(Conv1D(24, 16)).eval(), torch.randn(2, 5, 16)
+    quantized = fxq.quantize_dynamic(model, spec)
+    assert type(quantized[0]) is form
+    assert sqnr(quantized(x), model(x)) > least

@@ -12,14 +12,27 @@ from torch import Tensor
 from fxq.graph.groups import GroupedWeights
 from fxq.runtime.weight_only.op import WeightOnlyOp
 
+# of what is looked up, as torch calls them
+FloatDType = Literal["float32", "float16", "bfloat16", "float64"]
+
 
 class WeightOnlyEmbedding(WeightOnlyOp):
-    """y = w'[indices], float32: nn.Embedding in evaluation."""
+    """y = w'[indices], rounded to a dtype: nn.Embedding in evaluation.
+
+    Args:
+        weights: of the table.
+        dtype: of y, that of the float module's rows.
+    """
+
+    def __init__(self, weights: GroupedWeights, dtype: FloatDType = "float32") -> None:
+        super().__init__(weights)
+        self.dtype = dtype
 
     @torch.no_grad()
     def forward(self, input: Tensor) -> Tensor:
         """Indices of any shape [...] → [..., features]. Raises IndexError as torch does."""
-        return self.weights.select(input.reshape(-1)).real().reshape(*input.shape, self.shape[1])
+        rows = self.weights.select(input.reshape(-1)).real().to(getattr(torch, self.dtype))
+        return rows.reshape(*input.shape, self.shape[1])
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]}, {self.shape[1]}, w: {self.format}"
@@ -46,11 +59,12 @@ class WeightOnlyEmbeddingBag(WeightOnlyOp):
     Args:
         weights: of the table.
         bags: how rows come together.
+        dtype: of y, which sums in float32 are rounded to.
     """
 
-    def __init__(self, weights: GroupedWeights, bags: Bags) -> None:
+    def __init__(self, weights: GroupedWeights, bags: Bags, dtype: FloatDType = "float32") -> None:
         super().__init__(weights)
-        self.bags = bags
+        self.bags, self.dtype = bags, dtype
 
     @torch.no_grad()
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
@@ -66,10 +80,11 @@ class WeightOnlyEmbeddingBag(WeightOnlyOp):
             numbers, rows = numbers.masked_fill_(flat == self.bags.padding_idx, padding), F.pad(rows, (0, 0, 0, 1))
         if per_sample_weights is not None:
             per_sample_weights = per_sample_weights.to(rows.dtype)
-        return F.embedding_bag(
+        found = F.embedding_bag(
             numbers.reshape(input.shape), rows, None if offsets is None else offsets.to(numbers.dtype), mode=self.bags.mode,
             per_sample_weights=per_sample_weights, include_last_offset=self.bags.include_last_offset, padding_idx=padding,
         )  # fmt: skip
+        return found.to(getattr(torch, self.dtype))
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]}, {self.shape[1]}, mode={self.bags.mode}, w: {self.format}"
