@@ -49,8 +49,9 @@ _Call = Callable[..., Any]
 
 def _fill_tables() -> None:
     """torch's own tables of its functions, which it fills when it first needs them, shall not keep what is put in their places."""
-    torch.overrides.get_ignored_functions()
-    torch.overrides.get_testing_overrides()
+    torch.overrides.get_testing_overrides()  # which asks for the ignored functions
+    torch.overrides.get_overridable_functions()
+    torch.overrides.is_tensor_method_or_property(Tensor.add)
 
 
 def _call_function(tracer: Recorder, function: _Call) -> _Call:

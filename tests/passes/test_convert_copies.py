@@ -40,12 +40,13 @@ class FillsTables(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         torch.overrides.get_ignored_functions()
+        torch.overrides.is_tensor_method_or_property(Tensor.view)
         return cast(Tensor, self.conv(x))
 
 
 def test_nothing_holds_the_float_model_when_only_the_converted_one_is_left() -> None:
-    torch.overrides.get_ignored_functions.cache_clear()
-    torch.overrides.get_testing_overrides.cache_clear()
+    for table in vars(torch.overrides).values():
+        getattr(table, "cache_clear", bool)()
     model, x = FillsTables().eval(), torch.randn(1, 3, 8, 8)
     prepared = fxq.prepare_fx(model, fxq.get_default_qconfig_mapping("x86"), (x,))
     fxq.calibrate(prepared, [x])
