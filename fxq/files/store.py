@@ -95,7 +95,7 @@ def _require_stage(model: Any) -> None:
         "fxq.save",
         expected="a model that fxq.convert_fx or fxq.quantize returned",
         found=found,
-        remedy="convert it first; a prepared model is stored by its state_dict, a float one by torch.save",
+        remedy="convert it first; a prepared model, or one of fxq.quantize_dynamic, is stored by its state_dict, a float one by torch.save",
     )
 
 

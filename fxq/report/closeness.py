@@ -54,6 +54,11 @@ class Sums:
         if x.numel():
             self.worst = _larger(self.worst, float(error.abs().max()))
 
+    def add_all(self, exact: Tensors, approximate: Tensors) -> None:
+        """Tensors that stand for one another in this order."""
+        for x, found in zip(exact, approximate, strict=True):
+            self.add(x, found)
+
     def closeness(self) -> Closeness:
         """Of all that was added."""
         return Closeness(sqnr_db=sqnr_db(self.signal, self.noise), max_error=self.worst, cosine=self._cosine(), elements=self.elements)
@@ -80,6 +85,10 @@ def _larger(a: float, b: float) -> float:
 def closeness(exact: Iterable[Tensor], approximate: Iterable[Tensor]) -> Closeness:
     """Of tensors that stand for one another in this order, each pair of one shape."""
     sums = Sums()
-    for x, found in zip(exact, approximate, strict=True):
-        sums.add(x, found)
+    sums.add_all(tuple(exact), tuple(approximate))
     return sums.closeness()
+
+
+def same_shapes(exact: Tensors, approximate: Tensors) -> bool:
+    """Whether as many tensors of the same shapes are there."""
+    return [tensor.shape for tensor in exact] == [tensor.shape for tensor in approximate]

@@ -20,8 +20,10 @@ from fxq.graph.names import join_path
 from fxq.graph.stages import Stage
 from fxq.passes import split_inputs
 from fxq.passes.arguments import Inputs
+from fxq.passes.whole import unwrap
 from fxq.report.alike import trace_alike
-from fxq.report.closeness import Sums, Tensors
+from fxq.report.closeness import Sums, same_shapes
+from fxq.report.compare_modules import ModuleTally, has_replaced_modules
 from fxq.report.comparison import Comparison, LayerComparison
 from fxq.report.kinds import ROUNDED, called_module, kind_of
 from fxq.report.lockstep import Lockstep, Pair, real_tensors
@@ -48,7 +50,8 @@ def compare(float_model: nn.Module, int8_model: nn.Module, batches: Iterable[Any
 
     Args:
         float_model: what the int8 model was made from; in training mode it is compared as it would be in eval mode. It is not changed.
-        int8_model: from convert_fx or quantize. It is not changed.
+        int8_model: from convert_fx or quantize; or from quantize_dynamic, of which the modules are compared that it has replaced. It is
+            not changed.
         batches: what forward takes: tensors, tuples of positional inputs or dicts of keyword inputs.
         progress: show a bar, where standard error is a terminal.
 
@@ -57,11 +60,13 @@ def compare(float_model: nn.Module, int8_model: nn.Module, batches: Iterable[Any
         ConfigError: no layer is int8, or the float model is not the one that the int8 model was made from.
         DataError: there is no batch, or a model does not run on one.
     """
+    if not isinstance(int8_model, FxqModule) and has_replaced_modules(int8_model):
+        return _compare_modules(float_model, int8_model, batches, progress=progress)
     int8 = require_int8(int8_model, "compare")
     left = iter(batches)
     first = next(left, None)
     if first is None:
-        raise DataError("batches", expected="at least one batch", found="none", remedy="pass a list or a DataLoader that is not empty")
+        raise _no_batch()
     with _naming("batch 0"):
         exact = trace_alike(float_model, int8, first)
     graphs = pair_graphs(exact, int8)
@@ -71,6 +76,20 @@ def compare(float_model: nn.Module, int8_model: nn.Module, batches: Iterable[Any
         with _naming(f"batch {number}"):
             tally.add_batch(int8, split_inputs(batch))
     return tally.comparison()
+
+
+def _compare_modules(float_model: nn.Module, int8_model: nn.Module, batches: Iterable[Any], *, progress: bool) -> Comparison:
+    tally = ModuleTally(unwrap(float_model), int8_model)
+    for number, batch in enumerate(with_progress(batches, "comparing", progress=progress)):
+        with _naming(f"batch {number}"):
+            tally.add_batch(split_inputs(batch))
+    if not tally.batches:
+        raise _no_batch()
+    return tally.comparison()
+
+
+def _no_batch() -> DataError:
+    return DataError("batches", expected="at least one batch", found="none", remedy="pass a list or a DataLoader that is not empty")
 
 
 def require_int8(model: nn.Module, wanted_by: str) -> FxqModule:
@@ -138,18 +157,18 @@ class _Tally:
         with torch.no_grad():
             found = int8(*given.args, **given.kwargs)
         self._batches += 1
-        if _same_shapes(real_tensors(exact), real_tensors(found)):
-            _add(self._output, real_tensors(exact), real_tensors(found))
+        if same_shapes(real_tensors(exact), real_tensors(found)):
+            self._output.add_all(real_tensors(exact), real_tensors(found))
 
     def _add(self, pair: Pair) -> None:
-        if not _same_shapes(pair.exact, pair.value):
+        if not same_shapes(pair.exact, pair.value):
             if not self._may_differ:
                 raise _other_shape(pair)
             self._skipped[pair.node] += 1
             return
-        _add(self._so_far[pair.node], pair.exact, pair.value)
+        self._so_far[pair.node].add_all(pair.exact, pair.value)
         if pair.alone is not None:
-            _add(self._alone[pair.node], pair.exact, pair.alone)
+            self._alone[pair.node].add_all(pair.exact, pair.alone)
 
     def comparison(self) -> Comparison:
         """Of all batches."""
@@ -176,15 +195,6 @@ class _Tally:
 
 def _int8_layers_by_damage(row: LayerComparison) -> tuple[bool, float, float]:
     return row.kind not in ROUNDED, row.damage_db, row.so_far.sqnr_db
-
-
-def _add(sums: Sums, exact: Tensors, found: Tensors) -> None:
-    for x, approximate in zip(exact, found, strict=True):
-        sums.add(x, approximate)
-
-
-def _same_shapes(exact: Tensors, found: Tensors) -> bool:
-    return [tensor.shape for tensor in exact] == [tensor.shape for tensor in found]
 
 
 def _other_shape(pair: Pair) -> ConfigError:

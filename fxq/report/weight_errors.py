@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Node
 
 from fxq.graph.annotation import origins_of
@@ -65,13 +65,18 @@ def _float_weight(node: Node) -> Tensor | None:
     return transposed_rows(tensor, call.operands["groups"]) if call.op.name == "conv_transpose" else tensor
 
 
+def weight_of(module: nn.Module) -> Tensor | None:
+    """w' of an op that reads and writes float; None of one with several matrices, or none."""
+    if isinstance(module, DynamicLinear):
+        return module.weight * module.scale[:, None]
+    return module.weights.real() if isinstance(module, WeightOnlyOp) else None
+
+
 def _int8_weight(node: Node) -> Tensor | None:
     """w' = s_w·w_q, [O, ...]. Where x has a known scale s_w[c] = m[c]·s_y/s_x: the multiplier has it to 22 bits."""
     module = called_module(node)
-    if isinstance(module, DynamicLinear):
-        return module.weight * module.scale[:, None]
-    if isinstance(module, WeightOnlyOp):
-        return module.weights.real()
+    if isinstance(module, DynamicLinear | WeightOnlyOp):
+        return weight_of(module)
     if not isinstance(module, Conv | Linear | ConvTranspose):
         return None
     x, y = qparams_known(node.all_input_nodes[0]), qparams_known(node)
