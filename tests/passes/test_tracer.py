@@ -84,7 +84,8 @@ def unpacked(self: nn.Module, x: Tensor) -> Tensor:
 
 
 def made_with_sizes(self: nn.Module, x: Tensor) -> Tensor:
-    return x + torch.zeros((x.shape[0], 1, 1, 1)) + torch.arange(x.size(3))
+    root = torch.sqrt(torch.tensor(x.size(3), dtype=torch.float32))
+    return x / root + torch.zeros((x.shape[0], 1, 1, 1)) + torch.arange(x.size(3))
 
 
 FORWARDS = (condition, loop, integer, assertion, torch_assertion, scripting, length, iteration, of_dtype)
