@@ -2,22 +2,26 @@
 
 vpmaddubsw multiplies u8 by s8 and adds neighbours with saturation to 16 bits. It is exact where the weights of a pair that have one
 sign sum up to at most 128, since 255·128 < 2^15. That is true of nearly all pairs of a trained layer, whose weights are small but for a
-few. What a pair has beyond 128 is taken off one of its weights and becomes a weight of another step, which meets the same four bytes
-of the input: Σ x·w = Σ x·(w − excess) + Σ x·excess, and both sums are exact.
+few. What a pair has beyond 128 is taken off one of its weights and becomes a weight of another step, which meets the same byte of the
+input: Σ x·w = Σ x·(w − excess) + Σ x·excess, and both sums are exact.
+
+The other weight of the pair could give it as well. So a step of four bytes that begins at the second byte of a pair serves three pairs.
 
 Excesses are few and small, so that sums of pairs of several steps fit 16 bits together: TOGETHER of them are widened at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fxq.runtime.jit.isa import TAPS, Isa
-from fxq.runtime.jit.packing import Panel, pack_weights
+from fxq.runtime.jit.packing import Panel, lane_channels
 
 TOGETHER = 4
 NUMBER = 8  # an i64
@@ -25,8 +29,11 @@ NUMBER = 8  # an i64
 _LARGEST_PAIR = 128
 _NO_STEP = -1
 
-# how many steps more a panel may have, in relation to those of its sum; from the last share on an exact dot product is as fast
-_SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
+# how many steps more a panel may have, in relation to those of its sum; beyond the last share an exact dot product is as fast
+_SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
+
+# of a step: pairs behind the one at which it begins, and bytes from that one's second byte to the byte that takes the pair's excess
+_SERVED = ((0, 0), (1, 1), (2, 3))
 
 
 @dataclass(frozen=True)
@@ -57,20 +64,26 @@ class _PanelExcess:
     """Excess of one panel.
 
     Attributes:
-        rows: s8 [steps of the sum, bytes of a step], packed.
-        steps: those with an excess, in groups of TOGETHER that fit 16 bits; _NO_STEP where a group has fewer.
+        weights: s8 [further steps, bytes of a step], packed.
+        runs, starts: of each step: of which run, and from which byte of it on, are the four bytes of the input that it meets.
     """
 
-    rows: NDArray[np.int8]
-    steps: NDArray[np.int64]
+    weights: NDArray[np.int8]
+    runs: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """The steps, in groups of TOGETHER that fit 16 bits; _NO_STEP where a group has fewer."""
+        return _grouped(self.weights)
 
     def block(self, room: int, run_offsets: Sequence[int]) -> NDArray[np.uint8]:
         """What a Room for so many steps has."""
-        there = Room(room, self.rows.shape[1])
-        run, inner = np.divmod(np.maximum(self.steps, 0), len(self.rows) // len(run_offsets))
-        offsets = np.asarray(run_offsets, np.int64)[run] + TAPS * inner
-        numbers = np.array([len(self.steps) // TOGETHER, *offsets], np.int64).view(np.uint8)
-        weights = np.where((self.steps == _NO_STEP)[:, None], 0, self.rows[self.steps]).astype(np.int8).view(np.uint8)
+        there, order = Room(room, self.weights.shape[1]), self.order
+        is_step = order != _NO_STEP
+        offsets = np.where(is_step, np.asarray(run_offsets, np.int64)[self.runs[order]] + self.starts[order], 0)
+        numbers = np.array([len(order) // TOGETHER, *offsets], np.int64).view(np.uint8)
+        weights = np.where(is_step[:, None], self.weights[order], 0).astype(np.int8).view(np.uint8)
         block = np.zeros(there.nbytes, np.uint8)
         block[: numbers.size] = numbers
         block[there.weights : there.weights + weights.size] = weights.reshape(-1)
@@ -91,49 +104,120 @@ class SplitWeights:
     panels: Sequence[_PanelExcess]
 
     def excess(self, run_offsets: Sequence[int]) -> NDArray[np.uint8]:
-        """All Rooms. Steps of a run are TAPS bytes apart in the input, runs begin at the offsets."""
+        """All Rooms. Runs begin at the offsets."""
         return np.concatenate([panel.block(self.room, run_offsets) for panel in self.panels])
 
 
 def split_weights(weight: NDArray[np.int8], panels: Sequence[Panel], isa: Isa, *, natural: bool) -> SplitWeights | None:
     """Weights [O, runs, bytes] = fitting + excess, packed for an ISA that saturates; None where that takes too many further steps."""
-    excess = _beyond(weight)
-    packed = [_packed_steps(excess, panel, isa, natural=natural) for panel in panels]
-    rooms = [-(-int(share * len(packed[0])) // TOGETHER) * TOGETHER for share in _SHARES]
-    if any(np.count_nonzero(rows.any(1)) > rooms[-1] for rows in packed):
-        return None
-    grouped = [_PanelExcess(rows, _grouped(rows)) for rows in packed]
-    most = max(len(panel.steps) for panel in grouped)
+    beyond, excess = _beyond(weight), np.zeros_like(weight)
+    steps = beyond.shape[1] * beyond.shape[2] // 2
+    rooms = [-(-int(share * steps) // TOGETHER) * TOGETHER for share in _SHARES]
+    found: list[_PanelExcess] = []
+    for _, group in groupby(panels, key=lambda panel: panel.vectors):
+        alike = _Alike.of(beyond, list(group), isa, natural=natural)
+        if alike.most > rooms[-1]:
+            return None
+        alike.place(excess)
+        found += alike.panels(isa)
+    most = max(len(panel.order) for panel in found)
     room = next((room for room in rooms if most <= room), None)
-    return None if room is None else SplitWeights(weight - excess, room, grouped)
-
-
-def _packed_steps(excess: NDArray[np.int8], panel: Panel, isa: Isa, *, natural: bool) -> NDArray[np.int8]:
-    return pack_weights(excess, panel, isa, natural=natural).view(np.int8).reshape(-1, panel.vectors * isa.vector_bytes)
+    return None if room is None else SplitWeights(weight - excess, room, found)
 
 
 def _beyond(weight: NDArray[np.int8]) -> NDArray[np.int8]:
-    """What each pair has beyond _LARGEST_PAIR, in the place of its larger weight."""
+    """What each pair has beyond _LARGEST_PAIR: [O, runs, pairs]; an even number of pairs, those of whole steps."""
     pairs = np.pad(weight, ((0, 0), (0, 0), (0, -weight.shape[2] % TAPS))).reshape(*weight.shape[:2], -1, 2).astype(np.int16)
     first, second = pairs[..., 0], pairs[..., 1]
     sums = np.where(np.sign(first) == np.sign(second), first + second, 0)
-    beyond = sums - np.clip(sums, -_LARGEST_PAIR, _LARGEST_PAIR)
-    is_first = np.abs(first) >= np.abs(second)
-    excess = np.stack([np.where(is_first, beyond, 0), np.where(is_first, 0, beyond)], -1).astype(np.int8)
-    return excess.reshape(*weight.shape[:2], -1)[..., : weight.shape[2]]
+    beyond: NDArray[np.int8] = (sums - np.clip(sums, -_LARGEST_PAIR, _LARGEST_PAIR)).astype(np.int8)
+    return beyond
+
+
+@dataclass(frozen=True, eq=False)
+class _Alike:
+    """Panels with equally many vectors, all at once.
+
+    Attributes:
+        vectors: of each panel.
+        channels: [panels, lanes of a panel]: of each lane; −1 for none.
+        beyond: [panels, lanes of a panel, runs, pairs]: of each lane's pairs.
+        begins: [panels, runs, pairs]: whether a further step begins at the second byte of the pair.
+        crowded: [panels, runs, pairs]: whether that step can serve no other pair.
+    """
+
+    vectors: int
+    channels: NDArray[np.int64]
+    beyond: NDArray[np.int8]
+    begins: NDArray[np.bool_]
+    crowded: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, beyond: NDArray[np.int8], panels: Sequence[Panel], isa: Isa, *, natural: bool) -> _Alike:
+        """Of panels of some channels of beyond [O, runs, pairs]."""
+        lanes = np.stack([lane_channels(panel, isa, natural=natural).reshape(-1) for panel in panels])
+        first, count = (np.array([[getattr(panel, name)] for panel in panels]) for name in ("first", "count"))
+        channels = np.where(lanes < count, first + lanes, -1)
+        own = np.where((channels < 0)[..., None, None], 0, beyond[channels]).astype(np.int8)
+        # the excess of a pair and that of the next one are neighbours in a step
+        crowded = np.zeros((len(panels), *own.shape[2:]), bool)
+        crowded[..., :-1] = (np.abs(own[..., :-1].astype(np.int16) + own[..., 1:]) > _LARGEST_PAIR).any(1)
+        return cls(panels[0].vectors, channels, own, _begins((own != 0).any(1), crowded), crowded)
+
+    @property
+    def most(self) -> int:
+        """Further steps of one panel."""
+        return int(self.begins.sum((1, 2)).max())
+
+    def place(self, excess: NDArray[np.int8]) -> None:
+        """Writes what each weight gives into [O, runs, bytes]: the second one of a pair at which a step begins, else the first."""
+        is_second = self.begins[:, None]
+        both = np.stack([np.where(is_second, 0, self.beyond), np.where(is_second, self.beyond, 0)], -1)
+        used = self.channels >= 0
+        excess[self.channels[used]] = both.reshape(*both.shape[:3], -1)[used][..., : excess.shape[2]]
+
+    def panels(self, isa: Isa) -> Iterator[_PanelExcess]:
+        """The further steps of each."""
+        panel, run, pair = np.nonzero(self.begins)
+        second = 2 * pair + 1
+        starts = np.minimum(second, 2 * self.beyond.shape[3] - TAPS)
+        taps = np.zeros((len(pair), self.beyond.shape[1], TAPS), np.int8)
+        for behind, place in _SERVED:
+            (steps,) = np.nonzero((pair + behind < self.beyond.shape[3]) & ~(self.crowded[panel, run, pair] & (behind > 0)))
+            served = self.beyond[panel[steps], :, run[steps], pair[steps] + behind]
+            taps[steps, :, (second - starts)[steps] + place] = served
+        packed = isa.arrange(taps.reshape(len(pair), self.vectors, isa.lanes, TAPS)).reshape(len(pair), self.vectors * isa.vector_bytes)
+        ends = np.searchsorted(panel, np.arange(len(self.channels) + 1))
+        for first, end in pairwise(ends):
+            yield _PanelExcess(packed[first:end], run[first:end], starts[first:end])
+
+
+def _begins(occupied: NDArray[np.bool_], crowded: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """[..., pairs]: steps from left to right, each at the first occupied pair that those before it do not serve."""
+    count = occupied.shape[-1]
+    following = np.where(occupied, np.arange(count), count).reshape(-1, count)
+    following = np.minimum.accumulate(following[:, ::-1], 1)[:, ::-1]
+    following = np.pad(following, ((0, 0), (0, len(_SERVED))), constant_values=count)
+    serves = np.where(crowded, 1, len(_SERVED)).reshape(-1, count)
+    begins = np.zeros_like(serves, bool)
+    rows, at = np.arange(len(following)), following[:, 0]
+    while len(rows):
+        rows, at = rows[at < count], at[at < count]
+        begins[rows, at] = True
+        at = following[rows, at + serves[rows, at]]
+    return begins.reshape(occupied.shape)
 
 
 def _grouped(rows: NDArray[np.int8]) -> NDArray[np.int64]:
-    """The steps of _PanelExcess.steps: a group ends before the step that would not fit into it any more."""
-    steps = np.flatnonzero(rows.any(1))
-    pairs = rows[steps].reshape(len(steps), rows.shape[1] // 2, 2).sum(2, dtype=np.int16)
+    """The steps of _PanelExcess.order: a group ends before the step that would not fit into it any more."""
+    steps, pairs = np.arange(len(rows)), rows.reshape(len(rows), rows.shape[1] // 2, 2).sum(2, dtype=np.int16)
     spare = -len(steps) % TOGETHER
     if _fit(np.pad(pairs, ((0, spare), (0, 0))).reshape(-1, TOGETHER, pairs.shape[1]).swapaxes(0, 1)):
         return np.pad(steps, (0, spare), constant_values=_NO_STEP)
     groups: list[int] = []
-    for number, step in enumerate(steps):
+    for step in steps:
         held = len(groups) % TOGETHER
-        if held and not _fit(pairs[number - held : number + 1]):
+        if held and not _fit(pairs[step - held : step + 1]):
             groups += [_NO_STEP] * (TOGETHER - held)
         groups.append(int(step))
     return np.array(groups + [_NO_STEP] * (-len(groups) % TOGETHER), np.int64)

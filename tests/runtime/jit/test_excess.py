@@ -40,8 +40,8 @@ def test_parts_fit_and_sum_up(channels: int, runs: int, run: int, deviation: flo
     split = split_weights(weight, panels, isa, natural=True)
     if split is None:
         return
-    offsets, steps = [1000 * number for number in range(runs)], -(-run // 4)
-    taps = np.pad(split.fitting, ((0, 0), (0, 0), (0, -run % 4))).reshape(channels, runs, steps, 4).astype(np.int64)
+    offsets = [1000 * number for number in range(runs)]
+    taps = np.pad(split.fitting, ((0, 0), (0, 0), (0, -run % 4))).astype(np.int64)
     assert _largest_pair(taps) <= 128
     for panel, block in zip(panels, np.split(split.excess(offsets), len(panels)), strict=True):
         room = Room(split.room, isa.vector_bytes)
@@ -49,8 +49,10 @@ def test_parts_fit_and_sum_up(channels: int, runs: int, run: int, deviation: flo
         groups = block[room.weights : room.weights + split.room * room.step_bytes].view(np.int8).reshape(-1, TOGETHER, isa.lanes, 4)[:count]
         assert _largest_pair(np.maximum(groups, 0).sum(1)) <= 128 and _largest_pair(np.minimum(groups, 0).sum(1)) <= 128
         for place, added in zip(places, groups.reshape(-1, isa.lanes, 4), strict=False):
-            taps[panel.first : panel.first + panel.count, place // 1000, place % 1000 // 4] += added[: panel.count]
-    assert (taps.reshape(channels, runs, -1)[..., :run] == weight).all()
+            start = place % 1000
+            assert 0 <= start <= taps.shape[2] - 4
+            taps[panel.first : panel.first + panel.count, place // 1000, start : start + 4] += added[: panel.count]
+    assert (taps[..., :run] == weight).all()
 
 
 def _largest_pair(taps: NDArray[np.generic]) -> int:
