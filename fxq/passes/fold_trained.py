@@ -66,7 +66,7 @@ def _fold_op(node: Node, trained: TrainedOp) -> None:
         write_call(node, Call(op, {**call.operands, **new_weights(node, call, folded.weight, bias)}))
     elif bias is not None and bias is not folded.bias:
         write_call(node, Call(op, {**call.operands, "bias": replace_constant(call.operands["bias"], bias)}))
-    if fake_quant is not None and not fake_quant.follows_weights:
+    if fake_quant is not None:
         update_quant(node, weight=fake_quant.qparams())
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
 from torch.fx import Node
 
+from fxq.graph.annotation import quant_of
+from fxq.graph.balance import quantize_balanced
 from fxq.graph.constants import constant_of, remove_unread, replace_constant
 from fxq.graph.module import FxqModule
+from fxq.graph.ops import call_of
 from fxq.graph.qdq import is_quantize, qparams_of
 from fxq.graph.qtypes import QParams, quantize_tensor
 from fxq.passes.pipeline import Context
@@ -23,7 +27,7 @@ class _Quantized:
 
 
 def quantize_constants(module: FxqModule, context: Context) -> int:
-    """Weights are stored as integers; one that is read twice with the same qparams is stored once."""
+    """Tensors of the model are stored as integers; one that is read twice with the same qparams is stored once."""
     done: dict[str, list[_Quantized]] = {}
     nodes = [node for node in module.graph.nodes if is_quantize(node) and node.args[0].op == "get_attr"]
     for node in nodes:
@@ -31,6 +35,15 @@ def quantize_constants(module: FxqModule, context: Context) -> int:
         done.setdefault(source, []).append(_quantize(module, node, done.get(source, [])))
     remove_unread(module)
     return len(nodes)
+
+
+def _rounded(q: Node, values: Tensor, qparams: QParams) -> Tensor:
+    """Rounding errors of a calibrated layer's weights cancel; trained ones, and other constants, are rounded one by one."""
+    layer = next(reader for dq in q.users for reader in dq.users)
+    call, quant = call_of(layer), quant_of(layer)
+    if call is None or quant is None or "weight" not in quant.inputs or quant.is_dynamic or quant.weight is not None:
+        return quantize_tensor(values, qparams)
+    return quantize_balanced(values, qparams, call.op.weight_axis, call.operands.get("groups", 1))
 
 
 def _quantize(module: FxqModule, node: Node, done: list[_Quantized]) -> _Quantized:
@@ -42,7 +55,7 @@ def _quantize(module: FxqModule, node: Node, done: list[_Quantized]) -> _Quantiz
     else:
         values = constant_of(weight)
         assert values is not None
-        integers = replace_constant(weight, quantize_tensor(values.detach(), qparams))
+        integers = replace_constant(weight, _rounded(node, values.detach(), qparams))
     node.replace_all_uses_with(integers)
     module.graph.erase_node(node)
     return _Quantized(str(weight.target), qparams, integers)

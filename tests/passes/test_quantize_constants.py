@@ -6,9 +6,10 @@ import torch
 
 from fxq.graph.constants import tensor_at
 from fxq.graph.text import print_graph
+from fxq.observers import MinMaxObserver, default_weight_observer
 from fxq.passes import Context
 from fxq.passes.quantize_constants import quantize_constants
-from fxq.qconfig_mapping import QConfigMapping
+from fxq.qconfig_mapping import QConfig, QConfigMapping
 from tests.passes.cases import EVERYTHING, PER_CHANNEL, UNIT, X86, network, parsed, ramp, text, up_to
 from tests.passes.test_freeze_qparams import FROZEN
 
@@ -35,6 +36,15 @@ def test_weights_become_integers() -> None:
         "c.weight": torch.int8, "c.bias": torch.float32, "c.weight_scale": torch.float32,
         "l.weight": torch.int8, "l.bias": torch.float32, "l.weight_scale": torch.float32,
     }  # fmt: skip
+
+
+def test_errors_of_each_output_channel_cancel() -> None:
+    lines = "x: f32[1, 6, 2, 2] = input\na = conv_transpose(x, @w[6, 1, 1, 2], groups=3, stride=(1, 1))\noutput a"
+    weight = torch.full((6, 1, 1, 2), 0.4)
+    weight[0, 0, 0, 0] = 127.0  # one scale for all, which is 1
+    per_tensor = QConfig(activation=MinMaxObserver, weight=default_weight_observer)
+    module = up_to("quantize_constants", parsed(lines, {"w": weight}), QConfigMapping().set_global(per_tensor))
+    assert tensor_at(module, "w").flatten().tolist() == [127, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0]
 
 
 def test_activations_stay_as_they_are() -> None:
