@@ -1,4 +1,4 @@
-"""nn.MultiheadAttention whose four projections have int8 weights, or fewer bits; the attention itself is torch's, in float."""
+"""nn.MultiheadAttention whose four projections have int8 weights, or fewer bits; the attention itself is float32."""
 
 from __future__ import annotations
 
@@ -10,7 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.dynamic.rows import RowOp
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """F.scaled_dot_product_attention(query, keys, values, mask) of [N, heads, L or S, d]: compiled where that is float32 on a CPU."""
+    tensors = (query, keys, values)
+    has_code = all(each.is_cpu and each.dtype == torch.float32 and not each.requires_grad for each in tensors)
+    if has_code and not torch.compiler.is_compiling() and wanted_runtime("auto") != "integer":
+        from fxq.runtime.jit.attention import compiled_attention, mask_kind  # only where it is wanted: LLVM takes a moment to load
+        from fxq.runtime.jit.kernels.attention import Heads
+
+        heads = query.shape[1]
+        code = compiled_attention(Heads(heads, heads // keys.shape[1], query.shape[3], values.shape[3], mask_kind(mask), is_causal=False))
+        if code is not None:
+            return code(query, keys, values, mask, 1 / math.sqrt(query.shape[3]))
+    return F.scaled_dot_product_attention(query, keys, values, mask)
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class DynamicAttention(nn.Module):
             mixed = weights @ v
             weights = weights.mean(1) if average_attn_weights else weights
         else:
-            weights, mixed = None, F.scaled_dot_product_attention(q, k, v, mask)
+            weights, mixed = None, attend(q, k, v, mask)
         output = self.out(mixed.transpose(1, 2).flatten(2))
         if not batched:
             return output[0], None if weights is None else weights[0]

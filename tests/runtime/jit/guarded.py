@@ -33,6 +33,8 @@ from fxq.runtime.jit.compile import compile_kernels
 from fxq.runtime.jit.dynamic import CompiledProduct
 from fxq.runtime.jit.grouped import CompiledGrouped
 from fxq.runtime.jit.isa import Isa, find_isa
+from fxq.runtime.jit.kernels.attention import Attention, Heads
+from fxq.runtime.jit.kernels.keys import Geometry, PackKeys, Steps, packed_bytes
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.program import Call, Program
 from fxq.runtime.region import Region
@@ -142,9 +144,30 @@ def run_guarded(call: Call, program: Program, address: int, *, behind: bool) -> 
     _FUNCTION(address)(table.ctypes.data, 0, call.units)
 
 
+def run_attention(isa: Isa) -> Iterator[str]:
+    """Attention learns at run time how long its tensors are: dense ones, with exactly the bytes that they have."""
+    images, heads, queries, keys, features, outputs = 2, 3, 7, 21, 37, 19
+    sizes = {"x": (queries, features), "keys": (keys, features), "values": (keys, outputs)}
+    sizes |= {"mask": (queries, keys), "y": (queries, outputs)}
+    steps = {name: Steps(4 * heads * rows * width, 4 * rows * width, 4 * width) for name, (rows, width) in sizes.items()}
+    words = Geometry(queries, keys, 0.3, steps).words
+    packed = heads * packed_bytes(keys, features, isa)
+    for kernel in (PackKeys(isa, heads, features), Attention(isa, Heads(heads, 1, features, outputs, "float", False))):
+        nbytes = {"geometry": len(words), **{name: images * heads * rows * width * 4 for name, (rows, width) in sizes.items()}}
+        read = {"PackKeys": {"x": nbytes["keys"], "y": images * packed}, "Attention": {"keys": images * packed}}[type(kernel).__name__]
+        address = compile_kernels([kernel])[kernel]
+        for behind in (True, False):
+            memory = [np.zeros({**nbytes, **read}[name], np.uint8) for name in kernel.operands]
+            pointers = [guarded(each, behind=behind, alignment=4) for each in memory]
+            ctypes.memmove(pointers[0], words.ctypes.data, len(words))
+            table = np.array([*pointers, images], np.int64)
+            _FUNCTION(address)(table.ctypes.data, 0, kernel.units(images))
+        yield kernel.name
+
+
 def main(isa: Isa) -> None:
     """Prints the names of the kernels that were run."""
-    names = set()
+    names = set(run_attention(isa))
     for program in programs(isa):
         program.verify()
         addresses = compile_kernels(call.planned.kernel for call in program.calls)

@@ -1,0 +1,160 @@
+"""Compiled attention against torch's in float64, on every ISA of this machine."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fxq.runtime.dynamic.attention import attend
+from fxq.runtime.jit.attention import CompiledAttention, mask_kind
+from fxq.runtime.jit.compile import compile_kernels
+from fxq.runtime.jit.isa import Isa, find_isa
+from fxq.runtime.jit.kernels.attention import BLOCK, Heads
+from tests.runtime.jit.regions import EVERY_ISA
+
+# of the largest value, for scores and sums of the lengths here: torch's own float32 is as far from float64
+CLOSE = 2e-6
+
+
+def heads_of(images: int, count: int, heads: int, features: int, seed: int = 0) -> Tensor:
+    """[images, heads, count, features] as a projection leaves it, seen by heads."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(images, count, heads * features, generator=generator).view(images, count, heads, features).transpose(1, 2)
+
+
+def compiled(tensors: tuple[Tensor, Tensor, Tensor], mask: Tensor | None = None, causal: bool = False, isa: Isa | None = None) -> Tensor:
+    query, keys, values = tensors
+    heads = query.shape[1]
+    shape = Heads(heads, heads // keys.shape[1], query.shape[3], values.shape[3], mask_kind(mask), causal)
+    return CompiledAttention(shape, isa or find_isa())(query, keys, values, mask, 1 / math.sqrt(query.shape[3]))
+
+
+def check(tensors: tuple[Tensor, Tensor, Tensor], mask: Tensor | None = None, causal: bool = False, isa: Isa | None = None) -> None:
+    found, doubles = compiled(tensors, mask, causal, isa), [tensor.double() for tensor in tensors]
+    wanted = mask.double() if mask is not None and mask.dtype == torch.float32 else mask
+    expected = F.scaled_dot_product_attention(*doubles, wanted, is_causal=causal, enable_gqa=True)
+    assert found.shape == expected.shape and found.transpose(1, 2).is_contiguous()
+    assert float((found - expected).abs().max()) <= CLOSE * max(1.0, float(tensors[2].abs().max()))
+
+
+def tensors_of(queries: int, keys: int, features: int, outputs: int, heads: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    return heads_of(2, queries, heads, features, 1), heads_of(2, keys, heads, features, 2), heads_of(2, keys, heads, outputs, 3)
+
+
+SIZES = [(1, 1, 1, 1), (5, 7, 3, 2), (7, 17, 15, 33), (13, 65, 64, 64), (25, 4, 8, 130), (11, 2 * BLOCK + 3, 20, 8)]
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_sizes(isa: Isa, sizes: tuple[int, int, int, int]) -> None:
+    check(tensors_of(*sizes), isa=isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("lengths", [(1, 1), (5, 7), (6, 16), (13, BLOCK), (25, 4), (11, 2 * BLOCK + 3)])
+def test_masks(isa: Isa, lengths: tuple[int, int]) -> None:
+    """Each is another code, which all lengths share."""
+    tensors, (queries, keys) = tensors_of(*lengths, 8, 8), lengths
+    generator = torch.Generator().manual_seed(0)
+    check(tensors, causal=True, isa=isa)
+    check(tensors, torch.rand(2, 1, queries, keys, generator=generator) > 0.4, isa=isa)
+    check(tensors, torch.randn(1, 2, 1, keys, generator=generator), isa=isa)
+    check(tensors, torch.randn(keys, queries, generator=generator).mT, isa=isa)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 70), st.integers(1, 300), st.integers(1, 40), st.booleans(), st.integers(0, 9))
+def test_any_length(queries: int, keys: int, images: int, causal: bool, seed: int) -> None:
+    shapes = ((queries, 12), (keys, 12), (keys, 20))
+    query, key, value = (heads_of(images, count, 2, features, seed + n) for n, (count, features) in enumerate(shapes))
+    check((query, key, value), causal=causal)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_heads_that_share_keys(isa: Isa) -> None:
+    check((heads_of(2, 9, 6, 8), heads_of(2, 21, 2, 8, 1), heads_of(2, 21, 2, 8, 2)), isa=isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_masks_that_leave_nothing(isa: Isa) -> None:
+    """Zeros, as torch has it; a mask that adds the lowest number to every score gives the mean."""
+    tensors = tensors_of(8, 20, 8, 8)
+    rows = torch.ones(8, 20, dtype=torch.bool)
+    rows[[0, 7]] = False
+    rows[3, 5:] = False
+    check(tensors, rows, isa=isa)
+    check(tensors, torch.where(rows, 0.0, -math.inf), isa=isa)
+    lowest = torch.finfo(torch.float32).min
+    assert torch.allclose(compiled(tensors, torch.full((8, 20), lowest), isa=isa), tensors[2].mean(2, keepdim=True), atol=CLOSE)
+    assert not compiled((tensors[0], tensors[1][:, :, :0], tensors[2][:, :, :0]), isa=isa).any()
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_values_that_are_not_finite(isa: Isa, value: float) -> None:
+    """In one head: a query takes its own row with it, a key the queries behind it, a value its feature of all rows, as in torch."""
+    finite = []
+    for place in range(3):
+        tensors = tensors_of(9, 20, 8, 8)
+        tensors[place][0, 1, 4, 2] = value
+        found = compiled(tensors, causal=True, isa=isa).isfinite()
+        assert found[1].all() and found[0, 0].all()
+        finite.append(found[0, 1])
+    of_query, of_key, of_value = finite
+    assert not of_query[4].any() and of_query[:4].all() and of_query[5:].all()
+    assert of_key[:4].all() and (of_key[4:].all(1) | ~of_key[4:].any(1)).all() and not of_key.all()
+    assert not of_value[4:, 2].any() and of_value[:, [0, 1, 3, 4, 5, 6, 7]].all()
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_scores_of_any_size(isa: Isa) -> None:
+    query, keys, values = tensors_of(9, 50, 16, 8)
+    for size in (1e-30, 1.0, 4.0):
+        check((query * size, keys, values), isa=isa)
+    found, largest = compiled((query * 1e15, keys, values), isa=isa), (query @ keys.mT).argmax(-1)
+    assert torch.equal(found, values.gather(2, largest[..., None].expand_as(found)))
+
+
+def test_parts_of_one_projection_are_read_where_they_lie() -> None:
+    qkv = torch.randn(2, 30, 3, 4, 16, generator=torch.Generator().manual_seed(0)).permute(2, 0, 3, 1, 4)
+    check((qkv[0], qkv[1], qkv[2]))
+    turned = qkv.transpose(-1, -2).contiguous().transpose(-1, -2)
+    check((turned[0], turned[1], turned[2]))
+
+
+def test_nothing_is_compiled_for_another_length() -> None:
+    code = CompiledAttention(Heads(2, 1, 8, 8, "", False), find_isa())
+    plans = [code.plan(images, queries, keys) for images, queries, keys in ((1, 1, 1), (4, 16, 128), (8, 512, 512))]
+    kernels = {call.planned.kernel for plan in plans for call in plan.calls}
+    assert len(kernels) == 2
+    addresses = compile_kernels(kernels)
+    code(*tensors_of(100, 300, 8, 8), None, 0.5)
+    assert compile_kernels(kernels) == addresses and len(code.programs) == 1
+
+
+def test_several_callers_and_threads() -> None:
+    batches = [tensors_of(count, 2 * count, 16, 16) for count in range(1, 40)]
+    expected = [attend(*tensors) for tensors in batches]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda tensors: attend(*tensors), batches * 3))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(expected * 3, found, strict=True))
+
+
+def test_what_has_no_code_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = tensors_of(5, 6, 8, 8)
+    doubles = tuple(tensor.double() for tensor in tensors)
+    assert torch.equal(attend(*doubles), F.scaled_dot_product_attention(*doubles))
+    monkeypatch.setenv("FXQ_RUNTIME", "integer")
+    assert torch.equal(attend(*tensors), F.scaled_dot_product_attention(*tensors))
