@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fxq.graph.functional import spatial_padding
 from fxq.graph.groups import group_weights
 from fxq.graph.names import qualified_name
 from fxq.graph.qtypes import quantize_tensor
@@ -14,10 +15,12 @@ from fxq.graph.weight_format import WeightFormat
 from fxq.observers import ObserverFactory
 from fxq.qconfig_mapping import QConfig
 from fxq.runtime.dynamic.attention import DynamicAttention, Projections
+from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.product import RowWeights
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentShape
 from fxq.runtime.dynamic.rows import RowOp
+from fxq.runtime.integer.conv import ConvGeometry
 from fxq.runtime.weight_only.embedding import Bags, WeightOnlyEmbedding, WeightOnlyEmbeddingBag
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
 
@@ -47,6 +50,14 @@ def _linear(weight: Tensor, bias: Tensor | None, qconfig: QConfig) -> RowOp:
     if qconfig.weight_format is not None:
         return WeightOnlyLinear(group_weights(weight, qconfig.weight_format, bias))
     return DynamicLinear(_weights(weight, bias, qconfig.weight), per_row=qconfig.activation.spec.axis is not None)
+
+
+def make_conv(module: Any, qconfig: QConfig) -> DynamicConv:
+    """nn.Conv1d, nn.Conv2d, nn.Conv3d → DynamicConv"""
+    padding = spatial_padding(module.padding, module.weight, module.dilation)
+    geometry = ConvGeometry(module.stride, padding, module.dilation, module.groups, module.padding_mode)
+    weights = _weights(module.weight, module.bias, qconfig.weight)
+    return DynamicConv(weights, geometry, per_row=qconfig.activation.spec.axis is not None)
 
 
 def make_recurrent(module: nn.RNNBase, qconfig: QConfig) -> DynamicRNN:
@@ -87,7 +98,7 @@ def _matrices_of(tensors: Mapping[str, Any], shape: RecurrentShape, factory: Obs
 
 
 def _weights(weight: Tensor, bias: Tensor | None, factory: ObserverFactory) -> RowWeights:
-    """f32 [O, I] → s8 with the scales that the observer of the weights finds."""
+    """f32 [O, ...] → s8 with the scales that the observer of the weights finds."""
     values = weight.detach().float()
     qparams = factory.qparams_of(values)
     scale = qparams.scale.expand(len(values)).contiguous()
@@ -134,6 +145,7 @@ WHOLE: Mapping[type[nn.Module], Maker] = {**RECURRENT, nn.EmbeddingBag: make_emb
 
 DYNAMIC_MODULES: Mapping[type[nn.Module], Maker] = {
     nn.Linear: make_linear,
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), make_conv),
     **RECURRENT,
     nn.MultiheadAttention: make_attention,
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from fxq.dynamic.modules import DYNAMIC_MODULES, WEIGHT_ONLY_MODULES, call_parts, has_form, maker_of, spoken_for_by, table_of
+from fxq.dynamic.modules import DYNAMIC_MODULES, RECURRENT, WEIGHT_ONLY_MODULES, call_parts, has_form, maker_of, spoken_for_by, table_of
 from fxq.errors import ConfigError
 from fxq.graph.names import join_path, qualified_name
 from fxq.qconfig_mapping import (
@@ -40,7 +40,8 @@ class _Default:
     types: tuple[type[nn.Module], ...]
 
 
-_BYTES = _Default(per_row_dynamic_qconfig, tuple(DYNAMIC_MODULES))
+# convolutions gain little time, and small ones none: they are quantized where they are named
+_BYTES = _Default(per_row_dynamic_qconfig, (nn.Linear, *RECURRENT))
 # by their names: torch's quantized dtypes are on their way out
 _DEFAULTS: Mapping[str, _Default] = {
     "torch.int8": _BYTES,

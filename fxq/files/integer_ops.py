@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fxq.errors import FxqError
 from fxq.files.objections import objection_to
+from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
@@ -38,7 +39,7 @@ from fxq.runtime.weight_only.linear import WeightOnlyLinear
 INTEGER_OPS: tuple[type[IntegerOp], ...] = (
     Conv, ConvTranspose, Linear, MatMul, Add, Sub, AddFixedPoint, Mul, Table, PRelu, Softmax, LayerNorm, GroupNorm,
     MaxPool, AdaptiveMaxPool, AvgPool, AdaptiveAvgPool, Mean, Sum, Nearest, Bilinear, QTensorEntry, QTensorExit,
-    DynamicLinear, DynamicRNN, DynamicRNNCell, WeightOnlyLinear, WeightOnlyEmbedding, WeightOnlyEmbeddingBag,
+    DynamicLinear, DynamicConv, DynamicRNN, DynamicRNNCell, WeightOnlyLinear, WeightOnlyEmbedding, WeightOnlyEmbeddingBag,
 )  # fmt: skip
 
 

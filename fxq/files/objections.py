@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fxq.runtime.dynamic.cells import CELLS
+from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentShape
 from fxq.runtime.integer.binary import AddFixedPoint
@@ -69,6 +70,17 @@ def _numbers_in(value: Any, name: str) -> Iterator[tuple[str, int | float]]:
 
 
 def _conv(values: Values, tensors: Tensors) -> Iterator[str]:
+    yield from _kernel(values, tensors)
+    yield from _per_channel(tensors, tensors["weight"].shape[0])
+
+
+def _dynamic_conv(values: Values, tensors: Tensors) -> Iterator[str]:
+    yield from _kernel(values, tensors)
+    yield from _scales(tensors, "")
+
+
+def _kernel(values: Values, tensors: Tensors) -> Iterator[str]:
+    """Where it goes, and the weights in it."""
     geometry, weight = values["geometry"], tensors["weight"]
     ends = [end for pair in geometry.padding for end in pair]
     yield from _spatial(geometry.rank, geometry.padding, geometry.dilation)
@@ -77,7 +89,6 @@ def _conv(values: Values, tensors: Tensors) -> Iterator[str]:
     yield from _tensor("weight", weight, (torch.int8,), geometry.rank + 2)
     if weight.shape[0] % geometry.groups:
         yield f"{weight.shape[0]} channels in {geometry.groups} groups"
-    yield from _per_channel(tensors, weight.shape[0])
 
 
 def _conv_transpose(values: Values, tensors: Tensors) -> Iterator[str]:
@@ -102,8 +113,13 @@ def _dynamic_linear(values: Values, tensors: Tensors) -> Iterator[str]:
 
 def _row_weights(tensors: Tensors, end: str) -> Iterator[str]:
     """Args: end: of the names."""
+    yield from _tensor(f"weight{end}", tensors[f"weight{end}"], (torch.int8,), 2)
+    yield from _scales(tensors, end)
+
+
+def _scales(tensors: Tensors, end: str) -> Iterator[str]:
+    """And the bias, if there is one."""
     weight = tensors[f"weight{end}"]
-    yield from _tensor(f"weight{end}", weight, (torch.int8,), 2)
     for name in (f"scale{end}", *([f"bias{end}"] if f"bias{end}" in tensors else [])):
         yield from _tensor(name, tensors[name], (torch.float32,), 1, weight.shape[0])
 
@@ -235,6 +251,7 @@ _CHECKS: Mapping[type[IntegerOp], Callable[[Values, Tensors], Iterator[str]]] = 
     ConvTranspose: _conv_transpose,
     Linear: _linear,
     DynamicLinear: _dynamic_linear,
+    DynamicConv: _dynamic_conv,
     DynamicRNN: _recurrent,
     DynamicRNNCell: _recurrent,
     WeightOnlyLinear: _grouped_weights,

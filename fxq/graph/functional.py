@@ -374,9 +374,9 @@ def _qparams(scale: float | Tensor, zero_point: int | Tensor, spec: QuantSpec) -
     return QParams(spec, torch.as_tensor(scale, dtype=torch.float32), torch.as_tensor(zero_point, dtype=torch.int32))
 
 
-def round_to_bytes(input: Tensor, per_row: bool = False) -> Tensor:
-    """What 8 bits leave of it, with qparams of its own values: of all of them, or of each row (all but the last dimension)."""
-    rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
+def round_to_bytes(input: Tensor, per_row: bool = False, dims: int = 1) -> Tensor:
+    """What 8 bits leave of it, with qparams of its own values: of all of them, or of each row, the last `dims` dimensions."""
+    rows = input.reshape(math.prod(input.shape[:-dims]), math.prod(input.shape[-dims:]))
     if not rows.numel():
         return input
     qparams = choose_row_qparams(rows, per_row=per_row)

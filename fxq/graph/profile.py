@@ -86,7 +86,7 @@ class BackendProfile:
         if op not in self.ops:
             return Reason(Why.PROFILE, node, f"profile {self.name} has no integer kernel for {op}")
         if activation.dynamic and op not in self.dynamic:
-            return Reason(Why.DYNAMIC, node, f"{op} is not quantized as its input arrives: that is for layers that multiply with a matrix")
+            return Reason(Why.DYNAMIC, node, f"{op} is not quantized as its input arrives: that is for layers with weights")
         activations = DYNAMIC_ACTIVATIONS if activation.dynamic else self.activations
         return self._admits(node, "activations", activation, activations) or (
             None if weight is None else self._admits(node, "weights", weight, self.weights)

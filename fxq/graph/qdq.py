@@ -62,10 +62,15 @@ def insert_dequantize(integers: Node, qparams: QParams) -> Node:
     return _insert_dequantize(integers, _operands(integers, qparams), f"{integers.name.removesuffix('_q')}_dq")
 
 
-def insert_rounding(value: Node, spec: QuantSpec) -> Node:
-    """x → round_to_bytes(x), behind x: by row where the spec has an axis. Returns the new node; readers are left as they are."""
+def insert_rounding(value: Node, spec: QuantSpec, dims: int) -> Node:
+    """x → round_to_bytes(x), behind x: by row where the spec has an axis. Returns the new node; readers are left as they are.
+
+    Args:
+        dims: of a row: 1 for a linear layer, channels and spatial dimensions for a convolution.
+    """
     with value.graph.inserting_after(value):
-        rounded = value.graph.call_function(round_to_bytes, (value,), {"per_row": spec.axis is not None})
+        rounded = value.graph.create_node("call_function", round_to_bytes, (value,))
+    write_call(rounded, Call(ops_by_name()["round_to_bytes"], {"input": value, "per_row": spec.axis is not None, "dims": dims}))
     set_type(rounded, type_of(value))
     return rounded
 

@@ -24,6 +24,7 @@ from fxq.graph.qtypes import WEIGHT_PER_CHANNEL, QParams
 from fxq.graph.stages import Stage
 from fxq.graph.verify import INTEGERS, verify
 from fxq.lowering.requantize import wrap_int32
+from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
@@ -92,7 +93,9 @@ def _floats_of(node: Node) -> Callable[[Node], Node]:
     if quant is None or not quant.is_dynamic:
         return _dequantized
     spec = next(spec for spec in quant.inputs.values() if spec.dynamic)
-    return lambda value: insert_rounding(value, spec)
+    weight = module_of(node).get_submodule(str(node.target)).weight
+    assert isinstance(weight, Tensor)
+    return lambda value: insert_rounding(value, spec, weight.ndim - 1)
 
 
 def _dequantized(integers: Node) -> Node:
@@ -135,7 +138,7 @@ def _conv_transpose(node: Node, op: Any, call: Call) -> Operands:
     return _weighted(node, call, op.weight, _Products(op.multiplier, op.bias, axis=1, scales=per_group))
 
 
-def _dynamic_linear(node: Node, op: Any, call: Call) -> Operands:
+def _dynamic(node: Node, op: Any, call: Call) -> Operands:
     return {"weight": _weight(node, op.weight, op.scale, axis=0), "bias": _tensor(node, "bias", op.bias)}
 
 
@@ -158,7 +161,8 @@ def _prelu(node: Node, op: Any, call: Call) -> Operands:
 _RESTORED: Mapping[type[nn.Module], Callable[[Node, Any, Call], Operands]] = {
     Conv: _conv,
     Linear: _conv,
-    DynamicLinear: _dynamic_linear,
+    DynamicLinear: _dynamic,
+    DynamicConv: _dynamic,
     WeightOnlyLinear: _weight_only,
     WeightOnlyEmbedding: _weight_only,
     ConvTranspose: _conv_transpose,

@@ -16,13 +16,14 @@ from torch.fx import Node
 
 from fxq.graph.annotation import tensor_type
 from fxq.graph.constants import constant_of
-from fxq.graph.functional import clamp_bounds, spatial_padding
+from fxq.graph.functional import clamp_bounds
 from fxq.graph.opdef import Call, Policy
 from fxq.graph.ops import ops_by_name
 from fxq.graph.profile import BackendProfile
 from fxq.graph.qdq import integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, quantize_tensor
 from fxq.graph.reasons import Reason
+from fxq.lowering.dynamic import conv_geometry
 from fxq.lowering.requantize import (
     Scales,
     accumulator_bound,
@@ -35,7 +36,7 @@ from fxq.lowering.requantize import (
     transposed_accumulator_bound,
 )
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
-from fxq.runtime.integer.conv import Conv, ConvGeometry
+from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose, ConvTransposeGeometry
 from fxq.runtime.integer.elementwise import PRelu
 from fxq.runtime.integer.linear import Linear
@@ -108,10 +109,7 @@ Lowered = IntegerOp | Call | Reason
 
 def lower_conv(site: Site) -> Lowered:
     """y = clip(rint(f32(Σ x_q·w_q + b') · m) + z_y)"""
-    operands = site.call.operands
-    weight = _integers(operands["weight"])
-    padding = spatial_padding(operands["padding"], weight, operands["dilation"])
-    geometry = ConvGeometry(operands["stride"], padding, operands["dilation"], operands["groups"], operands["padding_mode"])
+    geometry = conv_geometry(site.call, _integers(site.call.operands["weight"]))
     packed = _pack(site)
     return packed if isinstance(packed, Reason) else Conv(packed, geometry, int(site.x.zero_point), site.output, site.residual)
 

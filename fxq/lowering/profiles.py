@@ -13,7 +13,7 @@ from fxq.graph.profile import Accepted, BackendProfile
 
 _QUANTIZABLE = frozenset(op.name for op in OPS if op.policy not in (Policy.FLOAT, Policy.METADATA))
 
-_DYNAMIC = frozenset({"linear", *map(qualified_name, RECURRENT)})
+_DYNAMIC = frozenset({"linear", "conv", *map(qualified_name, RECURRENT)})
 _WEIGHT_ONLY = frozenset({"linear", "embedding", qualified_name(nn.EmbeddingBag)})
 
 PROFILES = (

@@ -145,7 +145,7 @@ def _quantize_weight(node: Node) -> None:
     if not quant.is_dynamic:
         qparams = _with_room_for_bias(qparams, call)
     dq = insert_qdq(weight, qparams, after=weight)
-    inputs = {"input": insert_rounding(call.operands["input"], quant.inputs["input"])} if quant.is_dynamic else {}
+    inputs = {"input": insert_rounding(call.operands["input"], quant.inputs["input"], values.ndim - 1)} if quant.is_dynamic else {}
     write_call(node, Call(call.op, {**call.operands, "weight": dq, **inputs}))
 
 

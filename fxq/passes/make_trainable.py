@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from fxq.graph.annotation import AttachedNorm, norm_of, origin_of, quant_of, resolution_of, set_norm
+from fxq.graph.annotation import AttachedNorm, norm_of, origin_of, quant_of, resolution_of, set_norm, tensor_type
 from fxq.graph.constants import free_path, merge_reads, module_of, put_module, read_constant, remove_unread, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.names import join_path
@@ -95,6 +95,9 @@ def _round_input(node: Node, by_group: Mapping[int, Observer]) -> None:
     if quant.is_dynamic:
         trained.arrival_fake_quant = fake_quantizing(resolution.qconfig.activation())
         trained.arrival_fake_quant.name = f"input of {node.name}"
+        weight = tensor_type(node.all_input_nodes[trained.names.index("weight")])
+        assert weight is not None
+        trained.arrival_fake_quant.row_dims = len(weight.shape) - 1
     else:
         trained.input_fake_quant = (cast(FakeQuantize, by_group[group_of(node.all_input_nodes[0])]),)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -129,6 +130,7 @@ class FakeQuantize(Observer):
         forgets: every batch is observed on its own, in evaluation too: for weights, which are what they are now.
         fake_quant_enabled: False: forward observes, and gives x back.
         scale, zero_point: buffers: the qparams in use.
+        row_dims: of how many of the last dimensions a row is, where rows have qparams of their own.
     """
 
     scale: Tensor
@@ -142,6 +144,7 @@ class FakeQuantize(Observer):
         self.fake_quant_enabled = True
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
+        self.row_dims = 1
         self._unused = dict(observer.named_buffers())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -221,7 +224,7 @@ class FakeQuantize(Observer):
             return x
         if self.spec.axis is None:
             return fake_quantize(x, self._qparams_of(x.reshape(-1), None))
-        rows = x.reshape(-1, x.shape[-1])
+        rows = x.reshape(-1, math.prod(x.shape[-self.row_dims :]))
         return fake_quantize(rows, self._qparams_of(rows, 1)).reshape(x.shape)
 
     def _qparams_of(self, values: Tensor, dim: int | None) -> QParams:

@@ -22,6 +22,7 @@ from fxq.graph.ops import call_of
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import recognise
 from fxq.report.kinds import called_module
+from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell
 from fxq.runtime.integer.conv import Conv
@@ -59,7 +60,7 @@ def _of_module(node: Node, module: nn.Module) -> int | None:
         return _by_weight(_tensors_read(node)[0], tuple(module.weight.shape))
     if isinstance(module, MatMul):
         return _product(tensor_type(node), _tensors_read(node)[0])
-    if isinstance(module, _ConvNd | nn.Linear | Conv | Linear | DynamicLinear):
+    if isinstance(module, _ConvNd | nn.Linear | Conv | Linear | DynamicLinear | DynamicConv):
         return _by_weight(tensor_type(node), tuple(module.weight.shape))
     if isinstance(module, WeightOnlyLinear):
         return _by_weight(tensor_type(node), module.shape)

@@ -20,6 +20,7 @@ from fxq.report.closeness import Closeness, closeness
 from fxq.report.kinds import called_module
 from fxq.report.matching import call_key
 from fxq.report.rows import qparams_known
+from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
@@ -67,15 +68,15 @@ def _float_weight(node: Node) -> Tensor | None:
 
 def weight_of(module: nn.Module) -> Tensor | None:
     """w' of an op that reads and writes float; None of one with several matrices, or none."""
-    if isinstance(module, DynamicLinear):
-        return module.weight * module.scale[:, None]
+    if isinstance(module, DynamicLinear | DynamicConv):
+        return module.weight * along(module.scale, 0, module.weight.ndim)
     return module.weights.real() if isinstance(module, WeightOnlyOp) else None
 
 
 def _int8_weight(node: Node) -> Tensor | None:
     """w' = s_w·w_q, [O, ...]. Where x has a known scale s_w[c] = m[c]·s_y/s_x: the multiplier has it to 22 bits."""
     module = called_module(node)
-    if isinstance(module, DynamicLinear | WeightOnlyOp):
+    if isinstance(module, DynamicLinear | DynamicConv | WeightOnlyOp):
         return weight_of(module)
     if not isinstance(module, Conv | Linear | ConvTranspose):
         return None

@@ -14,6 +14,7 @@ import fxq
 from fxq.errors import ConfigError
 from fxq.report import Kind
 from fxq.runtime.dynamic.attention import DynamicAttention
+from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.dynamic.recurrent import DynamicRNN
@@ -55,6 +56,14 @@ def test_paths_go_before_types_and_speak_for_what_is_below() -> None:
     quantized = fxq.quantize_dynamic(Tagger(), {"head": fxq.per_row_dynamic_qconfig, "head.2": None, nn.LSTM: fxq.default_dynamic_qconfig})
     assert isinstance(quantized.head[0], DynamicLinear) and quantized.head[0].per_row
     assert type(quantized.head[2]) is nn.Linear and isinstance(quantized.lstm, DynamicRNN)
+
+
+def test_convolutions_where_they_are_named() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv1d(4, 6, 3, padding=1), nn.ReLU(), nn.Linear(9, 2)).eval(), torch.randn(2, 4, 9)
+    assert type(fxq.quantize_dynamic(model)[0]) is nn.Conv1d  # type: ignore[index]
+    quantized = fxq.quantize_dynamic(model, {nn.Conv1d, nn.Linear})
+    assert isinstance(quantized[0], DynamicConv) and sqnr(quantized(x), model(x)) > 30  # type: ignore[index]
 
 
 def test_in_place_and_a_single_module() -> None:
@@ -144,7 +153,7 @@ def test_both_runtimes_have_the_same_bits() -> None:
     ("arguments", "message"),
     [
         ({"qconfig_spec": {"head.7"}}, r"head\.7.*no module of this name.*head\.0"),
-        ({"qconfig_spec": {nn.Conv2d}}, "torch.nn.Conv2d.*without a dynamic form"),
+        ({"qconfig_spec": {nn.Bilinear}}, "torch.nn.Bilinear.*without a dynamic form"),
         ({"qconfig_spec": {nn.Linear: fxq.default_qconfig}}, "dynamic or of weights only"),
         ({"qconfig_spec": "head"}, "a set of module types and names"),
         ({"dtype": torch.bfloat16}, "torch.bfloat16"),

@@ -111,6 +111,31 @@ def results_arriving(model: fxq.FxqModule, words: Tensor) -> dict[str, Tensor]:
         return {name: value.contiguous() for name, value in model(words).items()}
 
 
+# --- convolutions of what arrives --------------------------------------------------------------------------------------------
+
+
+class Convolving(nn.Module):
+    """In 1, 2 and 3 dimensions, with borders and groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(4, 6, 3, padding=1, groups=2)
+        self.second = nn.Conv2d(1, 4, (2, 3), padding="same", bias=False)
+        self.third = nn.Conv3d(1, 2, 2, stride=2, padding=1, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = F.hardswish(self.second(F.relu(self.first(x))[:, None]))
+        y = self.third(y[:, None])
+        return {"y": y, "floats": torch.cumsum(y, 1)}
+
+
+def make_convolving() -> tuple[fxq.FxqModule, tuple[Tensor, ...]]:
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(0))
+    mapping = fxq.QConfigMapping().set_global(fxq.per_channel_dynamic_qconfig).set_module_name("second", fxq.per_row_dynamic_qconfig)
+    return fxq.convert_fx(fxq.prepare_fx(Convolving().eval(), mapping, (x,))), (x,)
+
+
 # --- files -------------------------------------------------------------------------------------------------------------------
 
 
@@ -127,7 +152,11 @@ class Kept:
     results: Callable[..., dict[str, Tensor]]
 
 
-KEPT = {**{profile: Kept(partial(make, profile), results) for profile in PROFILES}, "arriving": Kept(make_arriving, results_arriving)}
+KEPT = {
+    **{profile: Kept(partial(make, profile), results) for profile in PROFILES},
+    "arriving": Kept(make_arriving, results_arriving),
+    "convolving": Kept(make_convolving, results_arriving),
+}
 
 
 def main() -> None:

@@ -210,6 +210,7 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
     "round_to_bytes": [
         (lambda: f.round_to_bytes(X), lambda: _rounded(X)),
         (lambda: f.round_to_bytes(X, per_row=True), lambda: torch.stack([_rounded(row) for row in X.flatten(0, -2)]).reshape(X.shape)),
+        (lambda: f.round_to_bytes(X, per_row=True, dims=3), lambda: torch.stack([_rounded(image) for image in X])),
         (lambda: f.round_to_bytes(torch.empty(0, 3)), lambda: torch.empty(0, 3)),
     ],
     "dequantize_groups": [

@@ -69,5 +69,5 @@ def test_refuses(op: str, activation: QuantSpec, weight: QuantSpec | None, detai
 
 
 def test_refuses_to_quantize_what_arrives() -> None:
-    detail = "conv is not quantized as its input arrives: that is for layers that multiply with a matrix"
+    detail = "conv is not quantized as its input arrives: that is for layers with weights"
     assert PROFILE.accepts("n", "conv", QuantSpec(dynamic=True), ACTIVATION) == Reason(Why.DYNAMIC, "n", detail)

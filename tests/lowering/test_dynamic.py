@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import fxq
 from fxq.graph.annotation import quant_of
 from fxq.report.kinds import Kind, kind_of
+from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.linear import Linear
 from tests.closeness import sqnr
@@ -129,3 +130,34 @@ def test_in_onnx_runtime(name: str, tmp_path: Path) -> None:
     fxq.export_onnx(quantized, tmp_path / "m.onnx", dynamic_batch=False)
     (found,) = run_onnx(tmp_path / "m.onnx", x)
     assert sqnr(found, quantized(x)) > 60
+
+
+class Convolving(nn.Module):
+    """A convolution with a batch norm and an activation behind it, and one whose sum with a residual stays float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.inner = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.hardswish(self.bn(self.conv(x)))
+        return F.relu(self.inner(y) + y)
+
+
+@pytest.mark.parametrize("name", ["default_dynamic_qconfig", "per_channel_dynamic_qconfig", "per_row_dynamic_qconfig"])
+def test_convolutions(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = Convolving().eval(), torch.randn(2, 3, 9, 9)
+    prepared = fxq.prepare_fx(model, fxq.QConfigMapping().set_global(getattr(fxq, name)), (x,))
+    quantized, reference = fxq.convert_fx(prepared), fxq.convert_to_reference_fx(prepared)
+    layers = [module for module in quantized.modules() if isinstance(module, DynamicConv)]
+    assert [str(layer.output) for layer in layers] == ["hardswish, float32", "float32"]
+    assert sqnr(quantized(x), model(x)) > 30
+    torch.testing.assert_close(reference(x), quantized(x), rtol=0, atol=1e-5)
+    assert_same(through_file(quantized, tmp_path), quantized, x)
+    report = fxq.report(quantized)
+    assert report.totals.macs_share_int8 == 1.0 and report.totals.macs == fxq.report(prepared).totals.macs
+    alone = fxq.compare(model, quantized, [x], progress=False).row("inner").alone
+    assert alone is not None and alone.sqnr_db > 30
+    fxq.export_onnx(quantized, tmp_path / "model.onnx")
+    torch.testing.assert_close(run_onnx(tmp_path / "model.onnx", x)[0], quantized(x), rtol=0, atol=0.02)

@@ -392,7 +392,7 @@ def test_ops_beside_weights_in_few_bits_stay_float() -> None:
 def test_ops_beside_dynamic_layers_stay_float() -> None:
     mapping = QConfigMapping().set_global(fxq.default_dynamic_qconfig)
     module = up_to("annotate", trace(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.zeros(2, 4)), mapping)
-    expected = "dynamic qconfig: tanh is not quantized as its input arrives: that is for layers that multiply with a matrix"
+    expected = "dynamic qconfig: tanh is not quantized as its input arrives: that is for layers with weights"
     assert decisions(module)["_1"] == expected
     linear = quant_of(next(node for node in module.graph.nodes if node.name == "_0"))
     assert linear is not None and linear.is_dynamic and linear.output is None

@@ -17,7 +17,7 @@ class RowWeights:
     """The constants of a product with rows that are quantized as they arrive.
 
     Attributes:
-        weight: s8 [O, I].
+        weight: s8 [O, I]; [O, I/groups, *kernel] of a convolution.
         scale: f32 [O], of each output channel's weights; their zero point is 0.
         bias: f32 [O], or None.
     """
@@ -29,7 +29,7 @@ class RowWeights:
     @property
     def overflow(self) -> str | None:
         """Why a 32-bit accumulator could overflow; None where none can: Σ|w|·255 < 2^31 in every channel."""
-        bound = 255 * self.weight.to(torch.int64).abs().sum(1).max() if self.weight.numel() else torch.tensor(0)
+        bound = 255 * self.weight.to(torch.int64).abs().flatten(1).sum(1).max() if self.weight.numel() else torch.tensor(0)
         return None if int(bound) < _INT32 else f"|acc| may reach {int(bound)}, and 32 bits hold less than {_INT32}"
 
     @property
