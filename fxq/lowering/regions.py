@@ -17,7 +17,8 @@ from fxq.graph.topology import classes
 from fxq.runtime.integer.outputs import STORAGE
 from fxq.runtime.region import Region, Step, Value
 
-Accepts = Callable[[Step], bool]
+# whether a step can be part of a program, of integers or of floats
+Accepts = Callable[[Step, bool], bool]
 
 _BYTES = (STORAGE["uint8"], STORAGE["int8"])
 
@@ -63,14 +64,15 @@ def find_regions(graph: Graph, accepts: Accepts) -> Partition:
     reaches higher ones, so what is connected inside one level, on one side, is convex.
 
     Args:
-        accepts: whether a step can be part of a program.
+        accepts: (step, whether it is of integers, or of sizes) → whether it can be part of a program.
     """
     sides = _sides(graph, accepts)
     idle = {node for nodes in _connected(graph, sides) if not _is_worthwhile(nodes) for node in nodes if sides[node] is _Side.FLOATS}
     sides.update(dict.fromkeys(idle, _Side.OUTSIDE))  # float ops that stay with torch are no reason to cut what is int8
     worthwhile = [nodes for nodes in _connected(graph, sides) if _is_worthwhile(nodes)]
-    outside = _outside(graph, {node for nodes in worthwhile for node in nodes}, sides)
-    parts = [_part(nodes) for nodes in worthwhile]
+    checks = _checks(graph, sides, worthwhile)
+    outside = _outside(graph, {node for nodes in (*worthwhile, *checks) for node in nodes}, sides)
+    parts = [_part(nodes, checked) for nodes, checked in zip(worthwhile, checks, strict=True)]
     read = {node for part in parts for node in part.inputs} | {operand for node in outside for operand in node.all_input_nodes}
     return Partition(tuple(_region(f"region_{number}", part, read) for number, part in enumerate(parts)), outside)
 
@@ -78,13 +80,10 @@ def find_regions(graph: Graph, accepts: Accepts) -> Partition:
 def _sides(graph: Graph, accepts: Accepts) -> dict[Node, _Side]:
     sides: dict[Node, _Side] = {}
     for node in graph.nodes:
-        is_known = all(_is_tensor(operand) or sides[operand] is _Side.SIZE for operand in node.all_input_nodes)
-        sides[node] = _side(node) if is_known and _has_row(node, accepts) else _Side.OUTSIDE
+        side = _side(node) if all(_is_tensor(p) or sides[p] is _Side.SIZE for p in node.all_input_nodes) else _Side.OUTSIDE
+        can_run = node.op in ("call_module", "call_function") and side is not _Side.OUTSIDE
+        sides[node] = side if can_run and accepts(_step(node, node.args, node.kwargs), side is not _Side.FLOATS) else _Side.OUTSIDE
     return sides
-
-
-def _has_row(node: Node, accepts: Accepts) -> bool:
-    return node.op in ("call_module", "call_function") and accepts(_step(node, node.args, node.kwargs))
 
 
 def _side(node: Node) -> _Side:
@@ -109,6 +108,20 @@ def _connected(graph: Graph, sides: Mapping[Node, _Side]) -> list[list[Node]]:
     edges = ((p, node) for node in inside for p in needs[node] if sides[p] is sides[node] and levels[p] == levels[node])
     order = {node: number for number, node in enumerate(graph.nodes)}
     return [sorted(group, key=order.__getitem__) for group in classes(inside, edges)]
+
+
+def _checks(graph: Graph, sides: Mapping[Node, _Side], regions: list[list[Node]]) -> list[list[Node]]:
+    """Of each region, what is found out about sizes of its own values alone, and read by nobody: a region checks it itself."""
+    homes = {node: number for number, nodes in enumerate(regions) for node in nodes}
+    checks: list[list[Node]] = [[] for _ in regions]
+    measured: dict[Node, set[int | None]] = {}
+    for node in graph.nodes:
+        if sides[node] is _Side.SIZE:
+            measured[node] = set().union(*({homes.get(p)} if _is_tensor(p) else measured[p] for p in node.all_input_nodes))
+            home = next(iter(measured[node]), None)
+            if not node.users and len(measured[node]) == 1 and home is not None:
+                checks[home].append(node)
+    return checks
 
 
 def _is_worthwhile(nodes: list[Node]) -> bool:
@@ -146,7 +159,7 @@ class _Part:
     """The nodes of a region.
 
     Attributes:
-        steps: the nodes, and before each one the sizes that it reads: several regions may compute the same one.
+        steps: the nodes, and before each one the sizes that it reads: several regions may compute the same one; then what is checked.
         inputs: tensors that they read from outside.
     """
 
@@ -155,8 +168,8 @@ class _Part:
     inputs: tuple[Node, ...]
 
 
-def _part(nodes: list[Node]) -> _Part:
-    steps = tuple(dict.fromkeys(step for node in nodes for step in (*_sizes_behind(node), node)))
+def _part(nodes: list[Node], checks: list[Node]) -> _Part:
+    steps = tuple(dict.fromkeys(step for node in (*nodes, *checks) for step in (*_sizes_behind(node), node)))
     members = set(nodes)
     inputs = dict.fromkeys(p for step in steps for p in step.all_input_nodes if p not in members and _is_tensor(p) and not _is_constant(p))
     return _Part(tuple(nodes), steps, tuple(inputs))

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
-
-from fxq.runtime.dynamic.rows import RowOp
-from fxq.runtime.integer.module import IntegerOp
 
 
 @dataclass(frozen=True)
@@ -77,21 +73,12 @@ class Region:
                     del values[index]
         return tuple(values[index] for index in self.outputs)
 
-    @cached_property
-    def needs_data(self) -> bool:
-        """Whether there are integer ops, which look things up in tensors of the CPU. Dynamic ops and functions tell shapes without data."""
-        return any(isinstance(step.function, IntegerOp) and not isinstance(step.function, RowOp) for step in self.steps)
-
     def trace(self, inputs: Sequence[Tensor]) -> Mapping[int, Any]:
-        """Every value of one run of the integer executor, as far as planning asks: on tensors without data where that will do."""
-        values: dict[int, Any] = dict(enumerate(inputs if self.needs_data else map(_without_data, inputs)))
+        """Every value of one run of the integer executor."""
+        values: dict[int, Any] = dict(enumerate(inputs))
         for number, step in enumerate(self.steps):
             values[self.inputs + number] = step.run(values)
         return values
-
-
-def _without_data(x: Tensor) -> Tensor:
-    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
 
 
 def fill_in(argument: Any, values: Mapping[int, Any]) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import networkx as nx
 import pytest
 import torch
@@ -17,10 +15,9 @@ from fxq.graph import movement
 from fxq.graph.module import FxqModule
 from fxq.graph.topology import dataflow
 from fxq.lowering.executable import JitExecutor
-from fxq.lowering.regions import Partition, find_regions
+from fxq.lowering.regions import Accepts, Partition, find_regions
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.jit import accepts
-from fxq.runtime.region import Step
 
 
 def lowered(model: nn.Module, *inputs: Tensor) -> FxqModule:
@@ -131,7 +128,7 @@ def test_regions_of_any_choice_of_kernels(refused: set[int]) -> None:
     """Convex: no path leaves and comes back. Maximal: neighbours of one level are together."""
     graph = module().graph
     steps = {node.name: number for number, node in enumerate(graph.nodes)}
-    chosen: Callable[[Step], bool] = lambda step: accepts(step) and steps[step.name] not in refused  # noqa: E731
+    chosen: Accepts = lambda step, integers: accepts(step, integers) and steps[step.name] not in refused  # noqa: E731
     partition = find_regions(graph, chosen)
     members = [set(region.nodes) for region in partition.regions]
     flow = dataflow(graph)

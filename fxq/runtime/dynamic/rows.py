@@ -31,8 +31,6 @@ class RowOp(DynamicOp):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., I] of any float dtype → y [..., O] of x's dtype. Raises DataError for other dtypes and shapes."""
         self._check(x)
-        if x.is_meta:
-            return x.new_empty(*x.shape[:-1], self.out_features)
         rows = x if x.dtype == torch.float32 else x.to(torch.float32)
         rows = rows.reshape(-1 if x.numel() else math.prod(x.shape[:-1]), self.in_features)
         compiled = self.compiled() if rows.is_cpu else None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxq.runtime.integer.outputs import FloatOutput, IntegerOutput, Output, Residual
+from fxq.runtime.jit.curves import CURVES, Curves
 from fxq.runtime.jit.ir import I16, Emitter, Type, Value, splat, vec
 from fxq.runtime.jit.isa import Isa, Raised
 
@@ -36,7 +37,7 @@ class Form:
         guarded: values may be too large for the conversion to i32.
         bounded: bounds are tighter than the result's type.
         shifted: the zero point is not 0.
-        activation: on the real value.
+        activation: on the real value: of fxq.runtime.integer.outputs, or a key of CURVES.
         centered: the residual's zero point is 0.
     """
 
@@ -136,7 +137,9 @@ class Epilogue:
         if self.form.activation is None:
             return values
         b, reals = self.e.b, self.isa.reals
-        if self.form.activation == "leaky_relu":
+        if self.form.activation in CURVES:
+            activated = CURVES[self.form.activation](Curves(self.e, reals), values)
+        elif self.form.activation == "leaky_relu":
             below = b.fmul(values, self._number(_SLOPE))
             activated = b.select(b.fcmp_ordered(">=", values, splat(reals, 0.0)), values, below)
         else:

@@ -41,7 +41,7 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa, constants: Constan
     for value in range(region.inputs):
         _enter(planner, value)
     for number, step in enumerate(region.steps):
-        if planner.is_tensor(region.inputs + number):
+        if planner.is_tensor(region.inputs + number) and number not in planner.done:
             row = row_of(step)
             assert row is not None, f"{step.name} is in a region, but has no row in STEPS"
             row.plan(Site(planner, number))
@@ -79,11 +79,15 @@ def _is_written(region: Region, value: int) -> bool:
 
 
 def _find_outlets(planner: Planner) -> None:
-    """Results that no step reads, whole or in part, can be written where the caller reads them; int8 has to be turned back first."""
+    """Results can be written where the caller reads them: floats, and bytes that no step reads, which might read past the end.
+
+    int8 has to be turned back first.
+    """
     region = planner.region
     inside = {operand for step in region.steps for operand in step.reads} | {home.value for home in planner.homes.values()}
     for number, value in enumerate(region.outputs):
-        if value not in inside and value not in planner.homes and not planner.kind(value).signed:
+        kind = planner.kind(value)
+        if (value not in inside or kind.element > 1) and value not in planner.homes and not kind.signed:
             planner.outlets[value] = number
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,7 @@ class Planner:
         homes: value → the value whose buffer it is a part of, and its first channel there.
         outlets: value → which result it is, for those that nothing else reads: they are written where the caller reads them.
         views: value → where it lies.
+        done: numbers of steps that are computed together with an earlier one.
     """
 
     region: Region
@@ -103,6 +105,7 @@ class Planner:
     homes: dict[int, Home] = field(default_factory=dict)
     outlets: dict[int, int] = field(default_factory=dict)
     views: dict[int, View] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
     _buffers: list[Buffer] = field(default_factory=list)
     _shared: dict[Hashable, tuple[View, ...]] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
@@ -117,6 +120,15 @@ class Planner:
     def is_tensor(self, value: int) -> bool:
         """Whether the value is a tensor, not a size."""
         return isinstance(self.values[value], Tensor)
+
+    @cached_property
+    def readers(self) -> Mapping[int, tuple[int, ...]]:
+        """Value → numbers of the steps that read its elements; who asks for its size is none."""
+        readers: dict[int, tuple[int, ...]] = {}
+        for number, step in enumerate(self.region.steps):
+            if self.is_tensor(self.region.inputs + number):
+                readers.update((value, (*readers.get(value, ()), number)) for value in step.reads)
+        return readers
 
     # ---- places
 
@@ -269,6 +281,11 @@ class Site:
         """Shape and dtype of the result."""
         return self.planner.kind(self.value)
 
+    @property
+    def is_result(self) -> bool:
+        """Whether the caller gets what it makes."""
+        return self.value in self.planner.region.outputs
+
     def operand(self, position: int) -> int:
         """The value of a positional argument."""
         index: int = self.step.args[position].index
@@ -277,6 +294,11 @@ class Site:
     def view(self, position: int) -> View:
         """Where that operand lies."""
         return self.planner.views[self.operand(position)]
+
+    @property
+    def readers(self) -> list[Site]:
+        """The steps that read the elements of what it makes."""
+        return [Site(self.planner, number) for number in self.planner.readers.get(self.value, ())]
 
     @property
     def signed(self) -> tuple[bool, ...]:

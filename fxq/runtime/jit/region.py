@@ -17,6 +17,7 @@ from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.planner import Unplannable
 from fxq.runtime.jit.program import Program
+from fxq.runtime.jit.shapes import trace_shapes
 from fxq.runtime.jit.steps import row_of
 from fxq.runtime.region import Region, Step
 
@@ -26,9 +27,10 @@ _KEPT_PROGRAMS = 8
 _DTYPES = (torch.float32, torch.uint8, torch.int8)
 
 
-def accepts(step: Step) -> bool:
-    """Whether a step can be part of a program; its shapes may still refuse."""
-    return row_of(step) is not None
+def accepts(step: Step, integers: bool) -> bool:
+    """Whether a step can be part of a program, of integers or of float values; its shapes may still refuse."""
+    row = row_of(step)
+    return row is not None and not (integers and row.floats)
 
 
 class CompiledRegion:
@@ -80,10 +82,10 @@ class CompiledRegion:
     def _compile(self, key: Any, inputs: Sequence[Tensor]) -> CompiledProgram | None:
         for number, x in enumerate(inputs):
             _check(self.region.name, number, x)
-        with torch.no_grad():
-            values = self.region.trace(inputs)
         try:
             _check_dtypes(self.region, inputs)
+            with torch.no_grad():
+                values = trace_shapes(self.region, inputs)
             program = plan(self.region, values, self.isa, self._constants)
         except Unplannable as refusal:
             self.refused[key] = str(refusal)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from fxq.graph import functional, movement
+from fxq.runtime.assumptions import assume
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Sub
 from fxq.runtime.integer.conv import Conv
@@ -21,7 +25,7 @@ from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, 
 from fxq.runtime.integer.resize import Bilinear, Nearest
 from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.integer.table import Table
-from fxq.runtime.jit.floats import plan_dynamic_linear
+from fxq.runtime.jit.floats import ARITHMETIC, CURVED, curve_of, plan_arithmetic, plan_curve, plan_dynamic_linear, plan_float_norm
 from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
 from fxq.runtime.jit.kernels.conv_transpose import phase_convs, transposed_border
 from fxq.runtime.jit.kernels.elementwise import plan_binary, plan_table
@@ -35,7 +39,7 @@ from fxq.runtime.jit.norms import plan_group_norm_step, plan_layer_norm_step, pl
 from fxq.runtime.jit.planner import Frame, KernelCall, Kind, Site, Unplannable
 from fxq.runtime.jit.products import plan_matmul_step
 from fxq.runtime.jit.views import Border, View, channels_last, row_major
-from fxq.runtime.region import Step
+from fxq.runtime.region import Step, fill_in
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class StepRow:
         accepts: whether an op of this class is compiled at all; shapes are not known then.
         border: of zero points that it reads around its first operand, whose size is given.
         order: the memory order that it reads operands in best, by their rank; None for the one that its readers like best.
+        shape: of the result, for rows whose steps need not be run to know it.
+        floats: it reads and writes floats only; bytes, whatever they stand for, are left to torch.
     """
 
     function: Any
@@ -57,6 +63,8 @@ class StepRow:
     accepts: Callable[[Step], bool] = lambda step: True
     border: Callable[[Any, Sequence[int]], Border] | None = None
     order: Callable[[int], tuple[int, ...]] | None = None
+    shape: Callable[[Step, Mapping[int, Any]], Sequence[int]] | None = None
+    floats: bool = False
 
 
 # ---- ops that compute
@@ -213,6 +221,36 @@ def _has_sizes(step: Step) -> bool:
     return bool(op.in_features and op.out_features)
 
 
+def _alike(step: Step, values: Mapping[int, Any]) -> Sequence[int]:
+    shape: Sequence[int] = values[step.reads[0]].shape
+    return shape
+
+
+def _broadcast(step: Step, values: Mapping[int, Any]) -> Sequence[int]:
+    shapes = [operand.shape for operand in fill_in(step.args, values) if isinstance(operand, Tensor)]
+    return torch.Size(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
+
+
+def _projected(step: Step, values: Mapping[int, Any]) -> Sequence[int]:
+    op: Any = step.function
+    return (*_alike(step, values)[:-1], op.out_features)
+
+
+_float_row = partial(StepRow, order=row_major, floats=True)
+
+
+def _is_curve(step: Step) -> bool:
+    return curve_of(step) is not None
+
+
+def _is_plain(step: Step) -> bool:
+    return not isinstance(step.args[0], int | float) and not {"alpha", "act"} & step.kwargs.keys()
+
+
+def _is_of_rows(step: Step) -> bool:
+    return len(step.kwargs.get("normalized_shape", ())) == 1
+
+
 _VIEWS = (
     movement.permute,
     movement.transpose,
@@ -229,13 +267,21 @@ _VIEWS = (
     movement.getitem,
 )
 _ALIASES = (movement.contiguous, movement.clone, movement.identity, movement.dropout)
-_SIZES = (movement.size, movement.dim, operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv)
+# of sizes: a program is for one set of shapes, and what a trace has assumed of them is checked when it is planned
+_SIZES = (
+    movement.size, movement.dim, movement.numel, len, assume, operator.getitem, operator.add, operator.sub, operator.mul,
+    operator.floordiv, operator.mod, operator.truediv, operator.neg, operator.eq, operator.ne, operator.lt, operator.le, operator.gt,
+    operator.ge, operator.not_,
+)  # fmt: skip
 
 STEPS: tuple[StepRow, ...] = (
     StepRow(Conv, _plan_conv, writes=True, accepts=_pads_zeros, border=conv_border, order=channels_last),
     StepRow(ConvTranspose, _plan_conv_transpose, writes=True, border=transposed_border, order=channels_last),
     StepRow(Linear, _plan_linear, order=row_major),
-    StepRow(DynamicLinear, plan_dynamic_linear, accepts=_has_sizes, order=row_major),
+    _float_row(DynamicLinear, plan_dynamic_linear, shape=_projected, accepts=_has_sizes),
+    _float_row(functional.layer_norm, plan_float_norm, shape=_alike, accepts=_is_of_rows),
+    *(_float_row(function, plan_arithmetic, shape=_broadcast, accepts=_is_plain) for function in ARITHMETIC),
+    *(_float_row(function, plan_curve, shape=_alike, accepts=_is_curve) for function in CURVED),
     StepRow(MatMul, plan_matmul_step, order=row_major),
     StepRow(Add, _plan_binary, writes=True),
     StepRow(Sub, _plan_binary, writes=True),

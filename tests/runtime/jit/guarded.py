@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fxq.graph import movement
-from fxq.graph.functional import dequantize, quantize
+from fxq.graph.functional import add, dequantize, gelu, layer_norm, mul, quantize
 from fxq.graph.weight_format import WeightFormat
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand
 from fxq.runtime.integer.conv import ConvGeometry
@@ -37,7 +37,7 @@ from fxq.runtime.jit.kernels.attention import Attention, Heads
 from fxq.runtime.jit.kernels.keys import Geometry, PackKeys, Steps, packed_bytes
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.program import Call, Program
-from fxq.runtime.region import Region
+from fxq.runtime.region import Region, Step, Value
 from tests.runtime.jit.regions import (
     OUTPUTS,
     conv,
@@ -93,6 +93,7 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(quantize, scale=0.1, zero_point=7), [torch.randn(2, 21)]
     yield one_step(dequantize, scale=0.1, zero_point=7), [image]
     yield one_step(movement.flatten, start_dim=1), [image]
+    yield from floats(torch.randn(2, 3, 37))
 
 
 def normalizing(image: Tensor) -> Iterator[tuple[Region, list[Tensor]]]:
@@ -104,6 +105,19 @@ def normalizing(image: Tensor) -> Iterator[tuple[Region, list[Tensor]]]:
         yield one_step(PRelu(torch.randn(37), 0.05, 9, output)), [image]
         for groups in (1, 37):
             yield one_step(GroupNorm(groups, 0.04, 1e-5, affine, output)), [image]
+
+
+def floats(x: Tensor) -> Iterator[tuple[Region, list[Tensor]]]:
+    """Dynamic layers and the float ops between them."""
+    yield one_step(dynamic_linear(37, 70, per_row=False)), [x]
+    yield one_step(gelu), [x]
+    for other in (torch.randn(37), 2.0):
+        yield Region("region", 1, (Step("product", mul, (Value(0), other), {}),), (1,)), [x]
+    vectors, kwargs = (torch.randn(37), torch.randn(37)), {"normalized_shape": (37,)}
+    steps = (Step("sum", add, (Value(0), Value(1)), {}), Step("norm", layer_norm, (Value(2), *vectors), kwargs))
+    for outputs in ((2, 3), (3,), (2,)):
+        yield Region("region", 2, steps[: max(outputs) - 1], outputs), [x, x]
+    yield Region("region", 1, (Step("norm", layer_norm, (Value(0), *vectors), kwargs),), (1,)), [x]
 
 
 def programs(isa: Isa) -> Iterator[Program]:

@@ -13,6 +13,7 @@ from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.region import CompiledRegion
+from fxq.runtime.jit.shapes import trace_shapes
 from fxq.runtime.region import Region, Step, Value
 from tests.runtime.jit.regions import EVERY_ISA, check, dynamic_linear, one_step
 
@@ -108,7 +109,7 @@ def test_shapes_are_found_without_data() -> None:
     """A new length costs planning, no run of the integer ops."""
     layer = dynamic_linear(16, 21)
     region = Region("region", 1, (Step("layer", layer, (Value(0),), {}), Step("turned", movement.transpose, (Value(1), 0, 1), {})), (2,))
-    values = region.trace([torch.randn(3, 16)])
+    values = trace_shapes(region, [torch.randn(3, 16)])
     assert all(value.is_meta for value in values.values())
     assert plan(region, values, find_isa()).outputs[0].shape == (21, 3)
     x = torch.randn(3, 16)

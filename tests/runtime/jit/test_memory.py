@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 FAMILIES = {
     "binaries": "fixedpointsum product sum",
     "norms": "bilinearpixels groupapply groupstatistics nearestpixels prelu rownorm rowsoftmax",
+    "floats": "arithmetic curve normrows",
     "rows": "dynamic_gemm groupedrows quantizerows rowranges",
     "rest": "attention border copy depthwise dequantize gemm lookup matmul maxpooling meanpooling pack packkeys quantize",
 }
@@ -38,8 +39,8 @@ def test_kernels_stay_inside_their_spans(isa: Isa) -> None:
 def test_every_family_is_among_the_examples() -> None:
     """A new file of kernels needs an example in guarded.py."""
     folder = Path(inspect.getfile(kernels)).parent
-    families = "attention conv conv_transpose copy depthwise doubles dynamic_gemm dynamic_rows elementwise gemm gemm_shape grouped_rows"
-    families += " keys matmul norm pack pool prelu quantize recurrence resize softmax tile_end tile_sum"
+    families = "attention conv conv_transpose copy depthwise doubles dynamic_gemm dynamic_rows elementwise float_rows gemm gemm_shape"
+    families += " grouped_rows keys matmul norm pack pool prelu quantize recurrence resize softmax tile_end tile_sum"
     assert {path.stem for path in folder.glob("*.py")} == {"__init__", *families.split()}
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from fxq.runtime.dynamic.curves import LARGEST, LN2_HIGH, LN2_LOW, LOG2_E, POLYNOMIAL
+from fxq.runtime.jit.curves import Curves
 from fxq.runtime.jit.epilogue import HEADER_BYTES, store_floats
-from fxq.runtime.jit.ir import I32, I64, Emitter, Value, splat, vec
+from fxq.runtime.jit.ir import I64, Emitter, Value
 from fxq.runtime.jit.kernel import Kernel, Span, Work
 from fxq.runtime.jit.kernels.dynamic_gemm import DynamicGemm
 from fxq.runtime.jit.kernels.dynamic_rows import FLOAT, PAIR_BYTES, quantize_row
@@ -149,48 +149,11 @@ class _Steps:
         inputs = [e.load(given, reals, size * gate) for gate in range(gates)]
         offset = e.add(e.mul(sequence, k.state_bytes), e.mul(block, size))
         states = [e.at(self.pointers[name], offset) for name in ("h", "c") if name in self.pointers]
-        new = _CELLS[k.cell].step(_Curves(e, reals), inputs, hidden, [e.load(state, reals) for state in states])
+        new = _CELLS[k.cell].step(Curves(e, reals), inputs, hidden, [e.load(state, reals) for state in states])
         for value, state in zip(new, states, strict=True):
             e.store(value, state)
         y = e.add(e.mul(row, FLOAT * k.hidden), e.mul(block, size))
         store_floats(e, [new[0]], tile.channels, e.at(self.pointers["y"], y), 0)
-
-
-@dataclass(frozen=True)
-class _Curves:
-    """fxq.runtime.dynamic.curves on vectors: the same operations in the same order."""
-
-    e: Emitter
-    reals: Any
-
-    def exp(self, x: Value) -> Value:
-        b, number = self.e.b, self._number
-        raised = b.select(b.fcmp_ordered("<", x, number(-LARGEST)), number(-LARGEST), x)
-        x = b.select(b.fcmp_ordered(">", raised, number(LARGEST)), number(LARGEST), raised)
-        n = self.e.call(f"llvm.roundeven.v{self.reals.count}f32", self.reals, [b.fmul(x, number(LOG2_E))])
-        r = b.fsub(b.fsub(x, b.fmul(n, number(LN2_HIGH))), b.fmul(n, number(LN2_LOW)))
-        p = number(POLYNOMIAL[0])
-        for coefficient in POLYNOMIAL[1:]:
-            p = b.fadd(b.fmul(p, r), number(coefficient))
-        finite = b.select(b.fcmp_ordered("ord", n, n), n, number(0.0))
-        integers = vec(I32, self.reals.count)
-        power = b.shl(b.add(b.fptosi(finite, integers), splat(integers, 127)), splat(integers, 23))
-        value = b.fadd(b.fadd(b.fmul(p, b.fmul(r, r)), r), number(1.0))
-        return b.fmul(value, b.bitcast(power, self.reals))
-
-    def sigmoid(self, x: Value) -> Value:
-        b = self.e.b
-        return b.fdiv(self._number(1.0), b.fadd(self.exp(b.fneg(x)), self._number(1.0)))
-
-    def tanh(self, x: Value) -> Value:
-        b = self.e.b
-        return b.fsub(self._number(1.0), b.fdiv(self._number(2.0), b.fadd(self.exp(b.fadd(x, x)), self._number(1.0))))
-
-    def relu(self, x: Value) -> Value:
-        return self.e.b.select(self.e.b.fcmp_ordered("<", x, self._number(0.0)), self._number(0.0), x)
-
-    def _number(self, value: float) -> Value:
-        return splat(self.reals, value)
 
 
 Vectors = Sequence[Value]
@@ -201,28 +164,28 @@ class _CellCode:
     """fxq.runtime.dynamic.cells as code: (curves, what the input adds, what the hidden state adds, states) → new states."""
 
     states: int
-    step: Callable[[_Curves, Vectors, Vectors, Vectors], list[Value]]
+    step: Callable[[Curves, Vectors, Vectors, Vectors], list[Value]]
 
 
-def _lstm(curves: _Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
+def _lstm(curves: Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
     b = curves.e.b
     i, f, g, o = (b.fadd(a, c) for a, c in zip(x, h, strict=True))
     c = b.fadd(b.fmul(curves.sigmoid(f), states[1]), b.fmul(curves.sigmoid(i), curves.tanh(g)))
     return [b.fmul(curves.sigmoid(o), curves.tanh(c)), c]
 
 
-def _gru(curves: _Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
+def _gru(curves: Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
     b = curves.e.b
     r, z = (curves.sigmoid(b.fadd(x[gate], h[gate])) for gate in (0, 1))
     n = curves.tanh(b.fadd(x[2], b.fmul(r, h[2])))
     return [b.fadd(n, b.fmul(z, b.fsub(states[0], n)))]
 
 
-def _tanh(curves: _Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
+def _tanh(curves: Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
     return [curves.tanh(curves.e.b.fadd(x[0], h[0]))]
 
 
-def _relu(curves: _Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
+def _relu(curves: Curves, x: Vectors, h: Vectors, states: Vectors) -> list[Value]:
     return [curves.relu(curves.e.b.fadd(x[0], h[0]))]
 
 
