@@ -32,3 +32,6 @@ class ShapeProxy(Proxy):
 
 class _ShapeAttribute(ShapeProxy, Attribute):
     """x.shape, x.dtype: a node of the graph only once it is used, as x.size may be called."""
+
+
+STAND_INS = frozenset((ShapeProxy, _ShapeAttribute))

@@ -22,6 +22,7 @@ from fxq.graph.source import line_of_error, user_frame, user_line
 from fxq.passes.arguments import Argument, called_with, keys_of, rebuilt
 from fxq.passes.examples import ExampleValues
 from fxq.passes.factories import recorded_factories
+from fxq.passes.instance_checks import answered_instance_checks
 from fxq.passes.proxies import ShapeProxy
 from fxq.passes.state import ChangedState, State
 from fxq.passes.wrapped import opened_functions
@@ -93,7 +94,7 @@ class OriginTracer(Tracer):
         self._functions: list[str] = []
 
     def trace(self, root: Any, concrete_args: Any = None) -> Graph:
-        with recorded_factories(self):
+        with recorded_factories(self), answered_instance_checks():
             return super().trace(root, concrete_args)
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -226,6 +227,10 @@ class OriginTracer(Tracer):
     def plain(self, stand_in: Proxy) -> Any:
         """A number, dtype, ... that Python has to know."""
         return self._plain(stand_in.node)
+
+    def known(self, stand_in: Proxy) -> Any:
+        """What it stands for, without elements. Nothing is fixed: whoever asks must not let more than the type matter."""
+        return self._known(stand_in.node)
 
     def number(self, obj: Proxy) -> Any:
         """What range() and int() get. A call that takes stand-ins may ask first: then the value stays dynamic."""

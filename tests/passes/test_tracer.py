@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import pickle
 from collections import OrderedDict
@@ -88,7 +89,28 @@ def made_with_sizes(self: nn.Module, x: Tensor) -> Tensor:
     return x / root + torch.zeros((x.shape[0], 1, 1, 1)) + torch.arange(x.size(3))
 
 
-FORWARDS = (condition, loop, integer, assertion, torch_assertion, scripting, length, iteration, of_dtype)
+def tensor_among_lists(self: nn.Module, x: Tensor) -> Tensor:
+    """As in torchvision's DenseNet."""
+    return torch.cat([x] if isinstance(x, Tensor) else x, 1)
+
+
+def no_tensor(self: nn.Module, x: Tensor) -> Tensor:
+    return x if isinstance(x, (list, tuple)) or not torch.is_tensor(x) else x * 2
+
+
+def parts(self: nn.Module, x: Tensor) -> Tensor:
+    found = x.split(1, dim=1)
+    return found[0] if isinstance(found, tuple) and not isinstance(found, Tensor) else x
+
+
+def size_or_tensor(self: nn.Module, x: Tensor) -> Tensor:
+    return x + 1 if isinstance(x.shape, torch.Size) and isinstance(x.shape[0], int) and not isinstance(x.shape[0], Tensor) else x
+
+
+FORWARDS = (
+    condition, loop, integer, assertion, torch_assertion, scripting, length, iteration, of_dtype, tensor_among_lists, no_tensor, parts,
+    size_or_tensor,
+)  # fmt: skip
 
 
 def made_with_several_sizes(self: nn.Module, x: Tensor) -> Tensor:
@@ -220,6 +242,51 @@ def test_torch_is_left_as_it_was() -> None:
     with pytest.raises(CaptureError):
         trace(of_function(lambda self, x: x.nonsense()), X)
     assert torch.zeros is before
+
+
+class Weighted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4))
+        self.register_buffer("shift", torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * self.weight if isinstance(self.weight, nn.Parameter) else x
+        return y if isinstance(self.shift, nn.Parameter) or isinstance(y, nn.Parameter) else y + self.shift
+
+
+def test_parameters_are_told_from_tensors() -> None:
+    model = Weighted()
+    assert torch.equal(trace(model, X, TraceOptions(strict=True))(X), model(X))
+
+
+def test_lists_that_forward_passes_on_are_told_from_tensors() -> None:
+    class Layer(nn.Module):
+        def forward(self, x: Any) -> Tensor:
+            found: Tensor = x * 2 if isinstance(x, Tensor) else x[0] + x[1]
+            return found
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Layer()
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.layer([self.layer(x), x])
+            return found
+
+    assert torch.equal(trace(Model(), X, TraceOptions(strict=True))(X), 3 * X)
+
+
+def test_what_is_not_known_to_be_a_tensor_is_not_guessed() -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        found = x[x > 0]  # how many there are depends on elements
+        return found if isinstance(found, Tensor) else x
+
+    before = isinstance
+    with pytest.raises(CaptureError, match="does not follow from the shapes"):
+        trace(of_function(forward), X, TraceOptions(strict=True))
+    assert isinstance is before and builtins.isinstance is before
 
 
 def test_what_depends_on_elements_is_no_size() -> None:
