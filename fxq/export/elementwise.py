@@ -102,6 +102,28 @@ def logsigmoid(site: Site) -> str:
     return site.emit("Neg", site.emit("Softplus", site.emit("Neg", site.tensor("input"))))
 
 
+def expm1(site: Site) -> str:
+    """exp(x) − 1"""
+    return site.emit("Sub", site.emit("Exp", site.tensor("input")), site.writer.number(1.0))
+
+
+def log1p(site: Site) -> str:
+    """log(x + 1)"""
+    return site.emit("Log", site.emit("Add", site.tensor("input"), site.writer.number(1.0)))
+
+
+def tanhshrink(site: Site) -> str:
+    """x − tanh(x)"""
+    x = site.tensor("input")
+    return site.emit("Sub", x, site.emit("Tanh", x))
+
+
+def threshold(site: Site) -> str:
+    """x where it is greater, else the value"""
+    x = site.tensor("input")
+    return site.emit("Where", site.emit("Greater", x, site.read(site["threshold"])), x, site.read(site["value"]))
+
+
 def gelu(site: Site) -> str:
     """x·(1 + erf(x/√2))/2, or x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2"""
     x, number = site.tensor("input"), site.writer.number
@@ -147,6 +169,14 @@ ELEMENTWISE: dict[str, Emission] = {
     "exp": _plain("Exp"),
     "sqrt": _plain("Sqrt"),
     "square": square,
+    "pow": lambda site: site.emit("Pow", site.tensor("input"), site.writer.number(float(site["exponent"]), site.dtype)),
+    "expm1": expm1,
+    "log1p": log1p,
+    "erf": _plain("Erf"),
+    "hardshrink": _plain("Shrink", lambd="lambd"),
+    "softshrink": _plain("Shrink", lambd="lambd", bias="lambd"),
+    "tanhshrink": tanhshrink,
+    "threshold": threshold,
     "selu": _plain("Selu"),
     "celu": _plain("Celu", alpha="alpha"),
     "softsign": _plain("Softsign"),

@@ -62,7 +62,6 @@ _PAIR = ("input", "other")
 FUNCTIONS = (
     Function((torch.log_softmax, F.log_softmax, "log_softmax", nn.LogSoftmax), ("input", "dim"), _log_softmax),
     Function((torch.log, "log"), ("input",), _unary("Log")),
-    Function((torch.erf, "erf"), ("input",), _unary("Erf")),
     Function((torch.sin, "sin"), ("input",), _unary("Sin")),
     Function((torch.cos, "cos"), ("input",), _unary("Cos")),
     Function((torch.floor, "floor"), ("input",), _unary("Floor")),

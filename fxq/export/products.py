@@ -85,6 +85,14 @@ def addmm(site: Site) -> str:
     return site.emit("Add", x if beta == 1 else site.emit("Mul", x, site.read(beta)), y)
 
 
+def glu(site: Site) -> str:
+    """a·sigmoid(b)"""
+    x, axis = site.tensor("input"), site["dim"] % site.rank()
+    half = site.length(axis) // 2
+    value, gate = (site.slice(x, axis, start, start + half) for start in (0, half))
+    return site.emit("Mul", value, site.emit("Sigmoid", gate))
+
+
 def einsum(site: Site) -> str:
     """Einsum"""
     return site.emit("Einsum", *map(site.read, site["tensors"]), equation=site["equation"])
@@ -228,6 +236,7 @@ PRODUCTS = {
     "addmm": addmm,
     "einsum": einsum,
     "attention": attention,
+    "glu": glu,
     "embedding": embedding,
     "batch_norm": batch_norm,
     "quantize": quantize,

@@ -202,31 +202,6 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     return F.softplus(input, beta, threshold)
 
 
-def neg(input: Tensor) -> Tensor:
-    """−input"""
-    return torch.neg(input)
-
-
-def abs(input: Tensor) -> Tensor:
-    """|input|"""
-    return torch.abs(input)
-
-
-def exp(input: Tensor) -> Tensor:
-    """e^input"""
-    return torch.exp(input)
-
-
-def sqrt(input: Tensor) -> Tensor:
-    """√input"""
-    return torch.sqrt(input)
-
-
-def square(input: Tensor) -> Tensor:
-    """input²"""
-    return torch.square(input)
-
-
 def selu(input: Tensor) -> Tensor:
     """1.0507 · elu(input, 1.6733)"""
     return F.selu(input)
@@ -245,6 +220,26 @@ def softsign(input: Tensor) -> Tensor:
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(input))"""
     return F.logsigmoid(input)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """0 where |input| ≤ lambd, input elsewhere"""
+    return F.hardshrink(input, lambd)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """input moved towards 0 by lambd, and not beyond"""
+    return F.softshrink(input, lambd)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """input − tanh(input)"""
+    return F.tanhshrink(input)
+
+
+def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
+    """value where input ≤ threshold, input elsewhere"""
+    return F.threshold(input, threshold, value)
 
 
 # --- norms and resampling --------------------------------------------------------------------------------------------------

@@ -55,6 +55,13 @@ def bounds_without_0(node: str, operands: Operands) -> Reason | None:
     return Reason(Why.OPERAND, node, f"its bounds, {low} and {high}, leave 0 out, and the range of its input need not reach that far")
 
 
+def steep_power(node: str, operands: Operands) -> Reason | None:
+    """Near a pole the result for neighbouring integers differs by more than all other results do."""
+    if operands["exponent"] >= 0:
+        return None
+    return Reason(Why.OPERAND, node, f"x^{operands['exponent']} has no bounds near 0, where the steps of 8 bits are too coarse for it")
+
+
 def divides_by_tensor(node: str, operands: Operands) -> Reason | None:
     """Only a division by a number is a unary function."""
     if isinstance(operands["other"], int | float):

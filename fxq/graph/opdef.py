@@ -119,7 +119,8 @@ class OpDef:
         weight_axis: the axis of its weight that belongs to the output channels.
         is_arithmetic: a sum, difference, product or quotient, element by element. One of its two operands may be a number; it is
             a unary function then, and runs through a table.
-        normalizes: it divides by a deviation or a sum of its input, and with it the input's rounding errors.
+        normalizes: it divides by a deviation or a sum of its input, and with it the input's rounding errors; or takes the powers
+            from which such a divisor is made.
         copies: it moves elements to memory of their own, never a view.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.

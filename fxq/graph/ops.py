@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx import Node
 
-from fxq.graph import functional, movement, objections, products
+from fxq.graph import elementary, functional, movement, objections, products
 from fxq.graph import spellings as read
 from fxq.graph.opdef import Attribute, Call, Library, OpDef, Policy
 from fxq.graph.qtypes import QParams
@@ -44,6 +44,7 @@ OPS = (
     OpDef("addmm", products.addmm, FLOAT, (
         *spelled(torch.addmm, "addmm", read=read.addmm), *spelled(torch.baddbmm, "baddbmm", read=read.baddbmm),
     )),
+    OpDef("glu", products.glu, FLOAT, spelled(nn.GLU, F.glu)),
     OpDef("einsum", products.einsum, FLOAT, spelled(torch.einsum, read=read.einsum)),
     OpDef("attention", products.attention, FLOAT, (
         *spelled(F.scaled_dot_product_attention, read=read.attention),
@@ -75,7 +76,9 @@ OPS = (
         *spelled(nn.ReLU6, nn.Hardtanh, read=read.hardtanh_module),
         *spelled(F.relu6, read=read.relu6), *spelled(F.hardtanh, read=read.hardtanh), *in_place(F.hardtanh_, read=read.hardtanh),
     ), objection=objections.bounds_without_0),
-    OpDef("leaky_relu", functional.leaky_relu, TABLE, (*spelled(nn.LeakyReLU, F.leaky_relu), *in_place(F.leaky_relu_))),
+    OpDef("leaky_relu", functional.leaky_relu, TABLE, (
+        *spelled(nn.LeakyReLU, F.leaky_relu), *in_place(F.leaky_relu_), *spelled(nn.RReLU, read=read.rrelu_module),
+    )),
     OpDef("elu", functional.elu, TABLE, (*spelled(nn.ELU, F.elu), *in_place(F.elu_))),
     OpDef("sigmoid", functional.sigmoid, FIXED, (
         *spelled(nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid"), *in_place(torch.sigmoid_, "sigmoid_"),
@@ -91,11 +94,21 @@ OPS = (
     OpDef("gelu", functional.gelu, TABLE, spelled(nn.GELU, F.gelu)),
     OpDef("mish", functional.mish, TABLE, (*spelled(nn.Mish), *spelled(F.mish, read=read.unary))),
     OpDef("softplus", functional.softplus, TABLE, spelled(nn.Softplus, F.softplus)),
-    OpDef("neg", functional.neg, TABLE, spelled(torch.neg, torch.negative, operator.neg, "neg", "negative")),
-    OpDef("abs", functional.abs, TABLE, spelled(torch.abs, torch.absolute, operator.abs, "abs", "absolute")),
-    OpDef("exp", functional.exp, TABLE, spelled(torch.exp, "exp")),
-    OpDef("sqrt", functional.sqrt, TABLE, spelled(torch.sqrt, "sqrt")),
-    OpDef("square", functional.square, TABLE, spelled(torch.square, "square")),
+    OpDef("neg", elementary.neg, TABLE, spelled(torch.neg, torch.negative, operator.neg, "neg", "negative")),
+    OpDef("abs", elementary.abs, TABLE, spelled(torch.abs, torch.absolute, operator.abs, "abs", "absolute")),
+    OpDef("exp", elementary.exp, TABLE, spelled(torch.exp, "exp")),
+    OpDef("sqrt", elementary.sqrt, TABLE, spelled(torch.sqrt, "sqrt")),
+    OpDef("square", elementary.square, TABLE, spelled(torch.square, "square"), normalizes=True),
+    OpDef("pow", elementary.pow, TABLE, spelled(
+        torch.pow, operator.pow, "pow", read=read.power,
+    ), objection=objections.steep_power, normalizes=True),
+    OpDef("expm1", elementary.expm1, TABLE, spelled(torch.expm1, "expm1")),
+    OpDef("log1p", elementary.log1p, TABLE, spelled(torch.log1p, "log1p")),
+    OpDef("erf", elementary.erf, TABLE, spelled(torch.erf, "erf")),
+    OpDef("hardshrink", functional.hardshrink, TABLE, spelled(nn.Hardshrink, torch.hardshrink, "hardshrink")),
+    OpDef("softshrink", functional.softshrink, TABLE, spelled(nn.Softshrink, F.softshrink)),
+    OpDef("tanhshrink", functional.tanhshrink, TABLE, spelled(nn.Tanhshrink, F.tanhshrink)),
+    OpDef("threshold", functional.threshold, TABLE, (*spelled(nn.Threshold, torch.threshold), *spelled(F.threshold, read=read.threshold))),
     OpDef("selu", functional.selu, TABLE, (*spelled(nn.SELU, torch.selu), *spelled(F.selu, read=read.unary))),
     OpDef("celu", functional.celu, TABLE, spelled(nn.CELU, torch.celu, F.celu)),
     OpDef("softsign", functional.softsign, TABLE, spelled(nn.Softsign, F.softsign)),

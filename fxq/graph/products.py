@@ -49,3 +49,8 @@ def attention(
     several heads of the input share one of the keys and values.
     """
     return F.scaled_dot_product_attention(input, keys, values, mask, dropout, is_causal, scale=scale, enable_gqa=enable_gqa)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a · sigmoid(b), the two halves of input along dim"""
+    return F.glu(input, dim)

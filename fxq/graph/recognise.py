@@ -11,9 +11,10 @@ from torch import nn
 from torch.fx import Node
 
 from fxq.graph import spellings as read
+from fxq.graph.float_only import why_float
 from fxq.graph.names import qualified_name
 from fxq.graph.opdef import Attribute, Call, Library, OpDef, Spelling
-from fxq.graph.ops import OPS, own_ops
+from fxq.graph.ops import OPS, ops_by_name, own_ops
 from fxq.graph.reasons import Reason, Why
 
 
@@ -38,7 +39,7 @@ def recognise(node: Node, module: nn.Module | None) -> Call | Reason:
     """
     row = _row_of_module(node, module) if module is not None else _row_of_call(node)
     if row is None:
-        return Reason(Why.UNKNOWN_OP, node.name, f"{_spelled_as(node, module)} is not an op that fxq knows")
+        return _unknown(node, module)
     if isinstance(row, Reason):
         return row
     op, spelling = row
@@ -49,28 +50,58 @@ def recognise(node: Node, module: nn.Module | None) -> Call | Reason:
     return Call(op, operands, read.writes_in_place(spelling, module, node.kwargs))
 
 
+def _unknown(node: Node, module: nn.Module | None) -> Reason:
+    why = why_float(node.target if module is None else type(module))
+    if why is not None:
+        return Reason(Why.FLOAT_ONLY, node.name, f"{_spelled_as(node, module)} {why}")
+    return Reason(Why.UNKNOWN_OP, node.name, f"{_spelled_as(node, module)} is not an op that fxq knows")
+
+
+# max(x, dim) gives values and indices; max(x, y) is the row that it is found by
+_VALUES_OF = {"maximum": "amax", "minimum": "amin"}
+
+
 def makes_items(node: Node) -> bool:
     """Whether the node's value is a tuple whose tensors recognise_item makes ops of."""
     row = _row_of_call(node) if node.op in ("call_function", "call_method") else None
-    return row is not None and "item" in row[0].operands
+    return row is not None and ("item" in row[0].operands or row[0].name in _VALUES_OF)
 
 
 def recognise_item(node: Node) -> Call | None:
-    """chunk(x, 2)[1] → chunk(x, 2, item=1): one of the tensors that an op makes, as an op of its own.
+    """chunk(x, 2)[1] → chunk(x, 2, item=1), max(x, 1)[0] and max(x, 1).values → amax(x, 1): one of the tensors that an op makes, as an
+    op of its own.
 
     None for a node that picks nothing, or out of something else.
     """
-    if node.target is not operator.getitem or not isinstance(node.args[0], Node) or not isinstance(node.args[1], int):
-        return None
-    row = _row_of_call(node.args[0]) if makes_items(node.args[0]) else None
-    if row is None:
+    item = _picked(node)
+    source = node.args[0] if item is not None else None
+    row = _row_of_call(source) if isinstance(source, Node) and makes_items(source) else None
+    if row is None or not isinstance(source, Node):
         return None
     op, spelling = row
     try:
-        operands = read.read_arguments(op, spelling, node.args[0].args, node.args[0].kwargs)
+        if op.name in _VALUES_OF:
+            return _values(ops_by_name()[_VALUES_OF[op.name]], source) if item == 0 else None
+        operands = read.read_arguments(op, spelling, source.args, source.kwargs)
     except TypeError:
         return None
-    return Call(op, read.normal_form(op, {**operands, "item": node.args[1]}, spelling.rank))
+    return Call(op, read.normal_form(op, {**operands, "item": item}, spelling.rank))
+
+
+def _picked(node: Node) -> int | None:
+    """Which of several values a node is; None for a node that picks none."""
+    if node.target is getattr and node.args[1] == "values":
+        return 0
+    picks = node.target is operator.getitem and isinstance(node.args[1], int)
+    return node.args[1] if picks else None  # type: ignore[return-value]
+
+
+def _values(op: OpDef, source: Node) -> Call:
+    """Raises TypeError where the source does not reduce one dimension."""
+    operands = dict(op.signature.bind(*source.args, **source.kwargs).arguments)
+    if not isinstance(operands.get("dim"), int):
+        raise TypeError("it has no dimension")
+    return Call(op, read.normal_form(op, operands, 1))
 
 
 def _row_of_call(node: Node) -> tuple[OpDef, Spelling] | None:

@@ -106,6 +106,25 @@ def unary(input: Any, inplace: bool = False) -> Operands:
     return {"input": input}
 
 
+def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Operands:
+    """A function of one tensor that may write in place."""
+    return {"input": input, "threshold": threshold, "value": value}
+
+
+def power(input: Any, exponent: Any) -> Operands:
+    """A tensor to the power of a number."""
+    if not isinstance(input, Node) or not isinstance(exponent, int | float):
+        raise TypeError("the exponent is not a number, or the base is one")
+    return {"input": input, "exponent": exponent}
+
+
+def rrelu_module(module: nn.Module) -> Operands:
+    """In evaluation its slope is the mean of those that training draws from."""
+    if module.training:
+        raise TypeError("its slopes are random in training mode")
+    return {"negative_slope": (module.lower + module.upper) / 2}  # type: ignore[operator]
+
+
 def relu6(input: Any, inplace: bool = False) -> Operands:
     """relu6 is a clamp."""
     return {"input": input, "min": 0.0, "max": 6.0}

@@ -95,7 +95,7 @@ def _inputs(node: Node, specs: Mapping[Node, QuantSpec]) -> dict[str, QuantSpec]
 def _beside_float_ops(node: Node, chosen: Calls) -> Reason:
     call = call_of(node)
     if call is not None and call.op.normalizes:
-        return Reason(Why.FLOAT_INPUT, node.name, "normalizes, and does not stand between int8 ops")
+        return Reason(Why.FLOAT_INPUT, node.name, "spreads rounding, and does not stand between int8 ops")
     if call is not None and not call.has_number and is_of_floats(call, chosen):
         return Reason(Why.FLOAT_INPUT, node.name, "float ops make its operands, and rounding them first would gain nothing")
     if call is not None and call.op.is_arithmetic and not call.has_number:

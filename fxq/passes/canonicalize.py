@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -9,13 +10,13 @@ from torch import nn
 from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
-from fxq.graph.annotation import tensor_type, type_of, whole_reason_of
+from fxq.graph.annotation import copy_annotations, set_type, tensor_type, type_of, whole_reason_of
 from fxq.graph.constants import insert_constant, merge_reads, owner_of, put_module, read_constant, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import write_call
 from fxq.graph.reasons import Reason, Why
-from fxq.graph.recognise import makes_items, recognise, recognise_item
+from fxq.graph.recognise import makes_items, op_of_target, recognise, recognise_item
 from fxq.graph.topology import find_aliases
 from fxq.passes.memory import Memory, whole_of
 from fxq.passes.pipeline import Context
@@ -28,6 +29,7 @@ def canonicalize(module: FxqModule, context: Context) -> int:
     OPS, or is called in a form that its row does not cover, stays as it was traced; so does an in-place op whose effect is
     seen through a view.
     """
+    _pick_apart(module)
     calls = {node: call for node in module.graph.nodes if (call := _recognise(module, node)) is not None}
     _fix_parametrized(module, calls)
     for node in _functionalize(module, calls):
@@ -40,6 +42,35 @@ def canonicalize(module: FxqModule, context: Context) -> int:
     merge_reads(module)
     module.delete_all_unused_submodules()
     return len(calls)
+
+
+def _pick_apart(module: FxqModule) -> None:
+    """cat(chunk(x, 2)) → cat((chunk(x, 2)[0], chunk(x, 2)[1])): an op on a list reads tensors, which other ops have made."""
+    for node in list(module.graph.nodes):
+        op = op_of_target(node.target) if node.op == "call_function" else None
+        source = node.args[0] if op is not None and op.positional == ("tensors",) and node.args else None
+        items = _items(source) if isinstance(source, Node) else []
+        if items:
+            node.args = (items, *node.args[1:])
+
+
+def _items(source: Node) -> list[Node]:
+    """A node for each value of a tuple that an op makes, or of a slice of it; none for anything else."""
+    made, chosen = (source.args[0], cast(slice, source.args[1])) if _is_slice(source) else (source, slice(None))
+    types = type_of(made) if isinstance(made, Node) and makes_items(made) else None
+    if not isinstance(types, tuple) or not isinstance(made, Node):
+        return []
+    items = []
+    with made.graph.inserting_before(source.next):
+        for place in range(len(types))[chosen]:
+            items.append(made.graph.call_function(operator.getitem, (made, place)))
+            copy_annotations(made, items[-1])
+            set_type(items[-1], types[place])
+    return items
+
+
+def _is_slice(node: Node) -> bool:
+    return node.target is operator.getitem and isinstance(node.args[1], slice)
 
 
 def _recognise(module: FxqModule, node: Node) -> Call | None:
@@ -58,7 +89,8 @@ def _recognise(module: FxqModule, node: Node) -> Call | None:
 def _remove_what_was_picked_apart(module: FxqModule) -> None:
     """chunk(x, 2), when all that is read of it has become chunk(x, 2, item=...)."""
     for node in reversed(module.graph.nodes):
-        if not node.users and isinstance(type_of(node), tuple) and makes_items(node):
+        made = node.args[0] if _is_slice(node) else node
+        if not node.users and isinstance(type_of(node), tuple) and isinstance(made, Node) and makes_items(made):
             module.graph.erase_node(node)
 
 

@@ -1,4 +1,4 @@
-"""Writes out einsum, addmm, and attention that is to be int8."""
+"""Writes out einsum, addmm, glu, and attention that is to be int8."""
 
 from __future__ import annotations
 

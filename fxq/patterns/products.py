@@ -1,4 +1,4 @@
-"""PRODUCTS: ways to write a product of matrices → matmul, and what moves elements and adds up around it."""
+"""PRODUCTS: ways to write a product → matmul or mul, and what moves elements and adds up around it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ def expand_addmm(match: Match) -> Node:
     if operands["beta"] == 0:
         return steps.end(product)
     return steps.end(steps.call("add", input=product, other=_times(steps, operands["input"], operands["beta"])))
+
+
+def expand_glu(match: Match) -> Node:
+    """glu(x) = a · sigmoid(b), (a, b) = chunk(x, 2)"""
+    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    value, gate = (steps.call("chunk", input=operands["input"], chunks=2, dim=operands["dim"], item=item) for item in (0, 1))
+    return steps.end(steps.call("mul", input=value, other=steps.call("sigmoid", input=gate)))
 
 
 def _times(steps: Steps, node: Node, factor: float) -> Node:
@@ -165,6 +172,7 @@ def _operands(node: Node) -> dict[str, Any]:
 
 PRODUCTS = (
     Rule("addmm_matmul", op("addmm"), when=(g.numbers("addmm", "beta", "alpha"),), rewrite=expand_addmm),
+    Rule("glu_mul", op("glu"), when=(), rewrite=expand_glu),
     Rule("einsum_matmul", op("einsum"), when=(same_sizes,), rewrite=expand_einsum),
     Rule(
         "attention_matmul",

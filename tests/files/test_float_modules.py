@@ -34,8 +34,6 @@ MODULES = {
     "RNN": (lambda: nn.RNN(6, 4, nonlinearity="relu"), 4),
     "LocalResponseNorm": (lambda: nn.LocalResponseNorm(3, alpha=0.5), 6),
     "RMSNorm": (lambda: nn.RMSNorm(6), 6),
-    "Threshold": (lambda: nn.Threshold(0.25, 20.0), 6),
-    "GLU": (lambda: nn.GLU(), 3),
     "LogSoftmax": (lambda: nn.LogSoftmax(dim=-1), 6),
 }
 

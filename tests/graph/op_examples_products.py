@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from tests.graph.op_example import Example, Examples, called
+from tests.graph.op_example import Example, Examples, called, made
 
 
 def _product(target: Callable[..., Any]) -> tuple[Example, ...]:
@@ -65,6 +66,8 @@ PRODUCTS: Examples = {
             second=True,
         ),
     ),
+    ("glu", nn.GLU): (made(nn.GLU, graph="glu(x)"), made(nn.GLU, 2, graph="glu(x, dim=2)")),
+    ("glu", F.glu): (called(lambda x: F.glu(x), "glu(x)"), called(lambda x: F.glu(x, dim=-2), "glu(x, dim=-2)")),
     ("einsum", torch.einsum): (
         called(lambda x, y: torch.einsum("bhqd, bhkd -> bhqk", x, y), "einsum((x, y), equation='bhqd,bhkd->bhqk')", second=True),
         called(lambda x, a: torch.einsum("...i,ij", x, a), "einsum((x, @m.a[8, 5]), equation='XYZi,ij->XYZj')", constants=((8, 5),)),

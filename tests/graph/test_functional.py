@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fxq.graph import elementary as e
 from fxq.graph import functional as f
 from fxq.graph import movement as m
 from fxq.graph import products as p
@@ -66,6 +67,7 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: p.addmm(X[0], (X[0], X[1]), 0.5, 2), lambda: torch.baddbmm(X[0], X[0], X[1], beta=0.5, alpha=2)),
         (lambda: p.addmm(X[0] * math.nan, (X[0], X[1]), 0), lambda: torch.baddbmm(X[0] * math.nan, X[0], X[1], beta=0)),
     ],
+    "glu": [(lambda: p.glu(X, 1), lambda: F.glu(X, 1))],
     "einsum": [(lambda: p.einsum((X, L), "bchw,ow->bcho"), lambda: torch.einsum("bchw,ow->bcho", X, L))],
     "attention": [
         (lambda: p.attention(X, Y, X, X[:, :, 0, None, :1] > 0, scale=0.3),
@@ -89,11 +91,19 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
     "gelu": [(lambda: f.gelu(X), lambda: F.gelu(X)), (lambda: f.gelu(X, "tanh"), lambda: F.gelu(X, approximate="tanh"))],
     "mish": [(lambda: f.mish(X), lambda: F.mish(X))],
     "softplus": [(lambda: f.softplus(X, 2.0, 1.0), lambda: F.softplus(X, 2.0, 1.0))],
-    "neg": [(lambda: f.neg(X), lambda: -X)],
-    "abs": [(lambda: f.abs(X), lambda: X.abs())],
-    "exp": [(lambda: f.exp(X), lambda: X.exp())],
-    "sqrt": [(lambda: f.sqrt(V), lambda: V.sqrt())],
-    "square": [(lambda: f.square(X), lambda: X.square())],
+    "neg": [(lambda: e.neg(X), lambda: -X)],
+    "abs": [(lambda: e.abs(X), lambda: X.abs())],
+    "exp": [(lambda: e.exp(X), lambda: X.exp())],
+    "sqrt": [(lambda: e.sqrt(V), lambda: V.sqrt())],
+    "square": [(lambda: e.square(X), lambda: X.square())],
+    "pow": [(lambda: e.pow(V, 0.5), lambda: V.sqrt()), (lambda: e.pow(X, 3), lambda: X**3)],
+    "expm1": [(lambda: e.expm1(X), lambda: X.expm1())],
+    "log1p": [(lambda: e.log1p(V), lambda: V.log1p())],
+    "erf": [(lambda: e.erf(X), lambda: X.erf())],
+    "hardshrink": [(lambda: f.hardshrink(X, 0.2), lambda: F.hardshrink(X, 0.2))],
+    "softshrink": [(lambda: f.softshrink(X, 0.2), lambda: F.softshrink(X, 0.2))],
+    "tanhshrink": [(lambda: f.tanhshrink(X), lambda: F.tanhshrink(X))],
+    "threshold": [(lambda: f.threshold(X, 0.2, -3.0), lambda: F.threshold(X, 0.2, -3.0))],
     "selu": [(lambda: f.selu(X), lambda: F.selu(X))],
     "celu": [(lambda: f.celu(X, 2.0), lambda: F.celu(X, 2.0))],
     "softsign": [(lambda: f.softsign(X), lambda: F.softsign(X))],
@@ -256,7 +266,7 @@ def test_every_op_is_compared() -> None:
 
 
 def test_every_op_is_a_function_by_its_name() -> None:
-    assert [op.call for op in OPS] == [next(getattr(each, op.name) for each in (m, p, f) if hasattr(each, op.name)) for op in OPS]
+    assert [op.call for op in OPS] == [next(getattr(each, op.name) for each in (m, p, f, e) if hasattr(each, op.name)) for op in OPS]
 
 
 # --- padding ---------------------------------------------------------------------------------------------------------------

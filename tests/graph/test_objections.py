@@ -68,6 +68,13 @@ CASES: list[tuple[str, dict[str, Any], Reason | None]] = [
     ("div", {"other": 2}, None),
     ("div", {"other": 0.5}, None),
     ("div", {"other": "y"}, Reason(Why.OPERAND, "n", "it divides by y, not by a number")),
+    ("pow", {"exponent": 2}, None),
+    ("pow", {"exponent": 0.5}, None),
+    (
+        "pow",
+        {"exponent": -1},
+        Reason(Why.OPERAND, "n", "x^-1 has no bounds near 0, where the steps of 8 bits are too coarse for it"),
+    ),
     ("instance_norm", {"input": typed(2, 3, 4, 4)}, None),
     ("instance_norm", {"input": typed(2, 3, 4), "rank": 1}, None),
     (

@@ -192,9 +192,18 @@ REFUSED = {
         "its module has forward hooks, which an int8 op would not run; remove them or use parametrizations",
         Why.HOOKS,
     ),
-    "unknown module": Refused(made(nn.GLU, graph="GLU[m](x)"), "GLU is not an op that fxq knows", Why.UNKNOWN_OP),
-    "unknown function": Refused(called(lambda x: torch.sin(x), "call torch.sin(x)"), "sin is not an op that fxq knows", Why.UNKNOWN_OP),
-    "unknown method": Refused(called(lambda x: x.cumsum(1), "method cumsum(x, 1)"), "cumsum is not an op that fxq knows", Why.UNKNOWN_OP),
+    "unknown module": Refused(made(nn.Softmin, 1, graph="Softmin[m](x)"), "Softmin is not an op that fxq knows", Why.UNKNOWN_OP),
+    "unknown function": Refused(called(lambda x: torch.atan(x), "call torch.atan(x)"), "atan is not an op that fxq knows", Why.UNKNOWN_OP),
+    "unknown method": Refused(called(lambda x: x.tril(1), "method tril(x, 1)"), "tril is not an op that fxq knows", Why.UNKNOWN_OP),
+    "float-only function": Refused(
+        called(lambda x: torch.sin(x), "call torch.sin(x)"), "sin needs more of a large angle than 8 bits", Why.FLOAT_ONLY
+    ),
+    "float-only method": Refused(
+        called(lambda x: x.argmax(1), "method argmax(x, 1)"), "argmax gives indices, also where it gives values as well", Why.FLOAT_ONLY
+    ),
+    "float-only module": Refused(
+        made(nn.LogSoftmax, 1, graph="LogSoftmax[m](x)"), "LogSoftmax gives logarithms, which span more than 8 bits resolve", Why.FLOAT_ONLY
+    ),
 }
 
 

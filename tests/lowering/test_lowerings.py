@@ -207,6 +207,14 @@ FUNCTIONS: dict[str, Callable[[float], float]] = {
     "exp": math.exp,
     "sqrt": lambda v: math.sqrt(v) if v >= 0 else math.nan,
     "square": lambda v: v * v,
+    "pow": lambda v: v**3,
+    "expm1": math.expm1,
+    "log1p": lambda v: math.log1p(v) if v > -1 else math.nan,
+    "erf": math.erf,
+    "hardshrink": lambda v: v if abs(v) > 0.5 else 0.0,
+    "softshrink": lambda v: math.copysign(max(abs(v) - 0.5, 0.0), v),
+    "tanhshrink": lambda v: v - math.tanh(v),
+    "threshold": lambda v: v if v > 0.1 else -0.7,
     "selu": lambda v: SELU_SCALE * (v if v > 0 else SELU_ALPHA * math.expm1(v)),
     "celu": lambda v: max(v, 0.0) + min(0.0, math.expm1(v)),
     "softsign": lambda v: v / (1 + abs(v)),
@@ -214,6 +222,11 @@ FUNCTIONS: dict[str, Callable[[float], float]] = {
     "elu": lambda v: v if v > 0 else math.expm1(v),
     "leaky_relu": lambda v: v if v >= 0 else 0.01 * v,
 }
+
+
+# what stands in front of a function: it is defined for what comes out, or takes nothing but 8 bits
+BEFORE = {"sqrt": "sigmoid", "log1p": "sigmoid", "square": "silu", "pow": "silu"}
+ATTRIBUTES = {"pow": ", exponent=3", "threshold": ", threshold=0.1, value=-0.7"}
 
 
 def test_every_table_has_a_formula() -> None:
@@ -224,9 +237,10 @@ def test_every_table_has_a_formula() -> None:
 @pytest.mark.parametrize("op", FUNCTIONS)
 def test_tables_are_the_float64_formula(op: str, profile: str, qconfig: object) -> None:
     """All 256 integers, whichever the input has; exact but for what a last bit of float64 could turn over: nothing."""
-    lines = "s = square(x)\ny = sqrt(s)" if op == "sqrt" else f"y = {op}(x)"  # where the function is defined
-    compiled = compile_text(f"x: f32[4, 64] = input\n{lines}\noutput y", profile, qconfig)  # type: ignore[arg-type]
-    x, y = compiled.qparams("s" if op == "sqrt" else "x"), compiled.qparams("y")
+    source = "s" if op in BEFORE else "x"
+    lines = f"s = {BEFORE.get(op, 'silu')}(x)\ny = {op}({source}{ATTRIBUTES.get(op, '')})\nz = silu(y)"
+    compiled = compile_text(f"x: f32[4, 64] = input\n{lines}\noutput z", profile, qconfig)  # type: ignore[arg-type]
+    x, y = compiled.qparams(source), compiled.qparams("y")
     first = -128 if x.spec.dtype == "int8" else 0
     inverse = float(f32(1) / f32(y.scale.item()))
     reals = [float(x.scale) * (q - int(x.zero_point)) for q in range(first, first + 256)]

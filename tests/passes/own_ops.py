@@ -26,9 +26,9 @@ def swishier(input: Tensor, beta: float = 1.0) -> Tensor:
     return input * torch.sigmoid(beta * input)
 
 
-def erf(input: Tensor) -> Tensor:
-    """torch.erf"""
-    return torch.erf(input)
+def atan(input: Tensor) -> Tensor:
+    """torch.atan"""
+    return torch.atan(input)
 
 
 def rot90(input: Tensor, k: int = 1, dims: tuple[int, int] = (0, 1)) -> Tensor:
@@ -37,5 +37,5 @@ def rot90(input: Tensor, k: int = 1, dims: tuple[int, int] = (0, 1)) -> Tensor:
 
 
 SWISHIER = OpDef("swishier", swishier, Policy.TABLE, spelled(Swishier, swishier))
-ERF = OpDef("erf", erf, Policy.FIXED, spelled(torch.erf, "erf"), fixed=QParams.per_tensor(1 / 128, 128))
+ATAN = OpDef("atan", atan, Policy.FIXED, spelled(torch.atan, "atan"), fixed=QParams.per_tensor(1 / 64, 128))
 ROT90 = OpDef("rot90", rot90, Policy.MOVES, spelled(torch.rot90, "rot90"))

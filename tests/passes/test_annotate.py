@@ -25,7 +25,7 @@ from tests.passes.cases import EVERYTHING, PER_CHANNEL, X86, decisions, parsed, 
 
 INPUT = "x: f32[1, 2, 4, 4] = input"
 CONV = "conv(x, @c.weight[2, 2, 1, 1], @c.bias[2])"
-UNKNOWN = "unknown op: sin is not an op that fxq knows"
+FLOAT_ONLY = "float-only op: sin needs more of a large angle than 8 bits"
 MOVES_BESIDE_FLOAT = "only float readers: computes nothing on its elements, and no int8 op reads its result"
 IS_INPUT = "reads no element: is an input"
 
@@ -90,11 +90,11 @@ CASES = {
     ),
     "a value read by int8 and float ops is quantized": (
         f"{INPUT}\nc = {CONV}\ns = silu(c)\nt = call torch.sin(c)\noutput (s, t, c)",
-        {"x": IS_INPUT, "c": "int8", "s": "int8", "t": UNKNOWN},
+        {"x": IS_INPUT, "c": "int8", "s": "int8", "t": FLOAT_ONLY},
     ),
     "a float value read by int8 and float ops": (
         f"{INPUT}\nt = call torch.sin(x)\nc = {CONV.replace('x', 't')}\nf = flatten(t)\noutput (c, f)",
-        {"x": IS_INPUT, "t": UNKNOWN, "c": "int8 → float", "f": MOVES_BESIDE_FLOAT},
+        {"x": IS_INPUT, "t": FLOAT_ONLY, "c": "int8 → float", "f": MOVES_BESIDE_FLOAT},
     ),
     "pooling follows an int8 op": (
         f"{INPUT}\nc = {CONV}\np = max_pool(c, kernel_size=(2, 2))\noutput p",
@@ -106,7 +106,7 @@ CASES = {
     ),
     "pooling between float ops stays float": (
         f"{INPUT}\nt = call torch.sin(x)\np = max_pool(t, kernel_size=(2, 2))\nu = call torch.sin(p)\noutput u",
-        {"x": IS_INPUT, "t": UNKNOWN, "p": MOVES_BESIDE_FLOAT, "u": UNKNOWN},
+        {"x": IS_INPUT, "t": FLOAT_ONLY, "p": MOVES_BESIDE_FLOAT, "u": FLOAT_ONLY},
     ),
     "movement in front of an int8 op": (
         f"{INPUT}\nf = flatten(x, start_dim=1)\nl = linear(f, @l.weight[3, 32])\noutput l",
@@ -114,7 +114,7 @@ CASES = {
     ),
     "cat of an int8 and a float value": (
         f"{INPUT}\nc = {CONV}\nt = call torch.sin(x)\nj = cat((c, t), dim=1)\noutput j",
-        {"x": IS_INPUT, "c": "int8", "t": UNKNOWN, "j": "int8"},
+        {"x": IS_INPUT, "c": "int8", "t": FLOAT_ONLY, "j": "int8"},
     ),
     "shapes are read, not elements": (
         f"{INPUT}\nc = {CONV}\nn = size(c, dim=0)\nf = reshape(c, shape=(n, -1))\nl = linear(f, @l.weight[3, 32])\noutput l",
@@ -146,9 +146,9 @@ def test_switched_off() -> None:
 
 
 def test_unknown_op() -> None:
-    found = decided_for(lambda self, x: torch.sort(torch.cumsum(x, 1))[0], torch.ones(2, 3))
-    assert found["cumsum"] == "unknown op: cumsum is not an op that fxq knows"
-    assert found["sort"] == "unknown op: sort is not an op that fxq knows"
+    found = decided_for(lambda self, x: torch.sort(torch.trace(x) + x)[0], torch.ones(2, 2))
+    assert found["trace"] == "unknown op: trace is not an op that fxq knows"
+    assert found["sort"] == "float-only op: sort gives indices, also where it gives values as well"
 
 
 def test_a_form_that_the_op_does_not_cover() -> None:
@@ -223,15 +223,15 @@ WITH_NUMBERS = {
     ),
     "in front of a float op": (
         f"{INPUT}\nc = {CONV}\na = mul(c, 2)\nt = call torch.sin(a)\noutput t",
-        {"c": "int8 → float", "a": ALONE, "t": UNKNOWN},
+        {"c": "int8 → float", "a": ALONE, "t": FLOAT_ONLY},
     ),
     "read by an int8 and a float op": (
         f"{INPUT}\na = mul(x, 2)\ns = silu(a)\nt = call torch.sin(a)\noutput (s, t)",
-        {"a": "int8", "s": "int8", "t": UNKNOWN},
+        {"a": "int8", "s": "int8", "t": FLOAT_ONLY},
     ),
     "what wants it stays float": (
         f"{INPUT}\na = mul(x, 2)\nf = flatten(a)\nt = call torch.sin(f)\noutput t",
-        {"a": ALONE, "f": MOVES_BESIDE_FLOAT, "t": UNKNOWN},
+        {"a": ALONE, "f": MOVES_BESIDE_FLOAT, "t": FLOAT_ONLY},
     ),
     "a constant is an operand like another": (f"{INPUT}\na = mul(x, @scale[2, 1, 1])\noutput a", {"a": "int8"}),
     "a constant first": (f"{INPUT}\nj = cat((@token[1, 2, 1, 4], x), dim=2)\ns = silu(j)\noutput s", {"j": "int8", "s": "int8"}),
@@ -262,7 +262,7 @@ def test_parts_of_a_split_follow_their_readers_each_for_itself() -> None:
         f"{INPUT}\nc = {CONV}\na = chunk(c, chunks=2, dim=1)\nb = chunk(c, chunks=2, dim=1, item=-1)\n"
         "s = silu(a)\nt = call torch.sin(b)\noutput (s, t)"
     )
-    assert found == {"x": IS_INPUT, "c": "int8", "a": "int8", "b": MOVES_BESIDE_FLOAT, "s": "int8", "t": UNKNOWN}
+    assert found == {"x": IS_INPUT, "c": "int8", "a": "int8", "b": MOVES_BESIDE_FLOAT, "s": "int8", "t": FLOAT_ONLY}
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_other_movement_between_int8_ops(part: str) -> None:
 
 # --- ops that normalize ----------------------------------------------------------------------------------------------------
 
-FLOAT_INPUT = "float input: normalizes, and does not stand between int8 ops"
+FLOAT_INPUT = "float input: spreads rounding, and does not stand between int8 ops"
 NORMALIZED = {
     "softmax between int8 ops": (f"{INPUT}\nc = {CONV}\nt = softmax(c, dim=1)\nm = mul(t, c)\noutput m", "int8"),
     "behind movement": (f"{INPUT}\nc = {CONV}\nu = silu(c)\nf = flatten(u)\nt = softmax(f, dim=0)\ns = silu(t)\noutput s", "int8"),
@@ -302,7 +302,7 @@ def test_ops_that_normalize(lines: str, expected: str) -> None:
 
 def test_pooling_stays_float_where_the_op_that_wanted_it_does() -> None:
     lines = f"{INPUT}\nt = call torch.sin(x)\np = max_pool(t, kernel_size=(2, 2))\nu = softmax(p, dim=1)\noutput u"
-    assert decided(lines) == {"x": IS_INPUT, "t": UNKNOWN, "p": MOVES_BESIDE_FLOAT, "u": FLOAT_INPUT}
+    assert decided(lines) == {"x": IS_INPUT, "t": FLOAT_ONLY, "p": MOVES_BESIDE_FLOAT, "u": FLOAT_INPUT}
 
 
 def test_a_sum_that_float_ops_read_stays_float() -> None:

@@ -136,13 +136,13 @@ SPLITS: dict[str, tuple[Callable[[Tensor], object], str]] = {
         output getitem
         """,
     ),
-    "a slice of the parts stays as traced, beside a part": (
+    "a slice of the parts as a list, beside a part": (
         _some_by_slice,
         """
         x: f32[2, 6] = input
-        split: (f32[2, 2], f32[2, 2], f32[2, 2]) = method split(x, 2, dim=1)
-        getitem: (f32[2, 2], f32[2, 2]) = call _operator.getitem(split, slice(1, None, None))
-        cat: f32[2, 4] = call torch.cat(getitem, 1)
+        getitem_2: f32[2, 2] = split(x, split_size=2, dim=1, item=1)
+        getitem_3: f32[2, 2] = split(x, split_size=2, dim=1, item=2)
+        cat: f32[2, 4] = cat((getitem_2, getitem_3), dim=1)
         getitem_1: f32[2, 2] = split(x, split_size=2, dim=1)
         sum_1: f32[] = sum(getitem_1)
         mul: f32[2, 4] = mul(cat, sum_1)
@@ -157,6 +157,38 @@ SPLITS: dict[str, tuple[Callable[[Tensor], object], str]] = {
         getitem: (f32[2, 2], f32[2, 2]) = call _operator.getitem(chunk, slice(1, None, None))
         getitem_1: f32[2, 2] = call _operator.getitem(getitem, 0)
         output getitem_1
+        """,
+    ),
+    "all parts as a list": (
+        lambda x: torch.stack(x.unbind(1)[4::-2]),
+        """
+        x: f32[2, 6] = input
+        getitem_1: f32[2] = unbind(x, dim=1, item=4)
+        getitem_2: f32[2] = unbind(x, dim=1, item=2)
+        getitem_3: f32[2] = unbind(x, dim=1)
+        stack: f32[3, 2] = stack((getitem_1, getitem_2, getitem_3))
+        output stack
+        """,
+    ),
+    "the values of a maximum, by name and by place": (
+        lambda x: x.max(1, keepdim=True)[0] + torch.min(x, dim=-1, keepdim=True).values,
+        """
+        x: f32[2, 6] = input
+        getitem: f32[2, 1] = amax(x, dim=1, keepdim=True)
+        getattr_1: f32[2, 1] = amin(x, dim=-1, keepdim=True)
+        add: f32[2, 1] = add(getitem, getattr_1)
+        output add
+        """,
+    ),
+    "the values of a maximum, beside its indices": (
+        lambda x: x.max(1)[0] * x.max(1).indices,
+        """
+        x: f32[2, 6] = input
+        getitem: f32[2] = amax(x, dim=1)
+        max_2: (f32[2], i64[2]) = method max(x, 1)
+        getattr_1: i64[2] = call getattr(max_2, 'indices')
+        mul: f32[2] = mul(getitem, getattr_1)
+        output mul
         """,
     ),
     "all parts as the result": (

@@ -79,7 +79,7 @@ module hooks (1 node, 16.2 % of MACs): remove the hooks before fxq.prepare_fx
           parametrizations
 float input (3 nodes): these read what float ops have made, and are as well off in float
   add, mul_1  float ops make its operands, and rounding them first would gain nothing  models.py
-  softmax     normalizes, and does not stand between int8 ops                          models.py
+  softmax     spreads rounding, and does not stand between int8 ops                    models.py
 only float readers (2 nodes): only float ops read these: rounding them would gain nothing
   permute, reshape  computes nothing on its elements, and no int8 op reads its result  models.py
 training mode (1 node): call model.eval() before fxq.prepare_fx
