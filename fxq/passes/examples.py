@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import torch
@@ -22,10 +23,11 @@ class ExampleValues:
 
     Args:
         root: the module that is traced.
+        outside: the context to compute in, as if there were no trace.
     """
 
-    def __init__(self, root: nn.Module) -> None:
-        self._root = root
+    def __init__(self, root: nn.Module, outside: Callable[[], AbstractContextManager[None]]) -> None:
+        self._root, self._outside = root, outside
         self._given: dict[Node, Any] = {}
         self._known: dict[Node, Any] = {}
         self._pending: list[Node] = []
@@ -51,14 +53,18 @@ class ExampleValues:
 
     def _catch_up(self) -> None:
         pending, self._pending = self._pending, []
-        self._mode = self._mode or FakeTensorMode(allow_non_fake_inputs=True)
         self.is_computing = True
         try:
-            with torch.no_grad(), self._mode:
+            with self._outside(), torch.no_grad(), self._fake_mode():
                 for node in pending:
                     self._compute(node)
         finally:
             self.is_computing = False
+
+    def _fake_mode(self) -> FakeTensorMode:
+        if self._mode is None:
+            self._mode = FakeTensorMode(allow_non_fake_inputs=True)  # imports half of torch
+        return self._mode
 
     def _compute(self, node: Node) -> None:
         with suppress(Exception):  # then it is not known; whoever asks for it gets an error that says so

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Protocol
 
@@ -29,19 +29,33 @@ class Recorder(Protocol):
         """Its value, which is fixed in the graph from then on."""
 
 
-@contextmanager
-def recorded_factories(tracer: Recorder) -> Iterator[None]:
+class RecordedFactories:
     """While the context lasts, calls of these functions and methods with stand-ins among the sizes are nodes of the tracer's graph."""
-    _fill_tables()
-    with ExitStack() as stack:
-        for name in _FACTORIES:
-            stack.enter_context(_replaced(torch, name, _recording(getattr(torch, name), _call_function(tracer, getattr(torch, name)))))
-        for name in _METHODS:
-            stack.enter_context(_replaced(Tensor, name, _recording(getattr(Tensor, name), _call_method(tracer, name))))
-        stack.enter_context(_replaced(Tensor, "__getitem__", _recording(Tensor.__getitem__, _call_function(tracer, operator.getitem))))
-        for name in _LIMITS:
-            stack.enter_context(_replaced(torch, name, _recording(getattr(torch, name), _call_with_value(tracer, getattr(torch, name)))))
-        yield
+
+    def __init__(self, tracer: Recorder) -> None:
+        _fill_tables()
+        functions = [_Replacement(torch, name, _call_function(tracer, getattr(torch, name))) for name in _FACTORIES]
+        methods = [_Replacement(Tensor, name, _call_method(tracer, name)) for name in _METHODS]
+        items = _Replacement(Tensor, "__getitem__", _call_function(tracer, operator.getitem))
+        limits = [_Replacement(torch, name, _call_with_value(tracer, getattr(torch, name))) for name in _LIMITS]
+        self._replacements = (*functions, *methods, items, *limits)
+
+    def __enter__(self) -> None:
+        for each in self._replacements:
+            each.put()
+
+    def __exit__(self, *raised: object) -> None:
+        for each in self._replacements:
+            each.take_back()
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """torch as it is: what imports more of it meanwhile may keep what it finds."""
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
 
 
 _Call = Callable[..., Any]
@@ -80,15 +94,18 @@ def _has_stand_in(value: Any) -> bool:
     return isinstance(value, Proxy) or (isinstance(value, list | tuple) and any(map(_has_stand_in, value)))
 
 
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """owner.name is `value` while the context lasts, then what it was: also something that a class has from another one."""
-    own = vars(owner).get(name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(owner, name)
+class _Replacement:
+    """owner.name, and what stands in its place: also of something that a class has from another one."""
+
+    def __init__(self, owner: Any, name: str, record: _Call) -> None:
+        self._owner, self._name, self._own = owner, name, vars(owner).get(name)
+        self._recording = _recording(getattr(owner, name), record)
+
+    def put(self) -> None:
+        setattr(self._owner, self._name, self._recording)
+
+    def take_back(self) -> None:
+        if self._own is None:
+            delattr(self._owner, self._name)
         else:
-            setattr(owner, name, own)
+            setattr(self._owner, self._name, self._own)

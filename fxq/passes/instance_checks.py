@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import CodeType
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,29 +13,35 @@ import torch
 from fxq.graph.source import is_user_code
 from fxq.passes.proxies import STAND_INS
 
-_is_instance = isinstance
-# code of torch's that asks on behalf of its caller
-_ASKS_FOR_CALLER = (torch.is_tensor.__code__,)
+_NAME = "isinstance"
 
 
 @contextmanager
 def answered_instance_checks() -> Iterator[None]:
     """While the context lasts, code of the user's that asks what a stand-in is gets the answer of the example inputs.
 
-    torch.fx itself is told the truth. The tracer that is asked is that of the stand-in, so traces in several threads don't meet.
+    The function stands in the modules that the user's code is in, in front of Python's; torch.fx, and whatever else looks at stand-ins,
+    is told the truth. The tracer that is asked is that of the stand-in, so traces in several threads don't meet.
     """
-    before, builtins.isinstance = builtins.isinstance, _answered
+    asking = [names for names in _namespaces() if _NAME not in names]
+    for names in asking:
+        names[_NAME] = _answered
     try:
         yield
     finally:
-        builtins.isinstance = before
+        for names in asking:
+            names.pop(_NAME, None)
 
 
 def _answered(value: Any, kinds: Any) -> bool:
-    if type(value) in STAND_INS and _may_ask(sys._getframe(1).f_code):
-        return _is_instance(value.tracer.known(value), kinds)
-    return _is_instance(value, kinds)
+    return isinstance(value.tracer.known(value) if type(value) in STAND_INS else value, kinds)
 
 
-def _may_ask(code: CodeType) -> bool:
-    return is_user_code(code.co_filename) or code in _ASKS_FOR_CALLER
+def _namespaces() -> Iterator[dict[str, Any]]:
+    """Of the user's modules, and of the one that torch.is_tensor is in, which asks on behalf of its caller."""
+    yield vars(torch)
+    for name, module in list(sys.modules.items()):
+        names = vars(module) if isinstance(module, ModuleType) else {}
+        file = names.get("__file__")
+        if name == "__main__" or (isinstance(file, str) and is_user_code(file)):
+            yield names

@@ -21,7 +21,7 @@ from fxq.graph.reasons import Reason, Why
 from fxq.graph.source import line_of_error, user_frame, user_line
 from fxq.passes.arguments import Argument, called_with, keys_of, rebuilt
 from fxq.passes.examples import ExampleValues
-from fxq.passes.factories import recorded_factories
+from fxq.passes.factories import RecordedFactories
 from fxq.passes.instance_checks import answered_instance_checks
 from fxq.passes.proxies import ShapeProxy
 from fxq.passes.state import ChangedState, State
@@ -88,13 +88,14 @@ class OriginTracer(Tracer):
         self.counts = plan.counts.copy()
         self._plan = plan
         self._whole = dict(plan.whole)
-        self._examples = ExampleValues(root)
+        self._factories = RecordedFactories(self)
+        self._examples = ExampleValues(root, self._factories.suspended)
         self._assumed: dict[Node, Node] = {}
         self._tentative: dict[Node, object] = {}
         self._functions: list[str] = []
 
     def trace(self, root: Any, concrete_args: Any = None) -> Graph:
-        with recorded_factories(self), answered_instance_checks():
+        with self._factories, answered_instance_checks():
             return super().trace(root, concrete_args)
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

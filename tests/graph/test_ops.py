@@ -135,7 +135,7 @@ REFUSED = {
         called(lambda x: x.is_cuda, "call getattr(x, 'is_cuda')"), "getattr is not an op that fxq knows", Why.UNKNOWN_OP
     ),
     "largest element along a dimension, with its index": Refused(
-        called(lambda x: torch.max(x, 1)[0], "call torch.max(x, 1)", "call _operator.getitem(max_1, 0)"),
+        called(lambda x: torch.max(x, 1)[1], "call torch.max(x, 1)", "call _operator.getitem(max_1, 1)"),
         "max is called in a form that maximum does not cover: only the form with two tensors has an integer form",
     ),
     "largest element of all": Refused(

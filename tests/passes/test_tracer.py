@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import copy
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -235,6 +237,22 @@ def test_int8_models_check_it_too_and_the_report_says_it() -> None:
     assert "Fixed as with the example inputs" in str(found) and "if x.shape[2] == 4 else y`" in str(found)
 
 
+def test_what_torch_imports_meanwhile_finds_torch_as_it_is() -> None:
+    """torch.compile keeps torch.finfo, for one, when it is first imported: values of the example inputs need it."""
+    program = "; ".join(
+        (
+            "import sys, torch, fxq",
+            "from torch import nn",
+            "Model = type('Model', (nn.Module,), {'forward': lambda self, x: x + 1 if x.shape[1] > 1 else x})",
+            "before = torch.finfo",
+            "assert 'torch._dynamo' not in sys.modules",
+            "fxq.passes.trace(Model(), torch.ones(2, 3))",
+            "assert before in sys.modules['torch._dynamo.utils'].common_constant_types",
+        )
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_torch_is_left_as_it_was() -> None:
     before = torch.zeros
     traced = trace(of_function(made_with_several_sizes), X)
@@ -283,10 +301,9 @@ def test_what_is_not_known_to_be_a_tensor_is_not_guessed() -> None:
         found = x[x > 0]  # how many there are depends on elements
         return found if isinstance(found, Tensor) else x
 
-    before = isinstance
     with pytest.raises(CaptureError, match="does not follow from the shapes"):
         trace(of_function(forward), X, TraceOptions(strict=True))
-    assert isinstance is before and builtins.isinstance is before
+    assert isinstance is builtins.isinstance and "isinstance" not in vars(torch)
 
 
 def test_what_depends_on_elements_is_no_size() -> None:
