@@ -210,20 +210,16 @@ def _begins(occupied: NDArray[np.bool_], crowded: NDArray[np.bool_]) -> NDArray[
 
 def _grouped(rows: NDArray[np.int8]) -> NDArray[np.int64]:
     """The steps of _PanelExcess.order: a group ends before the step that would not fit into it any more."""
-    steps, pairs = np.arange(len(rows)), rows.reshape(len(rows), rows.shape[1] // 2, 2).sum(2, dtype=np.int16)
-    spare = -len(steps) % TOGETHER
-    if _fit(np.pad(pairs, ((0, spare), (0, 0))).reshape(-1, TOGETHER, pairs.shape[1]).swapaxes(0, 1)):
+    pairs = rows.reshape(len(rows), rows.shape[1] // 2, 2).astype(np.int16)
+    # of each pair, what is positive and what is negative: products are largest where only one of the two meets large inputs
+    sizes = np.concatenate([np.maximum(pairs, 0).sum(2), -np.minimum(pairs, 0).sum(2)], 1)
+    steps, spare = np.arange(len(rows)), -len(rows) % TOGETHER
+    if np.pad(sizes, ((0, spare), (0, 0))).reshape(-1, TOGETHER, sizes.shape[1]).sum(1).max(initial=0) <= _LARGEST_PAIR:
         return np.pad(steps, (0, spare), constant_values=_NO_STEP)
     groups: list[int] = []
     for step in steps:
         held = len(groups) % TOGETHER
-        if held and not _fit(pairs[step - held : step + 1]):
+        if held and sizes[step - held : step + 1].sum(0).max() > _LARGEST_PAIR:
             groups += [_NO_STEP] * (TOGETHER - held)
         groups.append(int(step))
     return np.array(groups + [_NO_STEP] * (-len(groups) % TOGETHER), np.int64)
-
-
-def _fit(pairs: NDArray[np.int16]) -> bool:
-    """Whether sums of products with these pairs of weights stay inside 16 bits, added along the first dimension in any order."""
-    largest = np.maximum(np.maximum(pairs, 0).sum(0), -np.minimum(pairs, 0).sum(0))
-    return bool(largest.max(initial=0) <= _LARGEST_PAIR)
