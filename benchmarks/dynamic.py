@@ -1,12 +1,14 @@
-"""`python -m benchmarks.dynamic`: layers that quantize what arrives, beside float32, torch.ao and ONNX Runtime, in turns in one process.
+"""`python -m benchmarks.dynamic`: layers that quantize what arrives, beside float32 and the peers, in turns in one process.
 
-BERT-base is Hugging Face's, with random weights. No time is printed of a result that is far from float32. What ONNX Runtime
-reads is torch's own export.
+fxq has two forms: the graph of `prepare_fx` and `convert_fx`, and `quantize_dynamic`, module by module. The peers are torch.ao,
+ONNX Runtime, which reads torch's own export, and OpenVINO with weights in int8 and activations quantized in groups as they arrive.
+BERT-base is Hugging Face's, with random weights. No time is printed of a result that is far from float32.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import statistics
 import tempfile
 import warnings
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 import fxq
 from benchmarks.architectures import import_models
 from benchmarks.latency import Timing, check, show, times_in_turns
+from benchmarks.peers import quiet
 from benchmarks.results import write_json
 
 Run = Callable[[Tensor], Tensor]
@@ -96,14 +99,38 @@ def by_onnxruntime(model: nn.Module, example: Tensor, threads: int) -> Run:
     return lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
 
 
+def by_openvino(model: nn.Module, example: Tensor, threads: int) -> Run:
+    """int8 weights by NNCF, for this shape; activations in groups of 128, which is faster than OpenVINO's 32. Raises ImportError."""
+    nncf, openvino = importlib.import_module("nncf"), importlib.import_module("openvino")
+    hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    with quiet():
+        compressed = nncf.compress_weights(openvino.convert_model(model, example_input=example))
+        compressed.reshape(list(example.shape))
+        compiled = openvino.Core().compile_model(compressed, "CPU", {**hints, "DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"})
+    request = compiled.create_infer_request()
+    return lambda x: torch.from_numpy(request.infer([x.numpy()])[0])
+
+
+def by_graph(model: nn.Module, example: Tensor) -> Run:
+    """int8 by prepare_fx and convert_fx."""
+    mapping = fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig)
+    return fxq.convert_fx(fxq.prepare_fx(model, mapping, (example,)))
+
+
+_OTHERS = {"onnxruntime": by_onnxruntime, "openvino": by_openvino}
+
+
 def contenders(model: nn.Module, example: Tensor, threads: int) -> dict[str, Run]:
-    """float32, fxq, torch.ao, and ONNX Runtime where it is installed and has a form for the model."""
-    found: dict[str, Run] = {"float32": model, "fxq": fxq.quantize_dynamic(model), "torch.ao": by_torch_ao(model)}
-    if not any(isinstance(module, nn.LSTM) for module in model.modules()):  # which it keeps in float
+    """float32, fxq, torch.ao, and the others where they are installed and have a form for the model."""
+    found: dict[str, Run] = {"float32": model, "fxq": by_graph(model, example)}
+    found |= {"fxq by modules": fxq.quantize_dynamic(model), "torch.ao": by_torch_ao(model)}
+    if any(isinstance(module, nn.LSTM) for module in model.modules()):  # which the others keep in float
+        return found
+    for name, make in _OTHERS.items():
         try:
-            found["onnxruntime"] = by_onnxruntime(model, example, threads)
+            found[name] = make(model, example, threads)
         except ImportError as missing:
-            print(f"onnxruntime: not installed ({missing.name})")
+            print(f"{name}: not installed ({missing.name})")
     return found
 
 

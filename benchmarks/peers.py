@@ -89,7 +89,7 @@ def by_onnxruntime(model: nn.Module, batches: Sequence[Tensor]) -> Compile:
 def _quantized_onnx(model: nn.Module, batches: Sequence[Tensor]) -> bytes:
     tools = importlib.import_module("onnxruntime.quantization")
     prepare = importlib.import_module("onnxruntime.quantization.shape_inference").quant_pre_process
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         exported, prepared, quantized = (str(Path(folder, name)) for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
         names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": {"x": {0: "batch"}, "y": {0: "batch"}}}
         torch.onnx.export(model, (batches[0][:1],), exported, dynamo=False, opset_version=_OPSET, **names)
@@ -110,7 +110,7 @@ def by_openvino(model: nn.Module, batches: Sequence[Tensor]) -> Compile:
     """NNCF's post-training quantization, for latency, with float32 where it stays float."""
     openvino, nncf = importlib.import_module("openvino"), importlib.import_module("nncf")
     data = [image.numpy()[np.newaxis] for batch in batches for image in batch]
-    with _quiet():
+    with quiet():
         converted = openvino.convert_model(model, example_input=batches[0][:1])
         quantized = nncf.quantize(converted, nncf.Dataset(data), subset_size=len(data))
 
@@ -131,7 +131,7 @@ PEERS = (
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the progress bars, warnings and log of what quantizes."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
