@@ -124,6 +124,7 @@ class OpDef:
         copies: it moves elements to memory of their own, never a view.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.
+        is_input_at_its_shape: a result with the shape of the input is the input: an average pool to the size that it reads.
     """
 
     name: str
@@ -137,6 +138,7 @@ class OpDef:
     normalizes: bool = False
     copies: bool = False
     float_output: bool = False
+    is_input_at_its_shape: bool = False
 
     @cached_property
     def signature(self) -> inspect.Signature:

@@ -14,7 +14,7 @@ from fxq.graph.ops import call_of
 from fxq.graph.verify import OBSERVER_RULE
 from fxq.observers import Observer
 from fxq.passes.pipeline import Context
-from fxq.passes.share_qparams import fixed_qparams
+from fxq.passes.share_qparams import fixed_qparams, operands_kept
 
 
 def insert_observers(module: FxqModule, context: Context) -> int:
@@ -46,10 +46,8 @@ def _sources(members: list[Node]) -> list[Node]:
 
 def is_made_of_members(node: Node) -> bool:
     """Whether the values of an op that keeps qparams are all its group's: cat(conv, sigmoid) brings in those of sigmoid."""
-    call, quant = call_of(node), quant_of(node)
-    if call is None or not call.op.keeps_qparams or quant is None or not quant.is_int8:
-        return False
-    return all((of_operand := quant_of(operand)) is not None and of_operand.group == quant.group for operand in call.activations.values())
+    groups = {quant.group for each in (node, *operands_kept(node).values()) if (quant := quant_of(each)) is not None}
+    return bool(operands_kept(node)) and len(groups) == 1
 
 
 def observe(module: FxqModule, group: int, sources: list[Node], path: str, observer: Observer) -> None:

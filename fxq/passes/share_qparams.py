@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from torch.fx import Node
 
-from fxq.graph.annotation import quant_of, update_quant
+from fxq.graph.annotation import quant_of, tensor_type, update_quant
 from fxq.graph.module import FxqModule
+from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of, op_of
 from fxq.graph.qtypes import QParams, QuantSpec
 from fxq.graph.topology import classes
@@ -25,7 +25,7 @@ def share_qparams(module: FxqModule, context: Context) -> int:
     fixed: dict[Node, QParams | None] = {}
     pairs: list[tuple[Node, Node]] = []
     for node in quantized:
-        operands = list(_operands_kept(node))
+        operands = list(operands_kept(node).values())
         fixed[node] = _fixed(node, [fixed[operand] for operand in operands])
         pairs += [(operand, node) for operand in operands if fixed[operand] == fixed[node] and _output_spec(operand) == _output_spec(node)]
     groups = classes(quantized, pairs)
@@ -40,11 +40,20 @@ def _output_spec(node: Node) -> QuantSpec | None:
     return None if quant is None else quant.output
 
 
-def _operands_kept(node: Node) -> Iterator[Node]:
-    """Inputs whose qparams the node's result takes; none for an op with qparams of its own."""
+def operands_kept(node: Node) -> dict[str, Node]:
+    """Inputs whose qparams the node's result takes, by name; none for an op with qparams of its own.
+
+    An op that computes nothing at these shapes takes them, too: rounding again would only lose. At other shapes its result fits as well,
+    since an average lies between its elements.
+    """
     call, quant = call_of(node), quant_of(node)
-    if call is not None and call.op.keeps_qparams and quant is not None and quant.is_int8:
-        yield from call.activations.values()
+    if call is None or quant is None or not quant.is_int8:
+        return {}
+    return call.activations if call.op.keeps_qparams or _is_input(node, call) else {}
+
+
+def _is_input(node: Node, call: Call) -> bool:
+    return call.op.is_input_at_its_shape and tensor_type(node) == tensor_type(call.operands["input"])
 
 
 def _fixed(node: Node, of_operands: list[QParams | None]) -> QParams | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+import fxq
 from fxq.api import get_default_qconfig_mapping
 from fxq.graph.qtypes import QuantSpec
 from fxq.graph.text import print_graph
@@ -12,6 +14,7 @@ from fxq.observers import MinMaxObserver, PerChannelMinMaxObserver
 from fxq.passes import Context
 from fxq.passes.share_qparams import fixed_qparams, share_qparams
 from fxq.qconfig_mapping import QConfig, QConfigMapping
+from tests.closeness import sqnr
 from tests.passes.cases import EVERYTHING, X86, groups, parsed, ramp, up_to
 
 CONV = "conv(x, @c.weight[2, 2, 1, 1], @c.bias[2])"
@@ -28,6 +31,14 @@ CASES = {
     "average pooling does not": (
         f"{INPUT}\nc = {CONV}\np = avg_pool(c, kernel_size=(2, 2))\nd = silu(p)\noutput d",
         [{"x"}, {"c"}, {"p"}, {"d"}],
+    ),
+    "an average to the size that is there does": (
+        f"{INPUT}\nc = {CONV}\np = adaptive_avg_pool(c, output_size=(4, 4))\nm = mean(p, dim=(0,), keepdim=True)\nd = silu(m)\noutput d",
+        [{"x"}, {"c", "p", "m"}, {"d"}],
+    ),
+    "an average to another size does not": (
+        f"{INPUT}\nc = {CONV}\np = adaptive_avg_pool(c, output_size=(4, 2))\nm = mean(p, dim=(1,), keepdim=True)\nd = silu(m)\noutput d",
+        [{"x"}, {"c"}, {"p"}, {"m"}, {"d"}],
     ),
     "cat and all it is made of": (
         f"{INPUT}\nc = {CONV}\ns = silu(c)\nj = cat((c, s), dim=1)\noutput j",
@@ -116,3 +127,25 @@ def test_values_of_different_specs_do_not_share() -> None:
     )
     mapping = QConfigMapping().set_global(EVERYTHING.global_rule.qconfig).set_module_name("b", signed)  # type: ignore[union-attr]
     assert shared(lines, mapping, "qnnpack") == [{"x"}, {"a", "j"}, {"b"}]
+
+
+class Classifier(nn.Module):
+    """The end of VGG, whose images of the usual size are averaged to the size that they have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool, self.fc = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(3), nn.Linear(36, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.fc(self.pool(self.conv(x)).flatten(1))
+        return found
+
+
+def test_an_average_of_single_elements_changes_no_integer_and_averages_larger_images() -> None:
+    torch.manual_seed(0)
+    model, usual = Classifier().eval(), torch.randn(8, 3, 5, 5)
+    int8 = fxq.quantize(model, [usual], progress=False)
+    reference = fxq.quantize(nn.Sequential(model.conv, nn.Flatten(), model.fc), [usual], progress=False)
+    assert torch.equal(int8(usual), reference(usual))
+    large = torch.randn(8, 3, 9, 9)
+    assert sqnr(int8(large), model(large)) > 25
