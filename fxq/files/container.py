@@ -23,12 +23,16 @@ from fxq.files.schema import DTYPES, Document, TensorRecord, first_fault
 
 # of the format; a file says which one it has
 VERSION = 1
-# the most that the header of a file may take: graph and table of tensors
+# the most that the header of a file, its graph and table of tensors, may take where the reader has not asked for more
 MOST_HEADER_BYTES = 16 * 2**20
+# the most that safetensors takes
+LARGEST_HEADER_BYTES = 100_000_000
 
 _KEY = "fxq"
 _IS_VERSION = re.compile("[1-9][0-9]{0,9}")
 _LENGTH_BYTES = 8
+_ESCAPED = '"\\\n'  # in the header two bytes each
+_ROW_BYTES = 128  # of the table of tensors, without the name
 _MADE_BY_SAVE = "a file that fxq.save has written"
 _WRITE_AGAIN = "save or copy the model again"
 
@@ -57,7 +61,7 @@ def write_file(path: Path, contents: Contents) -> None:
     """
     text = contents.document.model_dump_json(exclude_defaults=True)
     header = f"{VERSION} {_digest(text, contents)}\n{text}"
-    _require_room(path, len(header.encode()) + sum(128 + len(name) for name in contents.tensors))
+    _require_room(path, len(header.encode()) + sum(map(header.count, _ESCAPED)) + sum(_ROW_BYTES + len(name) for name in contents.tensors))
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
@@ -73,11 +77,11 @@ def write_file(path: Path, contents: Contents) -> None:
 
 
 def _require_room(path: Path, header_bytes: int) -> None:
-    if header_bytes > MOST_HEADER_BYTES // 2:  # quotes are escaped in it
+    if header_bytes > LARGEST_HEADER_BYTES:
         raise FileError(
             str(path),
-            expected=f"a graph of at most {MOST_HEADER_BYTES // 2**21} MiB as JSON",
-            found=f"{header_bytes / 2**20:.1f} MiB",
+            expected=f"a graph of at most {LARGEST_HEADER_BYTES / 2**20:.0f} MiB as JSON, which safetensors can store",
+            found=f"{header_bytes / 2**20:.0f} MiB",
             remedy="save the parts of the model one by one",
         )
 
@@ -93,14 +97,14 @@ def _digest(text: str, contents: Contents) -> str:
 # --- reading ---------------------------------------------------------------------------------------------------------------
 
 
-def read_file(path: Path) -> Contents:
+def read_file(path: Path, most_header_bytes: int = MOST_HEADER_BYTES) -> Contents:
     """Reads and checks a file. Memory is taken for the header, of limited size, and for tensors whose bytes the file has.
 
     Raises:
-        FileError: there is no such file, it is damaged, none of fxq's, or of a later version.
+        FileError: there is no such file, it is damaged, none of fxq's, or of a later version; or its header is larger than it may be.
     """
     try:
-        _check_header_size(path)
+        _check_header_size(path, most_header_bytes)
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_KEY)
             if header is None:
@@ -118,15 +122,22 @@ def read_file(path: Path) -> Contents:
     return contents
 
 
-def _check_header_size(path: Path) -> None:
+def _check_header_size(path: Path, most: int) -> None:
     """The first 8 bytes say how long the header is: not longer than the file, nor than a header may be."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise _damaged(path, "no regular file")
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-    if length > min(status.st_size - _LENGTH_BYTES, MOST_HEADER_BYTES):
+    if length > min(status.st_size - _LENGTH_BYTES, LARGEST_HEADER_BYTES):
         raise _damaged(path, f"{status.st_size} bytes, which do not begin like one")
+    if length > most:
+        raise FileError(
+            str(path),
+            expected=f"a graph of at most {most:,} bytes",
+            found=f"one of {length:,}",
+            remedy=f"if you trust the file, which may take 200 times that as memory: fxq.load(path, most_header_bytes={length})",
+        )
 
 
 def _split(path: Path, header: str) -> tuple[int, str, str]:

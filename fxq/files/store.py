@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fxq.errors import FileError, StageError
-from fxq.files.container import read_file, write_file
+from fxq.files.container import MOST_HEADER_BYTES, read_file, write_file
 from fxq.files.reading import STAGES, Given, Unknown, build_model
 from fxq.files.writing import contents_of
 from fxq.graph.islands import graphs_of
@@ -39,16 +39,19 @@ def save(model: FxqModule, path: str | os.PathLike[str], *, known: Iterable[Any]
     write_file(Path(path), contents)
 
 
-def load(path: str | os.PathLike[str], *, runtime: str = "auto", known: Iterable[Any] = ()) -> FxqModule:
+def load(
+    path: str | os.PathLike[str], *, runtime: str = "auto", known: Iterable[Any] = (), most_header_bytes: int = MOST_HEADER_BYTES
+) -> FxqModule:
     """The model that `save` has stored, with the same bits in its results, and the same report.
 
     Files of strangers are safe to load: nothing in a file is run, only ops that fxq knows are built, and at most the size of the file and
-    200 times the size of its graph, which is 16 MiB at most, is taken as memory. What the model computes, once it is called, is up to
+    200 times the size of its header, which is 16 MiB at most, is taken as memory. What the model computes, once it is called, is up to
     whoever made it.
 
     Args:
         runtime: as for convert_fx.
         known: functions, classes and OpDefs of yours that the graph calls, as given to `save` and to `prepare_fx`.
+        most_header_bytes: a file with a larger header, which has the graph, is refused. The default is enough for 7,000 int8 layers.
 
     Raises:
         FileError: there is no such file, it is damaged, no model, of a newer version, or needs something that was not given.
@@ -57,7 +60,7 @@ def load(path: str | os.PathLike[str], *, runtime: str = "auto", known: Iterable
     choose_executor(runtime)  # an error now, and not behind the work
     given = tuple(known)
     own_ops = tuple(each for each in given if isinstance(each, OpDef))
-    contents = read_file(Path(path))
+    contents = read_file(Path(path), most_header_bytes)
     try:
         model = build_model(contents, Given(_by_name(given), own_ops))
     except Unknown as error:

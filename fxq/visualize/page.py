@@ -14,6 +14,7 @@ from typing import Any
 
 from fxq.errors import DataError
 from fxq.graph.module import FxqModule
+from fxq.passes.garbage import without_cycle_collection
 from fxq.report import Comparison, TimeProfile
 from fxq.report.wording import describe_origin, short_type
 from fxq.visualize.cards import Card
@@ -57,6 +58,7 @@ def visualize(
     return target
 
 
+@without_cycle_collection()
 def page(model: FxqModule, measured: Measured) -> str:
     """The HTML text of `visualize`."""
     assets = files("fxq.visualize").joinpath("assets")

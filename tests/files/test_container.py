@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import fxq
+from fxq.files import container
 from fxq.files.container import MOST_HEADER_BYTES, VERSION
 from tests.files.hostile import rewrite, write
 
@@ -77,6 +78,25 @@ def test_headers_of_any_announced_length_are_not_read(tmp_path: Path) -> None:
             file.truncate(2**41)
         with pytest.raises(fxq.FileError):
             fxq.load(path)
+
+
+def test_a_header_larger_than_the_reader_allows_names_what_allows_it(small_file: Path) -> None:
+    length = int.from_bytes(small_file.read_bytes()[:8], "little")
+    with pytest.raises(fxq.FileError, match=rf"fxq\.load\(path, most_header_bytes={length}\)"):
+        fxq.load(small_file, most_header_bytes=length - 1)
+    assert fxq.load(small_file, most_header_bytes=length).stage is fxq.load(small_file).stage
+
+
+def test_a_header_larger_than_safetensors_takes_is_not_written(
+    small_model: fxq.FxqModule, small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = int.from_bytes(small_file.read_bytes()[:8], "little")
+    monkeypatch.setattr(container, "LARGEST_HEADER_BYTES", length - 1)
+    with pytest.raises(fxq.FileError, match="save the parts of the model one by one"):
+        fxq.save(small_model, tmp_path / "new.fxq")
+    assert not (tmp_path / "new.fxq").exists()
+    monkeypatch.setattr(container, "LARGEST_HEADER_BYTES", length + length // 2)
+    fxq.save(small_model, tmp_path / "new.fxq")
 
 
 def test_other_safetensors_files(tmp_path: Path) -> None:
