@@ -168,7 +168,7 @@ def _plan_binary(site: Site) -> None:
 def _of_batch(view: View, whole: tuple[int, ...]) -> View:
     """The same operand for every image, where it has no batch."""
     shape = (1,) * (len(whole) - len(view.shape)) + view.shape
-    if shape[0] == whole[0]:
+    if view.shape == shape and shape[0] == whole[0]:
         return view
     moved = view.moved(lambda tensor: tensor.expand(whole[0], *shape[1:]))
     assert moved is not None, "expanding copies nothing"

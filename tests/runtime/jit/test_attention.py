@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from fxq.runtime.jit.attention import CompiledAttention, mask_kind
 from fxq.runtime.jit.compile import compile_kernels
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.kernels.attention import BLOCK, Heads
+from tests.examples import examples
 from tests.runtime.jit.regions import EVERY_ISA
 
 # of the largest value, for scores and sums of the lengths here: torch's own float32 is as far from float64
@@ -69,7 +70,7 @@ def test_masks(isa: Isa, lengths: tuple[int, int]) -> None:
     check(tensors, torch.randn(keys, queries, generator=generator).mT, isa=isa)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(st.integers(1, 70), st.integers(1, 300), st.integers(1, 40), st.booleans(), st.integers(0, 9))
 def test_any_length(queries: int, keys: int, images: int, causal: bool, seed: int) -> None:
     shapes = ((queries, 12), (keys, 12), (keys, 20))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fxq.runtime.integer.conv import ConvGeometry
 from fxq.runtime.integer.outputs import IntegerOutput, Residual
 from fxq.runtime.jit.isa import Isa, find_isa
+from tests.examples import examples
 from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, conv, linear, one_step, random_bytes
 
 
@@ -165,7 +166,7 @@ def test_tiles_that_divide_an_image(isa: Isa, images: int, size: tuple[int, int]
         check(one_step(conv((40, inputs, 1, 1), geometry())), [random_bytes((images, inputs, *size))], isa)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_any_geometry(data: st.DataObject) -> None:
     """Sizes, strides, paddings on each side, dilations and groups that nobody thought of."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fxq.graph import movement
@@ -11,6 +11,7 @@ from fxq.runtime.integer.conv_transpose import ConvTransposeGeometry as Geometry
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.region import Region, Step, Value
+from tests.examples import examples
 from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, conv_transpose, one_step, random_bytes
 
 
@@ -65,7 +66,7 @@ def test_written_into_a_concatenation() -> None:
     assert names.count("gemm") == 5
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(data=st.data())
 def test_any_geometry(data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, 3))

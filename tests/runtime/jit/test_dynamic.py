@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.jit.compile import compile_kernels
 from fxq.runtime.jit.dynamic import CompiledProduct
 from fxq.runtime.jit.isa import Isa, find_isa
+from tests.examples import examples
 from tests.runtime.jit.regions import EVERY_ISA, dynamic_linear
 
 
@@ -71,7 +72,7 @@ def test_extreme_values(isa: Isa) -> None:
         check(dynamic_linear(3, 4, per_row=per_row), rows, isa)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.integers(1, 90), st.integers(1, 150), st.integers(1, 30), st.booleans(), st.integers(0, 99))
 def test_any_size(features: int, outputs: int, count: int, per_row: bool, seed: int) -> None:
     check(dynamic_linear(features, outputs, per_row=per_row), rows_of(count, features, seed), find_isa())

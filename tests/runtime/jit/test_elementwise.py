@@ -54,9 +54,10 @@ def test_gates(isa: Isa, gate: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("scales", [(40, 1, 1), (1, 40, 1, 1), (1, 1, 1, 1)])
-def test_constants_without_a_batch(scales: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("images", [1, 2])
+def test_constants_without_a_batch(scales: tuple[int, ...], images: int) -> None:
     """As the scales of layers that a model learns: the same for all images."""
-    for operands in ([(2, 40, 5, 6), scales], [scales, (2, 40, 5, 6)]):
+    for operands in ([(images, 40, 5, 6), scales], [scales, (images, 40, 5, 6)]):
         tensors = [random_bytes(shape, number) for number, shape in enumerate(operands)]
         for op in (Mul(3, 0, 0.01, OUTPUTS["relu"]), Add(Operand(10, 0.4), Operand(200, 0.5), OUTPUTS["shifted"])):
             check(one_step(op, 2), tensors, find_isa())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ from fxq.runtime.jit.isa import ISAS, Isa
 from fxq.runtime.jit.kernels.gemm import Gemm
 from fxq.runtime.jit.packing import panels_of
 from fxq.runtime.jit.plan import plan
+from tests.examples import examples
 from tests.runtime.jit.regions import EVERY_ISA, check, normal_conv, one_step, random_bytes
 
 SAME = ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1))
@@ -31,7 +32,7 @@ def planned(op: Conv, x: torch.Tensor, isa: Isa) -> Gemm:
     return next(kernel for kernel in kernels if isinstance(kernel, Gemm))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.integers(1, 20), st.integers(1, 4), st.integers(1, 30), st.sampled_from([1, 20, 40, 60, 1000]), st.integers(0, 99))
 def test_parts_fit_and_sum_up(channels: int, runs: int, run: int, deviation: float, seed: int) -> None:
     weight, isa = normal((channels, runs, run), deviation, seed), AVX2.saturating

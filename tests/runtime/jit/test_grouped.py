@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from fxq.runtime.integer.outputs import finish
 from fxq.runtime.jit.grouped import CompiledGrouped
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
+from tests.examples import examples
 from tests.runtime.jit.regions import EVERY_ISA, weight_only_linear
 
 FORMATS = [WeightFormat(4, 32), WeightFormat(4, 0, True), WeightFormat(8, 8), WeightFormat(8, 128, True), WeightFormat(16)]
@@ -82,7 +83,7 @@ def _halves() -> Tensor:
     return found[torch.isfinite(found)][::7]
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(
     st.integers(1, 300), st.integers(1, 150), st.integers(1, 40), st.sampled_from([4, 8]), st.sampled_from([0, 8, 24, 136]), st.booleans()
 )

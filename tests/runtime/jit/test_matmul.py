@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.region import CompiledRegion
 from fxq.runtime.region import Region, Step, Value
+from tests.examples import examples
 from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, one_step, random_bytes
 
 
@@ -110,7 +111,7 @@ def test_attention_moves_nothing(isa: Isa) -> None:
     assert [call.planned.kernel.name for call in program.calls] == ["copy", "pack", "matmul", "pack", "matmul", "copy"]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_any_shape(data: st.DataObject) -> None:
     rows, depth, columns = (data.draw(st.integers(1, 80)) for _ in range(3))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fxq.graph import movement
@@ -18,6 +18,7 @@ from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.region import CompiledRegion
 from fxq.runtime.region import Region, Step, Value
+from tests.examples import examples
 from tests.runtime.jit.regions import EVERY_ISA, check, one_step, random_bytes
 
 RESULTS: dict[str, Output] = {
@@ -143,7 +144,7 @@ def test_resized_into_a_concatenation() -> None:
     check(Region("region", 2, steps, (3,)), [random_bytes((2, 12, 5, 6)), random_bytes((2, 7, 10, 12))], find_isa())
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_any_norm(data: st.DataObject) -> None:
     groups, members = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 40))

@@ -332,9 +332,7 @@ class _Rows:
         def key(number: Value, acc: Vectors) -> Vectors:
             here = e.at(columns, e.mul(number, step))
             loaded = [load_floats(e, here, each * size, width, k.isa.lanes) for each, width in enumerate(widths)]
-            factors = [
-                e.broadcast(e.load(self._score(row), F32, e.mul(number, FLOAT), FLOAT), k.isa.reals) for row in range(self.count)
-            ]
+            factors = [e.broadcast(e.load(self._score(row), F32, e.mul(number, FLOAT), FLOAT), k.isa.reals) for row in range(self.count)]
             return self._plus_products(acc, factors, loaded)
 
         begin = [e.b.fmul(e.load(self.scratch[1], k.isa.reals, offset, size), fading[row]) for row, offset in places]
