@@ -11,6 +11,7 @@ import torch
 from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
+from fxq.graph import products
 from fxq.graph.annotation import tensor_type
 from fxq.graph.constants import constant_of, module_of
 from fxq.graph.topology import classes
@@ -90,7 +91,8 @@ def _side(node: Node) -> _Side:
     """By the values that go in and come out."""
     if not _is_tensor(node):
         return _Side.SIZE
-    types = {found.dtype for value in (node, *node.all_input_nodes) if (found := tensor_type(value)) is not None}
+    operands = node.args if node.target is products.attention else node.all_input_nodes  # its mask may be bool
+    types = {found.dtype for value in (node, *operands) if (found := tensor_type(value)) is not None}
     if types == {torch.float32}:
         return _Side.FLOATS
     return _Side.BYTES if not types.isdisjoint(_BYTES) else _Side.OUTSIDE
@@ -125,8 +127,8 @@ def _checks(graph: Graph, sides: Mapping[Node, _Side], regions: list[list[Node]]
 
 
 def _is_worthwhile(nodes: list[Node]) -> bool:
-    """Whether an op of the runtime is among them: what only moves elements is none."""
-    return any(node.op == "call_module" for node in nodes)
+    """Whether an op of the runtime is among them, or attention: what only moves elements is none."""
+    return any(node.op == "call_module" or node.target is products.attention for node in nodes)
 
 
 def _outside(graph: Graph, inside: set[Node], sides: Mapping[Node, _Side]) -> frozenset[Node]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from torch import Tensor, nn
 
 import fxq
@@ -69,4 +68,5 @@ def test_dynamic_through_a_graph(minilm: Sentences, exact: Tensor) -> None:
     mapping = fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig)
     int8 = fxq.convert_fx(fxq.prepare_fx(minilm.model, mapping, minilm.batches(texts)[0]))
     assert fxq.report(int8).totals.macs_share_int8 > 0.97  # all but the products inside of attention
-    assert torch.equal(minilm.embed(int8, texts), minilm.embed(fxq.quantize_dynamic(minilm.model, {nn.Linear}), texts))
+    found, modules = minilm.embed(int8, texts), minilm.embed(fxq.quantize_dynamic(minilm.model, {nn.Linear}), texts)
+    assert cosine(found, exact[:40]) >= 0.998 and cosine(found, modules) >= 0.999

@@ -129,10 +129,10 @@ def _demand(planner: Planner, step: Step, value: int, operand: int) -> None:
 
 
 def _enter(planner: Planner, value: int) -> None:
-    """Float inputs stay where they are; bytes are copied to where kernels may read past them, int8 as q + 128."""
+    """Float inputs stay where they are, and masks; bytes are copied to where kernels may read past them, int8 as q + 128."""
     outside = planner.add_input(value)
     kind = planner.kind(value)
-    if kind.dtype == torch.float32:
+    if kind.dtype in (torch.float32, torch.bool):
         planner.views[value] = outside
         return
     inside = planner.place(value, planner.orders.get(value, outside.memory_order))

@@ -24,7 +24,7 @@ from fxq.runtime.region import Region, Step
 # programs of one region that are kept; the one that was not used for longest goes first
 _KEPT_PROGRAMS = 8
 
-_DTYPES = (torch.float32, torch.uint8, torch.int8)
+_DTYPES = (torch.float32, torch.uint8, torch.int8, torch.bool)
 
 
 def accepts(step: Step, integers: bool) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxq.graph import functional, movement
+from fxq.graph import functional, movement, products
 from fxq.runtime.assumptions import assume
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Sub
@@ -25,6 +25,7 @@ from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, 
 from fxq.runtime.integer.resize import Bilinear, Nearest
 from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.integer.table import Table
+from fxq.runtime.jit.attend import has_numbers, plan_attention
 from fxq.runtime.jit.floats import ARITHMETIC, CURVED, curve_of, plan_arithmetic, plan_curve, plan_dynamic_linear, plan_float_norm
 from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
 from fxq.runtime.jit.kernels.conv_transpose import phase_convs, transposed_border
@@ -231,6 +232,11 @@ def _broadcast(step: Step, values: Mapping[int, Any]) -> Sequence[int]:
     return torch.Size(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
 
 
+def _attended(step: Step, values: Mapping[int, Any]) -> Sequence[int]:
+    query, _, value = (values[argument.index].shape for argument in step.args)
+    return (*query[:-1], value[-1])
+
+
 def _projected(step: Step, values: Mapping[int, Any]) -> Sequence[int]:
     op: Any = step.function
     return (*_alike(step, values)[:-1], op.out_features)
@@ -244,7 +250,7 @@ def _is_curve(step: Step) -> bool:
 
 
 def _is_plain(step: Step) -> bool:
-    return not isinstance(step.args[0], int | float) and not {"alpha", "act"} & step.kwargs.keys()
+    return not isinstance(step.args[0], int | float) and step.kwargs.get("alpha", 1) == 1 and step.kwargs.get("act") is None
 
 
 def _is_of_rows(step: Step) -> bool:
@@ -280,6 +286,7 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(Linear, _plan_linear, order=row_major),
     _float_row(DynamicLinear, plan_dynamic_linear, shape=_projected, accepts=_has_sizes),
     _float_row(functional.layer_norm, plan_float_norm, shape=_alike, accepts=_is_of_rows),
+    StepRow(products.attention, plan_attention, shape=_attended, accepts=has_numbers, floats=True),
     *(_float_row(function, plan_arithmetic, shape=_broadcast, accepts=_is_plain) for function in ARITHMETIC),
     *(_float_row(function, plan_curve, shape=_alike, accepts=_is_curve) for function in CURVED),
     StepRow(MatMul, plan_matmul_step, order=row_major),

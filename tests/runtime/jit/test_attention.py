@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+import fxq
+from fxq.graph import products
+from fxq.lowering.executable import regions_of
 from fxq.runtime.dynamic.attention import attend
 from fxq.runtime.jit.attention import CompiledAttention, mask_kind
 from fxq.runtime.jit.compile import compile_kernels
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.kernels.attention import BLOCK, Heads
+from fxq.runtime.jit.region import CompiledRegion, accepts
+from fxq.runtime.region import Region, Step, Value
+from tests.closeness import sqnr
 from tests.examples import examples
 from tests.runtime.jit.regions import EVERY_ISA
 
@@ -159,3 +166,106 @@ def test_what_has_no_code_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(attend(*doubles), F.scaled_dot_product_attention(*doubles))
     monkeypatch.setenv("FXQ_RUNTIME", "integer")
     assert torch.equal(attend(*tensors), F.scaled_dot_product_attention(*tensors))
+
+
+# --- as a step of a program ---------------------------------------------------------------------------------------------------
+
+
+def step_of(inputs: int, **options: Any) -> Region:
+    """Attention of the first three inputs; with a fourth one, that is the mask."""
+    step = Step("attention", products.attention, tuple(map(Value, range(3))), {**options, **({"mask": Value(3)} if inputs > 3 else {})})
+    return Region("region", inputs, (step,), (inputs,))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scale": 0.3, "is_causal": True}, {"mask": None, "dropout": 0.0, "is_causal": False, "scale": None, "enable_gqa": True}],
+    ids=["plain", "causal", "shared"],
+)
+def test_a_step_of_a_program(options: dict[str, Any]) -> None:
+    shared = 2 if options.get("enable_gqa") else 6
+    region = CompiledRegion(step_of(3, **options))
+    for queries, keys in ((9, 21), (1, 5), (300, 40)):
+        tensors = [heads_of(2, queries, 6, 8), heads_of(2, keys, shared, 8, 1), heads_of(2, keys, shared, 12, 2)]
+        (found,) = region(tensors)
+        assert torch.allclose(found, products.attention(*tensors, **options), atol=CLOSE)
+    assert not region.refused and len(region.programs) == 3
+
+
+@pytest.mark.parametrize("mask", [torch.randn(2, 1, 1, 21), torch.randn(9, 21) > 0, torch.ones(1, 6, 9, 21, dtype=torch.bool)])
+def test_masks_of_a_step(mask: Tensor) -> None:
+    region = CompiledRegion(step_of(4))
+    tensors = [heads_of(2, 9, 6, 8), heads_of(2, 21, 6, 8, 1), heads_of(2, 21, 6, 8, 2)]
+    (found,) = region([*tensors, mask])
+    assert torch.allclose(found, F.scaled_dot_product_attention(*tensors, mask), atol=CLOSE) and not region.refused
+
+
+def test_steps_that_are_left_to_torch() -> None:
+    tensors = [heads_of(2, 9, 6, 8), heads_of(2, 21, 6, 8, 1), heads_of(2, 21, 6, 8, 2)]
+    turned = torch.randn(21, 9).mT
+    for inputs, reason in (
+        (tensors, ""),
+        ([each[0] for each in tensors], "3 dimensions"),
+        ([*tensors, turned], "not adjacent along the keys"),
+    ):
+        region = CompiledRegion(step_of(len(inputs)))
+        (found,) = region(inputs)
+        assert torch.allclose(found, F.scaled_dot_product_attention(*inputs), atol=CLOSE)
+        assert [reason in refused for refused in region.refused.values()] == ([True] if reason else [])
+    assert not accepts(step_of(3, dropout=0.5).steps[0], False) and not accepts(step_of(3, scale=Value(2)).steps[0], False)
+
+
+class Block(nn.Module):
+    """A transformer's block, as Hugging Face writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(32, 32) for _ in range(4))
+        self.norm = nn.LayerNorm(32)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        shape = x.shape[:-1]
+        q, k, v = (layer(x).view(*shape, -1, 8).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y: Tensor = self.norm(x + self.out(mixed.transpose(1, 2).reshape(*shape, -1)))
+        return y
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_transformer_is_one_program(masked: bool) -> None:
+    torch.manual_seed(0)
+    blocks = nn.ModuleList(Block() for _ in range(2)).eval()
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = blocks
+
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+            for block in self.blocks:
+                x = block(x, mask)
+            return x
+
+    def inputs(batch: int, length: int) -> tuple[Tensor, ...]:
+        mask = (torch.arange(length) < torch.arange(1, batch + 1)[:, None])[:, None, None]
+        return (torch.randn(batch, length, 32), mask) if masked else (torch.randn(batch, length, 32),)
+
+    mapping = fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig)
+    model, integer = (
+        fxq.convert_fx(fxq.prepare_fx(Model().eval(), mapping, inputs(2, 5)), runtime=runtime) for runtime in ("auto", "integer")
+    )
+    for batch, length in ((2, 5), (1, 40), (3, 9)):
+        given = inputs(batch, length)
+        assert sqnr(model(*given), integer(*given)) > 60
+    (region,) = regions_of(model)
+    assert not region.refused and len(region.programs) == 3
+    assert [call.planned.kernel.name for call in region.programs[-1].calls].count("attention") == 2
+
+
+def test_attention_with_a_mask_between_int8_layers_is_compiled() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(2, 7, 32), torch.ones(7, 7).tril() > 0
+    model = fxq.quantize(Block().eval(), [inputs], progress=False)
+    model(*inputs)
+    kernels = [call.planned.kernel.name for region in regions_of(model) for call in region.programs[-1].calls]
+    assert kernels.count("attention") == 1 and kernels.count("gemm") == 4

@@ -1,0 +1,62 @@
+"""How attention is planned as a step of a program."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from fxq.runtime.jit.kernel import Planned
+from fxq.runtime.jit.kernels.attention import Attention, Heads, Masked
+from fxq.runtime.jit.kernels.keys import Geometry, PackKeys, Steps, packed_bytes
+from fxq.runtime.jit.planner import Site, Unplannable
+from fxq.runtime.jit.views import View, row_major
+from fxq.runtime.region import Step, Value
+
+# [images, heads, rows, features]: the result lies as [images, rows, heads, features], for the projection behind it
+_ROWS_OUTSIDE = (0, 2, 1, 3)
+
+
+def has_numbers(step: Step) -> bool:
+    """Whether no weights are dropped, and the scale is a number."""
+    return not step.kwargs.get("dropout") and isinstance(step.kwargs.get("scale"), float | int | None)
+
+
+def plan_attention(site: Site) -> None:
+    """Packs the keys, then does the rest; all tensors are read where they lie, as long as features are adjacent."""
+    planner, options = site.planner, site.step.kwargs
+    if len(site.kind.shape) != 4:
+        raise Unplannable(f"{site.step.name} has {len(site.kind.shape)} dimensions, not images, heads, rows and features")
+    query, keys, values = (site.in_order(position, row_major(4)) for position in range(3))
+    mask = _mask(site, (*query.shape[:3], keys.shape[2]))
+    y = planner.place(site.value, _ROWS_OUTSIDE)
+    heads, shared = query.shape[1], keys.shape[1]
+    kind: Masked = "" if mask is None else "bool" if mask.element == 1 else "float"
+    shape = Heads(heads, heads // shared, query.shape[3], values.shape[3], kind, bool(options.get("is_causal")))
+    tensors = {"x": query, "keys": keys, "values": values, **({"mask": mask} if mask else {}), "y": y}
+    scale = options.get("scale")
+    steps = {name: _steps(view) for name, view in tensors.items()}
+    words = Geometry(query.shape[2], keys.shape[2], 1 / math.sqrt(query.shape[3]) if scale is None else scale, steps).words
+    packed = planner.scratch(site.step.name, keys.shape[0], shared * packed_bytes(keys.shape[2], keys.shape[3], planner.isa))
+    site.call(Planned(PackKeys(planner.isa, shared, keys.shape[3]), (words,)), x=keys, y=packed)
+    macs = heads * query.shape[2] * keys.shape[2] * (query.shape[3] + values.shape[3])
+    site.call(Planned(Attention(planner.isa, shape), (words,), macs), **{**tensors, "keys": packed})
+
+
+def _mask(site: Site, scores: tuple[int, ...]) -> View | None:
+    """The mask as it is repeated over the scores."""
+    given: Any = site.step.kwargs.get("mask")
+    if given is None:
+        return None
+    if not isinstance(given, Value) or site.planner.kind(given.index).dtype not in (torch.bool, torch.float32):
+        raise Unplannable(f"the mask of {site.step.name} is neither bool nor float32")
+    view = site.planner.views[given.index].moved(lambda mask: mask.expand(scores))
+    assert view is not None, "expanding copies nothing"
+    if view.strides[3] != 1 and scores[3] > 1:
+        raise Unplannable(f"the mask of {site.step.name} is not adjacent along the keys")
+    return view
+
+
+def _steps(view: View) -> Steps:
+    return Steps(*(stride * view.element for stride in view.strides[:3]))
