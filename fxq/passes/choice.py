@@ -18,8 +18,9 @@ def choose_int8(graph: Graph, calls: Calls, returned: Set[Node]) -> Calls:
 
     - Movement, and arithmetic with a number: where an int8 op reads the result.
     - Pooling and other ops that keep qparams: also where they read int8.
-    - A sum, difference or product of two tensors: unless float ops make both, or float ops read it, and int8 ops only as one
-      more such operand. It carries the errors of both operands on: the residual stream of a transformer, say, which its norms read.
+    - A sum, difference or product of two tensors: unless float ops make both, or one beside a constant, or float ops read it, and
+      int8 ops only as one more such operand. It carries the errors of both operands on: the residual stream of a transformer, say,
+      which its norms read.
     - An op that normalizes: between int8 ops, right behind one that makes 8 bits anyway; it would spread the rounding of
       anything else. What can write floats from its accumulators makes 8 bits only for other readers.
     - All other ops.
@@ -76,9 +77,10 @@ def _joins(node: Node, call: Call, around: Neighbours) -> bool:
 
 
 def is_of_floats(call: Call, chosen: Calls) -> bool:
-    """Whether it is a sum, difference or product of nothing but results of float ops."""
-    sources = _behind_movement(call.activations.values(), chosen)
-    return call.op.is_arithmetic and all(source.op.startswith("call_") and source not in chosen for source in sources)
+    """Whether it is a sum, difference or product of nothing but results of float ops, and constants beside them."""
+    sources = [source for source in _behind_movement(call.activations.values(), chosen) if source.op != "get_attr"]
+    are_floats = all(source.op.startswith("call_") and source not in chosen for source in sources)
+    return call.op.is_arithmetic and bool(sources) and are_floats
 
 
 def _rounds_anyway(node: Node, around: Neighbours) -> bool:

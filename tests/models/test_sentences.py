@@ -18,6 +18,11 @@ def minilm() -> Sentences:
 
 
 @pytest.fixture(scope="module")
+def smoothed(minilm: Sentences) -> nn.Module:
+    return fxq.smooth(minilm.model, minilm.batches(sentences()[CALIBRATION]))
+
+
+@pytest.fixture(scope="module")
 def exact(minilm: Sentences) -> Tensor:
     return minilm.embed(minilm.model, sentences()[TEXTS])
 
@@ -44,17 +49,19 @@ def test_dynamic(minilm: Sentences, exact: Tensor) -> None:
     assert kept_order(found, exact) >= 0.98 and kept_nearest(found, exact) >= 0.92
 
 
-def test_smoothed(minilm: Sentences, exact: Tensor) -> None:
-    smoothed = fxq.smooth(minilm.model, minilm.batches(sentences()[CALIBRATION]))
+def test_smoothed(minilm: Sentences, smoothed: nn.Module, exact: Tensor) -> None:
     found = minilm.embed(fxq.quantize_dynamic(smoothed, {nn.Linear}), sentences()[TEXTS])
     assert cosine(found, exact) >= 0.999
     assert kept_order(found, exact) >= 0.985 and kept_nearest(found, exact) >= 0.95
 
 
-def test_calibrated_through_a_graph(minilm: Sentences, exact: Tensor) -> None:
+def test_calibrated_through_a_graph(minilm: Sentences, smoothed: nn.Module, exact: Tensor) -> None:
     """One graph for all of BERT, of which nobody reads the pooler's result; for sentences of any length."""
-    int8 = fxq.quantize(minilm.model, minilm.batches(sentences()[CALIBRATION]), progress=False)
-    assert cosine(minilm.embed(int8, sentences()[TEXTS]), exact) >= 0.99
+    mapping = fxq.get_default_qconfig_mapping().set_object_type(nn.functional.gelu, None)
+    int8 = fxq.quantize(smoothed, minilm.batches(sentences()[CALIBRATION]), qconfig_mapping=mapping, progress=False)
+    found = minilm.embed(int8, sentences()[TEXTS])
+    assert cosine(found, exact) >= 0.996
+    assert kept_order(found, exact) >= 0.97 and kept_nearest(found, exact) >= 0.88
     from transformers.models.bert.modeling_bert import BertLayer
 
     report = fxq.report(int8)

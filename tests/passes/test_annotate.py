@@ -383,6 +383,23 @@ def test_custom_modules_quantize_themselves_where_they_are_asked_to() -> None:
     assert unasked["_1"] == "no qconfig: no rule of the QConfigMapping gives it a qconfig"
 
 
+def test_a_float_value_is_multiplied_with_a_constant_before_it_is_rounded() -> None:
+    """As it stands behind a norm whose features are smoothed: rounding twice would gain nothing."""
+
+    class Smoothed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factors, self.fc = nn.Parameter(torch.ones(4)), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.fc(torch.cumsum(x, 1) * self.factors)
+            return y
+
+    found = decisions(up_to("annotate", trace(Smoothed(), torch.zeros(2, 4))))
+    assert found["mul"] == "float input: float ops make its operands, and rounding them first would gain nothing"
+    assert found["fc"] == "int8 → float"
+
+
 def test_ops_beside_weights_in_few_bits_stay_float() -> None:
     mapping = QConfigMapping().set_global(fxq.weight_only_qconfig())
     module = up_to("annotate", trace(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.zeros(2, 4)), mapping)

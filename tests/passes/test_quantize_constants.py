@@ -122,4 +122,4 @@ def test_a_constant_that_two_ops_read_with_other_qparams_is_stored_for_each() ->
 def test_a_constant_beside_a_float_op_stays_float() -> None:
     beside_float = SCALED.replace("mul(x, @gain[2, 1])", "call torch.hypot(x, @gain[2, 1])")
     module = up_to("quantize_constants", parsed(beside_float, SCALED_CONSTANTS))
-    assert {key: value.dtype for key, value in module.state_dict().items()} == {"gain": torch.float32, "offset": torch.uint8}
+    assert {key: value.dtype for key, value in module.state_dict().items()} == {"gain": torch.float32, "offset": torch.float32}
