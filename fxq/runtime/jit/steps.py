@@ -37,6 +37,7 @@ from fxq.runtime.jit.kernels.resize import plan_bilinear, plan_nearest
 from fxq.runtime.jit.layers import Operands
 from fxq.runtime.jit.moves import RESHAPES, SHUFFLES, plan_alias, plan_cat, plan_nothing, plan_shuffle, plan_stack, plan_view
 from fxq.runtime.jit.norms import plan_group_norm_step, plan_layer_norm_step, plan_softmax_step
+from fxq.runtime.jit.pieces import PIECES, plan_pieces
 from fxq.runtime.jit.planner import Frame, KernelCall, Kind, Site, Unplannable
 from fxq.runtime.jit.products import plan_matmul_step
 from fxq.runtime.jit.views import Border, View, channels_last, row_major
@@ -217,6 +218,10 @@ def _is_per_tensor(step: Step) -> bool:
     return isinstance(step.kwargs.get("scale"), float) and step.kwargs.get("qmax", 255) <= 255
 
 
+def _keeps_shape(step: Step) -> bool:
+    return step.kwargs.get("dims", ()) is not None
+
+
 def _has_sizes(step: Step) -> bool:
     op: Any = step.function
     return bool(op.in_features and op.out_features)
@@ -312,6 +317,7 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(movement.cat, plan_cat, writes=True),
     StepRow(movement.stack, plan_stack, writes=True),
     *(StepRow(function, plan_shuffle, writes=True) for function in SHUFFLES),
+    *(StepRow(function, plan_pieces, writes=True, accepts=_keeps_shape) for function in PIECES),
     *(StepRow(function, plan_view, order=row_major) for function in RESHAPES),
     *(StepRow(function, plan_view) for function in _VIEWS),
     *(StepRow(function, plan_alias) for function in _ALIASES),
