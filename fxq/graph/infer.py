@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Interpreter, Node
 from torch.fx.immutable_collections import immutable_dict, immutable_list
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from fxq.errors import CaptureError
 from fxq.graph.annotation import TensorType, ValueType, note_new, note_writing, origin_of, set_type
+from fxq.graph.copies import copy_inputs
 from fxq.graph.module import FxqModule
 from fxq.graph.source import line_of_error
 
@@ -27,9 +28,8 @@ def infer_types(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, A
     Raises:
         CaptureError: a node failed on the example inputs.
     """
-    # copies, as the first op may write into its input
-    inputs = [tree_map_only(Tensor, torch.clone, value) for value in placeholder_values(module, args, kwargs)]
     with torch.no_grad(), _unchanged_state(module), torch.random.fork_rng(devices=[]):
+        inputs = copy_inputs(placeholder_values(module, args, kwargs), torch.clone)  # the first op may write into them
         _TypeRecorder(module).run(*inputs)
 
 

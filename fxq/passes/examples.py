@@ -13,7 +13,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_map_only
 
-from fxq.graph.copies import copy_module
+from fxq.graph.copies import copy_inputs, copy_module
 
 
 class ExampleValues:
@@ -35,8 +35,8 @@ class ExampleValues:
         self.is_computing = False  # what is called now is no part of the trace
 
     def give(self, node: Node, value: Any) -> None:
-        """The value of a placeholder."""
-        self._given[node] = value
+        """The value of a placeholder; objects are copied, as what is called may change them."""
+        self._given[node] = copy_inputs(value, lambda tensor: tensor)
 
     def follow(self, node: Node) -> None:
         """A node that was added to the graph."""

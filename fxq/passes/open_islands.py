@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from fxq.errors import CaptureError
 from fxq.graph.annotation import Origin, set_origins, set_whole_reason
+from fxq.graph.copies import copy_inputs
 from fxq.graph.infer import infer_types
 from fxq.graph.islands import islands_of, path_of
 from fxq.graph.module import FxqModule, StaysPython
@@ -95,7 +96,9 @@ class Probe(nn.Module):
         self.train(watched.training)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        self.calls.setdefault(_form(args, kwargs), Inputs(args, kwargs))
+        form = _form(args, kwargs)
+        if form not in self.calls:
+            self.calls[form] = Inputs(*copy_inputs((args, kwargs), lambda tensor: tensor))
         return self.watched(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from fxq.graph.copies import copy_module
+from fxq.graph.copies import copy_inputs, copy_module
 
 
 class Shared(nn.Module):
@@ -87,3 +87,32 @@ def test_the_same_attributes_as_by_deepcopy(make: type[nn.Module]) -> None:
         assert type(ours) is type(theirs) or type(ours).__name__ == type(theirs).__name__
         assert list(vars(ours)) == list(vars(theirs))
         assert [type(value) for value in vars(ours).values()] == [type(value) for value in vars(theirs).values()]
+
+
+class Cache:
+    """What a module may be given to write into."""
+
+    def __init__(self, *rows: Any) -> None:
+        self.rows = list(rows)
+
+
+class Handle:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Handle:
+        raise TypeError("there is only one")
+
+
+def test_objects_among_inputs_are_copied_with_what_they_share() -> None:
+    x, module, cache = torch.ones(2), nn.ReLU(), Cache(torch.zeros(2))
+    cache.rows.append(x)
+    (one, two), keywords = copy_inputs(((x, module), {"cache": cache, "again": [cache]}), torch.clone)
+    assert one is not x and torch.equal(one, x) and two is module
+    copied = keywords["cache"]
+    assert copied is not cache and keywords["again"][0] is copied and copied.rows[1] is one
+    copied.rows[0] += 1
+    assert not cache.rows[0].any()
+
+
+def test_inputs_that_cannot_be_copied_are_themselves() -> None:
+    x, handle = torch.ones(2), Handle()
+    copied = copy_inputs((x, handle), torch.clone)
+    assert copied[0] is not x and torch.equal(copied[0], x) and copied[1] is handle

@@ -280,6 +280,51 @@ def test_a_child_that_is_called_in_several_forms_runs_on_all_or_stays() -> None:
     assert [graph.path for graph in graphs_of(traced)] == ["", "child"]  # what it calls is a graph
 
 
+class Rows:
+    """Keeps what it is given, as a decoder's cache of keys does."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def update(self, x: Tensor) -> Tensor:
+        self.kept.append(x)
+        return torch.cat(self.kept, 2)
+
+
+class Caching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        y = rows.update(self.conv(x))
+        return y * 2 if y.size(2) == x.size(2) else y
+
+
+class Decoder(nn.Module):
+    """Gives its parts an object to write into, and returns it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Caching(), Caching()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Rows]:
+        rows = Rows()
+        y = self.second(self.first(x, rows), Rows())
+        return y, rows
+
+
+def test_objects_that_parts_write_into_are_those_of_each_call() -> None:
+    model = Decoder().eval()
+    int8 = fxq.quantize(model, [X], progress=False)
+    assert isinstance(int8.get_submodule("model.first"), FxqModule)
+    exact, kept = model(X)
+    for _ in range(2):
+        found, rows = int8(X)
+        assert (found - exact).abs().max() < 0.05 * exact.abs().max()
+        assert len(rows.kept) == len(kept.kept) == 1 and rows.kept[0].shape == X.shape
+
+
 def test_hooks_go_on_running() -> None:
     model, calls = Using(Block(), lambda c, x: c(x)).eval(), []
     model.child.register_forward_hook(lambda *_: calls.append(1))
