@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-import warnings
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +17,7 @@ from rich.console import Console
 from torch.utils._pytree import tree_leaves
 
 import fxq
+from benchmarks.alone import run_alone
 from benchmarks.results import write_json
 from benchmarks.zoo import Entry, build, entries
 from benchmarks.zoo_page import Family
@@ -94,11 +92,6 @@ def _fault(model: fxq.FxqModule, loaded: fxq.FxqModule, x: torch.Tensor) -> str:
     return ""
 
 
-def _start() -> None:
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-
-
 def main() -> None:
     """Measures all architectures, or those that are named, each in a process of its own. Exits with 1 where one is not the same."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -108,8 +101,7 @@ def main() -> None:
     found: list[Trip] = []
     for entry in entries():
         if entry.family is not Family.DETECTION and (not given.names or entry.name in given.names):
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start) as executor:
-                found.append(executor.submit(measure, entry).result())
+            found.append(run_alone(measure, entry))
             Console().print(str(found[-1]), highlight=False, soft_wrap=True)
     write_json(given.json, [asdict(trip) for trip in found])
     raise SystemExit(any(trip.fault for trip in found))

@@ -7,14 +7,10 @@ page of the documentation is written from the same file.
 from __future__ import annotations
 
 import argparse
-import re
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any, cast
 
 import torch
@@ -22,8 +18,10 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import fxq
+from benchmarks.alone import run_alone
 from benchmarks.architectures import import_models, sqnr, warm_batch_norms
 from benchmarks.engines import convert_torch_ao, prepare_torch_ao
+from benchmarks.results import without_folders
 from benchmarks.zoo_page import Family, Outcome, Result, one_line, read_results, write_page, write_results
 from fxq.graph.reasons import Why
 from fxq.report import Kind, Report
@@ -44,7 +42,6 @@ _LAYER_SCALE = "layer_scale"  # of torchvision's ConvNeXt
 # what a compiler does not take is a result, too
 _REFUSALS = (fxq.FxqError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _LEAST_WARMING_BATCH = 4
-_FOLDERS = re.compile(r"(?<!\w)/\S*/")  # of the machine, in messages
 
 # built for images of one size, or for windows that tile it
 _FULL_SIZE = ("vit_", "swin_", "maxvit")
@@ -166,7 +163,7 @@ def _outcome(compiled_by: Callable[[], _Compiled], subject: _Subject) -> Outcome
         found = sqnr(subject.exact, outputs(compiled.model, subject.batches))
     except _REFUSALS as error:
         first_line = (str(error).strip() or "-").splitlines()[0]
-        return Outcome(None, None, f"{type(error).__name__}: {_FOLDERS.sub('', first_line)}")
+        return Outcome(None, None, f"{type(error).__name__}: {without_folders(first_line)}")
     return Outcome(found, compiled.seconds, None)
 
 
@@ -204,19 +201,11 @@ def _as_one(result: Tensor | Mapping[str, Tensor]) -> Tensor:
     return result if isinstance(result, Tensor) else torch.cat([value.flatten(1) for value in result.values()], 1)
 
 
-def _measure_alone(entry: Entry) -> Result:
-    """In a process of its own: torch.ao keeps a copy of every model that it has converted in memory."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start) as executor:
-        return executor.submit(measure, entry).result()
-
-
-def _start() -> None:
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-
-
 def main() -> None:
-    """Measures what the file does not have yet, and writes the file after each architecture and the page at the end."""
+    """Measures what the file does not have yet, and writes the file after each architecture and the page at the end.
+
+    Each architecture has a process of its own: torch.ao keeps a copy of every model that it has converted in memory.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="architectures; all, where none is given")
     parser.add_argument("--json", metavar="FILE", default="zoo.json", help="results so far, read and written")
@@ -225,7 +214,7 @@ def main() -> None:
     results, order = read_results(given.json), [entry.name for entry in entries()]
     for entry in entries():
         if entry.name not in results and (not given.names or entry.name in given.names):
-            results[entry.name] = _measure_alone(entry)
+            results[entry.name] = run_alone(measure, entry)
             Console().print(one_line(results[entry.name]), highlight=False, soft_wrap=True)
             write_results(given.json, sorted(results.values(), key=lambda result: order.index(result.name)))
     if given.page is not None:

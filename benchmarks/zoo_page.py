@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import write_json
+from benchmarks.results import replace_between_marks, write_json
 from fxq.report.wording import format_number, format_share
 
 
@@ -120,21 +120,18 @@ def _floats(result: Result) -> str:
 
 # --- page -------------------------------------------------------------------------------------------------------------------
 
-_BEGIN, _END = "<!-- written by benchmarks.zoo -->", "<!-- end -->"
 _COLUMNS = ("model", "input", "nodes", "MACs", "in int8", "fxq dB", "torch.ao dB", "s", "stays float")
 
 
 def write_page(path: str, results: Sequence[Result], missing: Sequence[str]) -> None:
-    """Replaces what stands between the two marks of the page; the text around it is written by hand.
+    """Replaces what the page has of an earlier run.
 
     Args:
         results: in the order of the tables.
         missing: names of architectures that were not measured.
     """
-    before, _, rest = Path(path).read_text(encoding="utf-8").partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    parts = [_BEGIN, *(line for family in Family for line in _table(family, results)), *_missing(missing), *_failures(results), _END]
-    Path(path).write_text(before + "\n".join(parts) + after, encoding="utf-8")
+    tables = [line for family in Family for line in _table(family, results)]
+    replace_between_marks(path, "benchmarks.zoo", [*tables, *_missing(missing), *_failures(results)])
 
 
 def _table(family: Family, results: Sequence[Result]) -> Iterator[str]:
