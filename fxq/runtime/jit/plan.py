@@ -143,7 +143,7 @@ def _enter(planner: Planner, value: int) -> None:
 def _leave(planner: Planner, number: int, value: int) -> View:
     """The result, in memory that the caller gives, by a copy if it is not there yet: floats in row-major order, bytes in their own."""
     kind, inside = planner.kind(value), planner.views[value]
-    if planner.is_outside(inside):
+    if planner.is_output(inside, number):
         return inside
     order = row_major(len(kind.shape)) if kind.dtype == torch.float32 else inside.memory_order
     outside = planner.add_output(number, value, order)

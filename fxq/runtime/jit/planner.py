@@ -178,9 +178,10 @@ class Planner:
             self._stages.append([self._call(self._name(value), planned, {"y": view}, view)])
         return view
 
-    def is_outside(self, view: View) -> bool:
-        """Whether it lies in a result."""
-        return self._buffers[view.buffer].place == "output"
+    def is_output(self, view: View, number: int) -> bool:
+        """Whether it lies in the result of that number, which it then is."""
+        buffer = self._buffers[view.buffer]
+        return buffer.place == "output" and buffer.number == number
 
     def scratch(self, step: str, images: int, nbytes: int) -> View:
         """Bytes that one call of a step leaves for another, so many for each image."""

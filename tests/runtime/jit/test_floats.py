@@ -65,6 +65,19 @@ def test_a_graph_of_dynamic_layers_is_one_program(per_row: bool) -> None:
     assert kernels.count("quantizerows") == 2, "rows that several layers read are quantized once"
 
 
+def test_parts_of_a_result_are_results_of_their_own() -> None:
+    steps = (
+        Step("linear", dynamic_linear(16, 21), (Value(0),), {}),
+        Step("rows", movement.flatten, (Value(1), 0, 1), {}),
+        Step("some", movement.narrow, (Value(1), 1, 1, 2), {}),
+    )
+    x = torch.randn(2, 4, 16)
+    check(Region("results", 1, steps, (1, 2, 3)), [x], find_isa())
+    whole, rows, some = CompiledRegion(Region("results", 1, steps, (1, 2, 3)), find_isa())([x])
+    rows.zero_()
+    assert whole.all() and some.all()
+
+
 def test_weights_are_packed_once_for_all_shapes() -> None:
     model = heads()
     for length in (5, 9, 40):
