@@ -16,7 +16,7 @@ from fxq.report.kinds import ROUNDED, Kind, called_module, kind_of
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.weight_only.op import WeightOnlyOp
 
-# constants of integer ops that take the place of tensors of the float model; the others are of the compiler's making
+# what names of tensors begin with that take the place of tensors of the float model; the others are of the compiler's making
 _FROM_THE_MODEL = ("weight", "bias")
 
 _FLOAT32_BYTES = 4
@@ -55,7 +55,7 @@ def _of_module(module: nn.Module) -> Iterator[Stored]:
         if not isinstance(module, IntegerOp):
             yield _as_it_was(tensor)
         else:
-            yield _quantized(tensor) if name in _FROM_THE_MODEL else _added(tensor)
+            yield _quantized(tensor) if name.partition("_")[0] in _FROM_THE_MODEL else _added(tensor)
 
 
 def _of_operands(node: Node) -> Iterator[Stored]:

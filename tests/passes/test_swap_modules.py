@@ -58,6 +58,7 @@ def test_a_model_with_a_recurrent_layer(recurrent: nn.Module, features: int, tmp
     report = fxq.report(int8)
     assert report.row("rnn").kind is Kind.DYNAMIC and report.totals.macs_share_int8 == 1.0
     assert report.totals.macs == fxq.report(prepared).totals.macs
+    assert report.row("rnn").weight_bytes_float32 == sum(tensor.nbytes for tensor in recurrent.parameters())
     assert_same(through_file(int8, tmp_path), int8, words)
 
 

@@ -132,18 +132,23 @@ class _Tagger(nn.Module):
         return self.fc(y)
 
 
-def test_recurrent_layers_train_in_float_and_are_quantized_afterwards() -> None:
-    torch.manual_seed(0)
-    tokens = torch.randint(10, (16, 5))
-    qat = fxq.prepare_qat_fx(_Tagger().train(), fxq.QConfigMapping().set_global(per_channel_dynamic_qconfig), (tokens,))
-    optimizer = torch.optim.Adam(qat.parameters(), lr=1e-2)
+def fit_tokens(model: nn.Module, tokens: Tensor, optimizer: torch.optim.Optimizer) -> list[float]:
+    """Losses of some steps that teach the model what follows from each token."""
     losses = []
     for _ in range(30):
-        loss = F.cross_entropy(qat(tokens).flatten(0, 1), (tokens % 4).flatten())
+        loss = F.cross_entropy(model(tokens).flatten(0, 1), (tokens % 4).flatten())
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
+    return losses
+
+
+def test_recurrent_layers_train_in_float_and_are_quantized_afterwards() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(10, (16, 5))
+    qat = fxq.prepare_qat_fx(_Tagger().train(), fxq.QConfigMapping().set_global(per_channel_dynamic_qconfig), (tokens,))
+    losses = fit_tokens(qat, tokens, torch.optim.Adam(qat.parameters(), lr=1e-2))
     assert losses[-1] < 0.5 * losses[0]
     int8 = fxq.convert_fx(qat.eval())
     assert type(int8.get_submodule("lstm")).__name__ == "DynamicRNN"
@@ -154,3 +159,30 @@ def test_other_ranges_are_kept() -> None:
     """A spec of fewer levels, and a symmetric one, are rounded to their own integers."""
     spec = replace(ACTIVATION, qmax=15, dynamic=True)
     assert FakeQuantize(MinMaxObserver(spec))(torch.linspace(-1, 2, 200)).unique().numel() == 16
+
+
+class _TiedTagger(nn.Module):
+    """Rows and products of one weight, with a recurrent layer between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.bag = nn.Embedding(10, 16), nn.EmbeddingBag(10, 16)
+        self.gru, self.out = nn.GRU(16, 16, batch_first=True), nn.Linear(16, 10, bias=False)
+        self.out.weight = self.embed.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.out(self.gru(self.embed(tokens) + self.bag(tokens)[:, None])[0])
+
+
+def test_weights_in_few_bits_train_in_float_and_are_stored_afterwards() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(10, (16, 5))
+    mapping = fxq.QConfigMapping().set_global(fxq.weight_only_qconfig(8, 0)).set_object_type(nn.GRU, per_channel_dynamic_qconfig)
+    qat = fxq.prepare_qat_fx(_TiedTagger().train(), mapping, (tokens,))
+    losses = fit_tokens(qat, tokens, torch.optim.Adam(qat.parameters(), lr=1e-2))
+    assert losses[-1] < 0.5 * losses[0]
+    small = fxq.convert_fx(qat.eval())
+    names = [type(small.get_submodule(path)).__name__ for path in ("embed", "bag", "gru", "out")]
+    assert names == ["WeightOnlyEmbedding", "WeightOnlyEmbeddingBag", "DynamicRNN", "WeightOnlyLinear"]
+    assert small.get_submodule("embed").weight is small.get_submodule("out").weight
+    torch.testing.assert_close(small(tokens), qat(tokens), rtol=0, atol=0.2)
