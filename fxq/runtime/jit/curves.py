@@ -66,6 +66,18 @@ class Curves:
         """x·sigmoid(x)"""
         return self.e.b.fmul(x, self.sigmoid(x))
 
+    def negated(self, x: Value) -> Value:
+        """−x"""
+        return self.e.b.fneg(x)
+
+    def square(self, x: Value) -> Value:
+        """x·x"""
+        return self.e.b.fmul(x, x)
+
+    def cube(self, x: Value) -> Value:
+        """x·x·x"""
+        return self.e.b.fmul(self.square(x), x)
+
     def gelu(self, x: Value) -> Value:
         """x·Φ(x)"""
         b, number = self.e.b, self._number
@@ -95,6 +107,9 @@ CURVES: Mapping[str, Callable[[Curves, Value], Value]] = {
     "sigmoid": Curves.sigmoid,
     "tanh": Curves.tanh,
     "silu": Curves.silu,
+    "negated": Curves.negated,
+    "square": Curves.square,
+    "cube": Curves.cube,
     "gelu": Curves.gelu,
     "gelu_tanh": Curves.gelu_tanh,
 }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fxq.graph import functional
+from fxq.graph import elementary, functional
 from fxq.runtime.integer.outputs import FloatOutput
 from fxq.runtime.jit.kernel import Planned
 from fxq.runtime.jit.kernels.dynamic_rows import FLOAT, PAIR_BYTES, QuantizeRows, RowRanges
@@ -23,15 +23,21 @@ from fxq.runtime.region import Step, Value
 
 Function = Callable[..., Any]
 
-# float ops that are functions of one element, as CURVES names them; gelu has two forms
+# float ops that are functions of one element, as CURVES names them, or several forms of them
 CURVED: Mapping[Function, str] = {
     functional.relu: "relu",
     functional.sigmoid: "sigmoid",
     functional.tanh: "tanh",
     functional.silu: "silu",
+    elementary.neg: "negated",
+    elementary.square: "square",
+    elementary.pow: "power",
     functional.gelu: "gelu",
 }
-_GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
+# (as CURVED has it, what it was asked for) → as CURVES has it
+_FORMS: Mapping[tuple[str, Any], str] = {
+    ("gelu", "none"): "gelu", ("gelu", "tanh"): "gelu_tanh", ("power", 2): "square", ("power", 3): "cube",
+}  # fmt: skip
 # and of two, as LLVM names them
 ARITHMETIC: Mapping[Function, str] = {functional.add: "fadd", functional.sub: "fsub", functional.mul: "fmul"}
 
@@ -74,7 +80,9 @@ def _quantize(site: Site, x: View, padded: int, *, per_row: bool) -> tuple[View,
 def curve_of(step: Step) -> str | None:
     """Its key in CURVES; None for what is no function of one element."""
     name = CURVED.get(step.function)
-    return _GELUS.get(step.kwargs.get("approximate", "none")) if name == "gelu" else name
+    if name == "gelu":
+        return _FORMS.get((name, step.kwargs.get("approximate", "none")))
+    return _FORMS.get((name, step.kwargs.get("exponent"))) if name == "power" else name
 
 
 def plan_curve(site: Site) -> None:
@@ -87,20 +95,17 @@ def plan_curve(site: Site) -> None:
 def plan_arithmetic(site: Site) -> None:
     """Two tensors, or one and a row that all of its rows meet. A sum that a norm reads is computed by the norm."""
     norm = next((reader for reader in site.readers if reader.step.function is functional.layer_norm), None)
-    operands = [_operand(site, position) for position in range(2)]
-    if isinstance(operands[0], np.ndarray) and site.step.function is not functional.sub:
-        operands.reverse()
-    x, other = operands
-    if isinstance(x, np.ndarray):
-        raise Unplannable(f"{site.step.name} subtracts from a constant")
-    instruction, features = ARITHMETIC[site.step.function], x.shape[1]
+    a, b = (_operand(site, position) for position in range(2))
+    instruction, x = ARITHMETIC[site.step.function], a if isinstance(a, View) else b
+    assert isinstance(x, View), "a step without tensors computes sizes"
+    features, other = x.shape[1], b if x is a else a
     if isinstance(other, np.ndarray):
-        kernel = Arithmetic(site.planner.isa, features, instruction, shared=True)
+        kernel = Arithmetic(site.planner.isa, features, instruction, "second" if x is a else "first")
         site.call(Planned(kernel, (other.view(np.uint8),)), x=x, y=rows_at(site))
     elif instruction == "fadd" and norm is not None:
         _plan_sum_and_norm(site, norm, x=x, other=other)
     else:
-        site.call(Planned(Arithmetic(site.planner.isa, features, instruction, shared=False), ()), x=x, other=other, y=rows_at(site))
+        site.call(Planned(Arithmetic(site.planner.isa, features, instruction), ()), x=x, other=other, y=rows_at(site))
 
 
 def _operand(site: Site, position: int) -> View | NDArray[np.float32]:

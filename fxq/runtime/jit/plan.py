@@ -18,6 +18,8 @@ from fxq.runtime.jit.steps import frame_of, row_of
 from fxq.runtime.jit.views import View, row_major
 from fxq.runtime.region import Region, Step
 
+_DTYPES = (torch.float32, torch.uint8, torch.int8, torch.bool)
+
 # results of these are some channels of their operand, or all of it, so that a border around one is a border around the other
 _SAME_PIXELS = (movement.chunk, movement.split, movement.getitem, movement.contiguous, movement.identity, movement.dropout)
 
@@ -33,13 +35,14 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa, constants: Constan
         Unplannable: a step has no kernel for these shapes.
     """
     planner = Planner(region, values, isa, constants or ConstantPool())
-    _check_shapes(planner)
+    _check_values(planner)
     _assign_homes(planner)
     _find_outlets(planner)
     _prefer_orders(planner)
     _demand_borders(planner)
     for value in range(region.inputs):
-        _enter(planner, value)
+        if value in planner.readers:
+            _enter(planner, value)
     for number, step in enumerate(region.steps):
         if planner.is_tensor(region.inputs + number) and number not in planner.done:
             row = row_of(step)
@@ -48,12 +51,16 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa, constants: Constan
     return planner.program([_leave(planner, number, value) for number, value in enumerate(region.outputs)])
 
 
-def _check_shapes(planner: Planner) -> None:
-    """Kernels take a batch of something."""
+def _check_values(planner: Planner) -> None:
+    """Kernels take a batch of something that they know."""
     for value in filter(planner.is_tensor, planner.values):
-        shape = planner.kind(value).shape
-        if len(shape) < 2 or 0 in shape:
-            raise Unplannable(f"a value of shape {shape} is no batch")
+        kind, is_input = planner.kind(value), value < planner.region.inputs
+        if is_input and value not in planner.readers:
+            continue
+        if is_input and kind.dtype not in _DTYPES:
+            raise Unplannable(f"input {value} of {planner.region.name} is {kind.dtype}")
+        if len(kind.shape) < 2 or 0 in kind.shape:
+            raise Unplannable(f"a value of shape {kind.shape} is no batch")
 
 
 def _assign_homes(planner: Planner) -> None:

@@ -24,8 +24,6 @@ from fxq.runtime.region import Region, Step
 # programs of one region that are kept; the one that was not used for longest goes first
 _KEPT_PROGRAMS = 8
 
-_DTYPES = (torch.float32, torch.uint8, torch.int8, torch.bool)
-
 
 def accepts(step: Step, integers: bool) -> bool:
     """Whether a step can be part of a program, of integers or of float values; its shapes may still refuse."""
@@ -82,10 +80,9 @@ class CompiledRegion:
     def _compile(self, key: Any, inputs: Sequence[Tensor]) -> CompiledProgram | None:
         for number, x in enumerate(inputs):
             _check(self.region.name, number, x)
+        with torch.no_grad():
+            values = trace_shapes(self.region, inputs)
         try:
-            _check_dtypes(self.region, inputs)
-            with torch.no_grad():
-                values = trace_shapes(self.region, inputs)
             program = plan(self.region, values, self.isa, self._constants)
         except Unplannable as refusal:
             self.refused[key] = str(refusal)
@@ -106,9 +103,3 @@ def _check(region: str, number: int, x: Tensor) -> None:
             found=f"one on {x.device}",
             remedy="move the input with .cpu(): int8 models of fxq run on the CPU",
         )
-
-
-def _check_dtypes(region: Region, inputs: Sequence[Tensor]) -> None:
-    for number, x in enumerate(inputs):
-        if x.dtype not in _DTYPES:
-            raise Unplannable(f"input {number} of {region.name} is {x.dtype}")

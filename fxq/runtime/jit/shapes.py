@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxq.runtime.jit.steps import StepRow, row_of
+from fxq.runtime.jit.steps import Shape, row_of
 from fxq.runtime.region import Region, Step
 
 
@@ -17,20 +17,18 @@ def trace_shapes(region: Region, inputs: Sequence[Tensor]) -> Mapping[int, Any]:
 
     Integer ops look things up in their constants, and are run.
     """
-    rows = [_row(step) for step in region.steps]
-    if any(isinstance(step.function, nn.Module) and row.shape is None for step, row in zip(region.steps, rows, strict=True)):
+    if any(isinstance(step.function, nn.Module) and _shape(step) is None for step in region.steps):
         return region.trace(inputs)
     values: dict[int, Any] = {number: _without_data(x.shape, x.stride(), x.dtype) for number, x in enumerate(inputs)}
-    for number, (step, row) in enumerate(zip(region.steps, rows, strict=True)):
-        value = step.run(values) if row.shape is None else torch.empty(row.shape(step, values), device="meta")
-        values[region.inputs + number] = value
+    for number, step in enumerate(region.steps):
+        shape = _shape(step)
+        values[region.inputs + number] = step.run(values) if shape is None else torch.empty(shape(step, values), device="meta")
     return values
 
 
-def _row(step: Step) -> StepRow:
+def _shape(step: Step) -> Shape | None:
     row = row_of(step)
-    assert row is not None, f"{step.name} is in a region, but has no row in STEPS"
-    return row
+    return None if row is None else row.shape
 
 
 def _without_data(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:

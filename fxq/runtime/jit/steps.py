@@ -43,6 +43,9 @@ from fxq.runtime.jit.products import plan_matmul_step
 from fxq.runtime.jit.views import Border, View, channels_last, row_major
 from fxq.runtime.region import Step, fill_in
 
+# (step, values so far) → sizes of its result
+Shape = Callable[[Step, Mapping[int, Any]], Sequence[int]]
+
 
 @dataclass(frozen=True)
 class StepRow:
@@ -65,7 +68,7 @@ class StepRow:
     accepts: Callable[[Step], bool] = lambda step: True
     border: Callable[[Any, Sequence[int]], Border] | None = None
     order: Callable[[int], tuple[int, ...]] | None = None
-    shape: Callable[[Step, Mapping[int, Any]], Sequence[int]] | None = None
+    shape: Shape | None = None
     floats: bool = False
 
 
@@ -255,7 +258,7 @@ def _is_curve(step: Step) -> bool:
 
 
 def _is_plain(step: Step) -> bool:
-    return not isinstance(step.args[0], int | float) and step.kwargs.get("alpha", 1) == 1 and step.kwargs.get("act") is None
+    return step.kwargs.get("alpha", 1) == 1 and step.kwargs.get("act") is None
 
 
 def _is_of_rows(step: Step) -> bool:

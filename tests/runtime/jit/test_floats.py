@@ -95,6 +95,23 @@ def test_other_dtypes_and_no_rows_are_left_to_the_layers() -> None:
     assert len(regions_of(model)[0].refused) == 3
 
 
+def test_what_is_only_measured_may_be_anything() -> None:
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(24, 24)
+
+        def forward(self, x: Tensor, ids: Tensor) -> Tensor:
+            rows: Tensor = self.linear(x).view(ids.shape[0], -1, 24)
+            return rows
+
+    x, ids = torch.randn(2, 5, 24), torch.arange(2)
+    mapping = fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig)
+    model = fxq.convert_fx(fxq.prepare_fx(Sized().eval(), mapping, (x, ids)))
+    assert torch.equal(model(x, ids), model.run_lowered(x, ids))
+    assert not regions_of(model)[0].refused
+
+
 def test_int8_and_dynamic_layers_are_regions_of_their_own() -> None:
     torch.manual_seed(0)
     float_model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Unflatten(1, (2, 4)), nn.Flatten(), nn.Linear(8, 8))

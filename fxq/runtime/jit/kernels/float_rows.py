@@ -86,15 +86,15 @@ class Arithmetic(FloatRows):
 
     Attributes:
         instruction: of LLVM: "fadd", "fsub" or "fmul".
-        shared: the other is one row, among the parameters.
+        constant: "first" or "second": that operand is one row, among the parameters; "": both are tensors.
     """
 
     instruction: str
-    shared: bool
+    constant: str = ""
 
     @property
     def operands(self) -> tuple[str, ...]:
-        return ("x", "parameters" if self.shared else "other", "y")
+        return ("x", "parameters" if self.constant else "other", "y")
 
     @property
     def parameter_bytes(self) -> int:
@@ -104,7 +104,7 @@ class Arithmetic(FloatRows):
         x, other, y = (pointers[name] for name in self.operands)
 
         def part(first: Any, count: int) -> None:
-            pair = (_vector(e, pointer, first, count) for pointer in (x, other))
+            pair = [_vector(e, pointer, first, count) for pointer in ((other, x) if self.constant == "first" else (x, other))]
             e.store(getattr(e.b, self.instruction)(*pair), y, e.mul(first, FLOAT))
 
         each_vector(e, self.features, self.isa.lanes, part)
