@@ -132,10 +132,13 @@ def _is_worthwhile(nodes: list[Node]) -> bool:
 
 
 def _outside(graph: Graph, inside: set[Node], sides: Mapping[Node, _Side]) -> frozenset[Node]:
-    """Nodes that are in no region; of what regions have themselves, sizes and constants, only what somebody outside reads."""
+    """Nodes that are in no region; of what regions have themselves, sizes and constants, only what somebody outside reads.
+
+    A size that nobody reads is checked, and if no region does it, outside.
+    """
     outside: set[Node] = set()
     for node in reversed(graph.nodes):
-        is_optional = sides[node] is _Side.SIZE or _is_constant(node)
+        is_optional = (sides[node] is _Side.SIZE and bool(node.users)) or _is_constant(node)
         if node not in inside and not (is_optional and outside.isdisjoint(node.users)):
             outside.add(node)
     return frozenset(outside)
