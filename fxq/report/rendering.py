@@ -124,7 +124,7 @@ def _type_of(call: str) -> str:
 def _runs_as(stage: Stage, row: Row) -> str:
     if row.kind is Kind.INT8 and row.dtype == "float32" and stage is Stage.LOWERED:
         return "int8 → float"
-    return row.kind.value
+    return "float, compiled" if row.kind is Kind.FLOAT and row.compiled else row.kind.value
 
 
 # --- in sum -----------------------------------------------------------------------------------------------------------------
@@ -148,13 +148,21 @@ def _summary_lines(stage: Stage, rows: tuple[Row, ...], totals: Totals) -> Itera
     yield "nodes", Text(f"{totals.nodes}: " + ", ".join(f"{totals.count(kind)} {kind.value}" for kind in Kind if totals.count(kind)))
     if stage is Stage.LOWERED:
         if totals.macs_int8:
-            yield "compiled", Text(f"{format_share(totals.macs_share_compiled)} of the int8 MACs run as machine code")
+            yield (
+                "compiled",
+                Text(f"{format_share(totals.macs_share_compiled)} of the int8 MACs run as machine code{_compiled_floats(rows)}"),
+            )
         yield "boundaries", Text(f"{totals.count(Kind.QUANTIZE)} × float → int8, {totals.count(Kind.DEQUANTIZE)} × int8 → float")
     rules = Counter(row.rule for row in rows if row.kind in (*ROUNDED, Kind.FLOAT) and row.rule)
     if rules:
         yield "decided by", Text(", ".join(f"{rule} ({plural(count, 'node')})" for rule, count in rules.most_common()))
     if decided and not any(map(totals.count, ROUNDED)):
         yield "note", Text(f"no op {'runs' if stage is Stage.LOWERED else 'will run'} in int8{_first_step(totals)}", style="red")
+
+
+def _compiled_floats(rows: tuple[Row, ...]) -> str:
+    count = sum(row.compiled for row in rows if row.kind is Kind.FLOAT)
+    return f", and {plural(count, 'float node')} between dynamic layers" if count else ""
 
 
 def _not_counted(totals: Totals) -> str:

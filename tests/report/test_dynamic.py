@@ -72,3 +72,13 @@ def test_checks_know_them() -> None:
     assert_min_sqnr(model(), converted, batches(), 35.0, layers="lstm")
     with pytest.raises(AssertionError, match=r"Linear mix: kept float by set_module_name"):
         assert_int8(int8(mapping().set_module_name("mix", None)), "mix", "head")
+
+
+def test_float_ops_between_dynamic_layers_are_compiled() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 8), nn.Softshrink())
+    prepared = fxq.prepare_fx(model.eval(), fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig), (torch.randn(2, 8),))
+    report = fxq.report(fxq.convert_fx(prepared))
+    assert [row.type for row in report.rows if row.kind is Kind.FLOAT and row.compiled] == ["LayerNorm", "GELU"]
+    assert "machine code, and 2 float nodes between dynamic layers" in str(report)
+    assert str(report).count("float, compiled") == 2
+    assert "float, compiled" not in str(fxq.report(fxq.convert_fx(prepared, runtime="integer")))
