@@ -124,12 +124,14 @@ def test_hooks_of_the_model_are_called() -> None:
         batch(1, 0),
         batch(1).double(),
         batch(1).half(),
+        (40 * batch(1)).to(torch.uint8),
+        (40 * batch(1)).to(torch.int8),
         batch(1).contiguous(memory_format=torch.channels_last),
         batch(1).transpose(2, 3).contiguous().transpose(2, 3),
         torch.randn(2, 3, 12, 14)[:, :, ::2, ::2],
         torch.randn(1, 3, 6, 7).expand(2, 3, 6, 7),
     ],
-    ids=["empty", "float64", "float16", "channels_last", "transposed", "strided", "expanded"],
+    ids=["empty", "float64", "float16", "uint8", "int8", "channels_last", "transposed", "strided", "expanded"],
 )
 def test_inputs_of_any_kind(x: Tensor) -> None:
     assert same(int8(), x)
@@ -138,6 +140,18 @@ def test_inputs_of_any_kind(x: Tensor) -> None:
 def test_inputs_elsewhere_are_an_error() -> None:
     with pytest.raises(DataError, match="expected: a tensor on the CPU"):
         int8()(batch(1).to("meta"))
+
+
+def test_what_is_no_tensor_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"expected: tensors\n\s+found: +ndarray\n"):
+        int8()(batch(1).numpy())
+
+
+def test_values_that_fit_no_memory_are_an_error() -> None:
+    model = int8()
+    with pytest.raises(DataError, match=r"whose values fit into memory\n\s+found: +\(1, 3, 33554432, 33554432\): .*\d{10} bytes"):
+        model(torch.randn(1, 1, 1, 1).expand(1, 3, 2**25, 2**25))
+    assert same(model, batch(1))
 
 
 def test_more_shapes_than_programs_are_kept() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fxq.graph import movement
+from fxq.graph import functional, movement
 from fxq.runtime.jit.constants import ConstantPool
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernels.copy import plan_copy
@@ -36,6 +36,7 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa, constants: Constan
     """
     planner = Planner(region, values, isa, constants or ConstantPool())
     _check_values(planner)
+    _check_dtypes(planner)
     _assign_homes(planner)
     _find_outlets(planner)
     _prefer_orders(planner)
@@ -61,6 +62,17 @@ def _check_values(planner: Planner) -> None:
             raise Unplannable(f"input {value} of {planner.region.name} is {kind.dtype}")
         if len(kind.shape) < 2 or 0 in kind.shape:
             raise Unplannable(f"a value of shape {kind.shape} is no batch")
+
+
+def _check_dtypes(planner: Planner) -> None:
+    """A caller may give what torch would convert; kernels read the floats that they are for."""
+    for number, step in enumerate(planner.region.steps):
+        row = row_of(step)
+        if not (row and row.floats) and step.function is not functional.quantize:
+            continue
+        for operand in filter(planner.is_tensor, Site(planner, number).operands):
+            if planner.kind(operand).dtype != torch.float32:
+                raise Unplannable(f"{step.name} reads {planner.kind(operand).dtype}")
 
 
 def _assign_homes(planner: Planner) -> None:

@@ -302,10 +302,14 @@ class Site:
         return [Site(self.planner, number) for number in self.planner.readers.get(self.value, ())]
 
     @property
+    def operands(self) -> tuple[int, ...]:
+        """All values that it takes by position, sizes among them."""
+        return tuple(argument.index for argument in self.step.args if isinstance(argument, Value))
+
+    @property
     def signed(self) -> tuple[bool, ...]:
         """Whether each tensor operand is int8."""
-        values = (argument.index for argument in self.step.args if isinstance(argument, Value))
-        return tuple(self.planner.kind(value).signed for value in values if self.planner.is_tensor(value))
+        return tuple(self.planner.kind(value).signed for value in self.operands if self.planner.is_tensor(value))
 
     def image(self, position: int) -> View:
         """The operand with its channels innermost, and in the border that its readers need; by a copy where it lies otherwise."""

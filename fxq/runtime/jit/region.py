@@ -24,6 +24,9 @@ from fxq.runtime.region import Region, Step
 # programs of one region that are kept; the one that was not used for longest goes first
 _KEPT_PROGRAMS = 8
 
+# in the messages of torch's allocator
+_NO_MEMORY = "can't allocate memory"
+
 
 def accepts(step: Step, integers: bool) -> bool:
     """Whether a step can be part of a program, of integers or of float values; its shapes may still refuse."""
@@ -51,13 +54,16 @@ class CompiledRegion:
         self._lock = threading.Lock()
 
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Raises DataError for a tensor that is not on the CPU; other errors are those of the integer ops."""
-        key = _key(inputs)
+        """Raises DataError for what is no tensor on the CPU; other errors are those of the integer ops."""
+        key = _key(inputs, self.region.name)
         try:
             program = self._programs[key]
         except KeyError:
             program = self._compiled(key, inputs)
-        return self.region.run(inputs) if program is None else program.run(inputs)
+        try:
+            return self.region.run(inputs) if program is None else program.run(inputs)
+        except MemoryError as error:
+            raise _too_large(self.region.name, inputs, error) from error
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -66,7 +72,7 @@ class CompiledRegion:
 
     def run_timed(self, inputs: Sequence[Tensor]) -> TimedRun | None:
         """One run on one thread, call by call; None where the integer ops run on tensors like these."""
-        compiled = self._compiled(_key(inputs), inputs)
+        compiled = self._compiled(_key(inputs, self.region.name), inputs)
         return None if compiled is None else compiled.run_timed(inputs)
 
     def _compiled(self, key: Any, inputs: Sequence[Tensor]) -> CompiledProgram | None:
@@ -80,8 +86,13 @@ class CompiledRegion:
     def _compile(self, key: Any, inputs: Sequence[Tensor]) -> CompiledProgram | None:
         for number, x in enumerate(inputs):
             _check(self.region.name, number, x)
-        with torch.no_grad():
-            values = trace_shapes(self.region, inputs)
+        try:
+            with torch.no_grad():
+                values = trace_shapes(self.region, inputs)
+        except RuntimeError as error:
+            if _NO_MEMORY not in str(error):
+                raise
+            raise _too_large(self.region.name, inputs, error) from error
         try:
             program = plan(self.region, values, self.isa, self._constants)
         except Unplannable as refusal:
@@ -90,9 +101,22 @@ class CompiledRegion:
         return CompiledProgram(program, [values[value].dtype for value in self.region.outputs])
 
 
-def _key(inputs: Sequence[Tensor]) -> Any:
+def _key(inputs: Sequence[Tensor], region: str) -> Any:
     """All that a program depends on."""
-    return tuple((x.shape, x.stride(), x.dtype, x.device.type) for x in inputs)
+    try:
+        return tuple((x.shape, x.stride(), x.dtype, x.device.type) for x in inputs)
+    except AttributeError:
+        kinds = ", ".join(type(x).__name__ for x in inputs)
+        raise DataError(f"inputs of {region}", expected="tensors", found=kinds, remedy="convert them with torch.as_tensor") from None
+
+
+def _too_large(region: str, inputs: Sequence[Tensor], error: Exception) -> DataError:
+    return DataError(
+        f"inputs of {region}",
+        expected="shapes whose values fit into memory",
+        found=f"{', '.join(str(tuple(x.shape)) for x in inputs)}: {error}",
+        remedy="give fewer or smaller inputs at a time; the model can be used as before",
+    )
 
 
 def _check(region: str, number: int, x: Tensor) -> None:
