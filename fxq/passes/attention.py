@@ -30,12 +30,19 @@ class Attention(nn.MultiheadAttention):
         if not self.batch_first:
             query, key, value = (each.transpose(0, 1) for each in (query, key, value))
         q, k, v = self._projected_at_once(query) if is_self_attention else self._projected(query, key, value)
-        weights = F.softmax((self._heads(q) @ self._heads(k).transpose(-2, -1)) * (1 / math.sqrt(self.head_dim)), dim=-1)
-        mixed = (F.dropout(weights, self.dropout, self.training) @ self._heads(v)).transpose(1, 2).flatten(2)
-        output = F.linear(mixed, self.out_proj.weight, self.out_proj.bias)
+        mixed, weights = self._mixed(*map(self._heads, (q, k, v)), need_weights=need_weights)
+        output = F.linear(mixed.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
+        output = output if self.batch_first else output.transpose(0, 1)
         if not need_weights:
-            return output if self.batch_first else output.transpose(0, 1), None
-        return output if self.batch_first else output.transpose(0, 1), weights.mean(1) if average_attn_weights else weights
+            return output, None
+        return output, weights.mean(1) if average_attn_weights else weights
+
+    def _mixed(self, q: Any, k: Any, v: Any, *, need_weights: bool) -> tuple[Any, Any]:
+        """Values of each head, and the weights that they were mixed with where somebody needs these, or drops some."""
+        if not (need_weights or (self.training and self.dropout)):
+            return F.scaled_dot_product_attention(q, k, v), None
+        weights = F.softmax((q @ k.transpose(-2, -1)) * (1 / math.sqrt(self.head_dim)), dim=-1)
+        return F.dropout(weights, self.dropout, self.training) @ v, weights
 
     def _projected_at_once(self, x: Tensor) -> tuple[Tensor, ...]:
         return F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
