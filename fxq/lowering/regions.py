@@ -83,7 +83,7 @@ def _sides(graph: Graph, accepts: Accepts) -> dict[Node, _Side]:
     for node in graph.nodes:
         side = _side(node) if all(_is_tensor(p) or sides[p] is _Side.SIZE for p in node.all_input_nodes) else _Side.OUTSIDE
         can_run = node.op in ("call_module", "call_function") and side is not _Side.OUTSIDE
-        sides[node] = side if can_run and accepts(_step(node, node.args, node.kwargs), side is not _Side.FLOATS) else _Side.OUTSIDE
+        sides[node] = side if can_run and accepts(_with_constants(node, lambda p: p), side is not _Side.FLOATS) else _Side.OUTSIDE
     return sides
 
 
@@ -184,7 +184,7 @@ def _region(name: str, part: _Part, read: set[Node]) -> GraphRegion:
     """Args: read: values that are read outside of any region, or by a region that they are not made in."""
     outputs = tuple(node for node in part.nodes if node in read)
     numbers = {node: number for number, node in enumerate([*part.inputs, *part.steps])}
-    steps = tuple(_numbered(step, numbers) for step in part.steps)
+    steps = tuple(_with_constants(step, lambda p: Value(numbers[p])) for step in part.steps)
     return GraphRegion(part.nodes, part.inputs, outputs, Region(name, len(part.inputs), steps, tuple(numbers[node] for node in outputs)))
 
 
@@ -197,8 +197,10 @@ def _sizes_behind(node: Node) -> list[Node]:
     return list(found)
 
 
-def _numbered(node: Node, numbers: Mapping[Node, int]) -> Step:
+def _with_constants(node: Node, refer: Callable[[Node], Any]) -> Step:
+    """The node as a step: constants in its arguments as they are, and what stands for each other node."""
+
     def value(operand: Node) -> Any:
-        return constant_of(operand) if _is_constant(operand) else Value(numbers[operand])
+        return constant_of(operand) if _is_constant(operand) else refer(operand)
 
     return _step(node, map_arg(node.args, value), map_arg(node.kwargs, value))

@@ -289,8 +289,10 @@ class Site:
 
     def operand(self, position: int) -> int:
         """The value of a positional argument."""
-        index: int = self.step.args[position].index
-        return index
+        argument = self.step.args[position]
+        if not isinstance(argument, Value):
+            raise Unplannable(f"{self.step.name} reads a constant where it takes values")
+        return argument.index
 
     def view(self, position: int) -> View:
         """Where that operand lies."""

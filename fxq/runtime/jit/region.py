@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from fxq.errors import DataError
 from fxq.runtime.jit.constants import ConstantPool
@@ -29,9 +30,14 @@ _NO_MEMORY = "can't allocate memory"
 
 
 def accepts(step: Step, integers: bool) -> bool:
-    """Whether a step can be part of a program, of integers or of float values; its shapes may still refuse."""
+    """Whether a step can be part of a program, of integers or of float values; its shapes may still refuse.
+
+    Args:
+        step: with tensors for constants of its own, which only float ops take.
+    """
     row = row_of(step)
-    return row is not None and not (integers and row.floats)
+    has_constants = any(isinstance(leaf, Tensor) for leaf in tree_leaves((step.args, dict(step.kwargs))))
+    return row is not None and (not integers if row.floats else not has_constants)
 
 
 class CompiledRegion:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from fxq.runtime.jit.steps import Shape, row_of
 from fxq.runtime.region import Region, Step
@@ -22,8 +24,14 @@ def trace_shapes(region: Region, inputs: Sequence[Tensor]) -> Mapping[int, Any]:
     values: dict[int, Any] = {number: _without_data(x.shape, x.stride(), x.dtype) for number, x in enumerate(inputs)}
     for number, step in enumerate(region.steps):
         shape = _shape(step)
-        values[region.inputs + number] = step.run(values) if shape is None else torch.empty(shape(step, values), device="meta")
+        values[region.inputs + number] = _run(step, values) if shape is None else torch.empty(shape(step, values), device="meta")
     return values
+
+
+def _run(step: Step, values: Mapping[int, Any]) -> Any:
+    """The step, constants of its own also without data."""
+    args, kwargs = tree_map_only(Tensor, lambda x: _without_data(x.shape, x.stride(), x.dtype), (step.args, dict(step.kwargs)))
+    return replace(step, args=args, kwargs=kwargs).run(values)
 
 
 def _shape(step: Step) -> Shape | None:

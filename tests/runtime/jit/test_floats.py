@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -76,6 +78,28 @@ def test_parts_of_a_result_are_results_of_their_own() -> None:
     whole, rows, some = CompiledRegion(Region("results", 1, steps, (1, 2, 3)), find_isa())([x])
     rows.zero_()
     assert whole.all() and some.all()
+
+
+class Prefixed(nn.Module):
+    """A vector of the model becomes rows of it, in front of others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prefix, self.gain, self.linear = nn.Parameter(torch.randn(16)), nn.Parameter(torch.randn(16)), nn.Linear(16, 21)
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = torch.cat([self.prefix.expand(x.shape[0], 1, -1), x * self.gain], 1)
+        return cast(Tensor, self.linear(whole))
+
+
+def test_vectors_of_the_model_among_the_operands() -> None:
+    mapping = fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig)
+    prepared = fxq.prepare_fx(Prefixed().eval(), mapping, (torch.randn(2, 5, 16),))
+    model, integer = fxq.convert_fx(prepared), fxq.convert_fx(prepared, runtime="integer")
+    for shape in ((2, 5, 16), (3, 1, 16)):
+        x = torch.randn(shape)
+        assert torch.equal(model(x), integer(x))
+    assert not any(region.refused for region in regions_of(model))
 
 
 def test_weights_are_packed_once_for_all_shapes() -> None:
