@@ -238,6 +238,7 @@ def _profile(record: ProfileRecord | None) -> BackendProfile | None:
         record.fixed_point_add,
         frozenset(record.dynamic),
         frozenset(record.weight_only),
+        record.balanced_weights,
     )
 
 

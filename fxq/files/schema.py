@@ -282,6 +282,7 @@ class ProfileRecord(Record):
     fixed_point_add: bool
     dynamic: Annotated[tuple[str, ...], FailFast()] = ()
     weight_only: Annotated[tuple[str, ...], FailFast()] = ()
+    balanced_weights: bool = False
 
 
 class ModelRecord(Record):

@@ -317,6 +317,7 @@ def _profile_record(profile: BackendProfile | None) -> ProfileRecord | None:
         fixed_point_add=profile.fixed_point_add,
         dynamic=tuple(sorted(profile.dynamic)),
         weight_only=tuple(sorted(profile.weight_only)),
+        balanced_weights=profile.balanced_weights,
     )
 
 

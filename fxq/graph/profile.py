@@ -63,6 +63,7 @@ class BackendProfile:
         weight_only: the same of those whose weights can be stored in few bits, while everything else stays float.
         multiplier_bits: significant bits of a requantization multiplier, 22 or 24.
         fixed_point_add: add of two tensors in QNNPACK's fixed-point arithmetic.
+        balanced_weights: rounding errors of calibrated weights cancel in each output channel; else each is the nearest integer.
     """
 
     name: str
@@ -73,6 +74,7 @@ class BackendProfile:
     fixed_point_add: bool
     dynamic: frozenset[str] = frozenset()
     weight_only: frozenset[str] = frozenset()
+    balanced_weights: bool = False
 
     def accepts(self, node: str, op: str, activation: QuantSpec, weight: QuantSpec | None) -> Reason | None:
         """None where the profile has a kernel for the op with these specs, else why not.

@@ -26,6 +26,7 @@ PROFILES = (
         weight_only=_WEIGHT_ONLY,
         multiplier_bits=22,
         fixed_point_add=False,
+        balanced_weights=True,
     ),
     BackendProfile(
         "qnnpack",

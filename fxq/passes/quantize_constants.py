@@ -12,6 +12,7 @@ from fxq.graph.balance import quantize_balanced
 from fxq.graph.constants import constant_of, remove_unread, replace_constant
 from fxq.graph.module import FxqModule
 from fxq.graph.ops import call_of
+from fxq.graph.profile import BackendProfile
 from fxq.graph.qdq import is_quantize, qparams_of
 from fxq.graph.qtypes import QParams, quantize_tensor
 from fxq.passes.pipeline import Context
@@ -32,21 +33,23 @@ def quantize_constants(module: FxqModule, context: Context) -> int:
     nodes = [node for node in module.graph.nodes if is_quantize(node) and node.args[0].op == "get_attr"]
     for node in nodes:
         source = str(node.args[0].target)
-        done.setdefault(source, []).append(_quantize(module, node, done.get(source, [])))
+        done.setdefault(source, []).append(_quantize(node, done.get(source, []), context.profile))
     remove_unread(module)
     return len(nodes)
 
 
-def _rounded(q: Node, values: Tensor, qparams: QParams) -> Tensor:
-    """Rounding errors of a calibrated layer's weights cancel; trained ones, and other constants, are rounded one by one."""
+def _rounded(q: Node, values: Tensor, profile: BackendProfile) -> Tensor:
+    """Rounding errors of a calibrated layer's weights cancel where the profile says so; all else is rounded one by one."""
+    qparams = qparams_of(q)
     layer = next(reader for dq in q.users for reader in dq.users)
     call, quant = call_of(layer), quant_of(layer)
-    if call is None or quant is None or "weight" not in quant.inputs or quant.is_dynamic or quant.weight is not None:
+    is_calibrated = quant is not None and "weight" in quant.inputs and not quant.is_dynamic and quant.weight is None
+    if call is None or not is_calibrated or not profile.balanced_weights:
         return quantize_tensor(values, qparams)
     return quantize_balanced(values, qparams, call.op.weight_axis, call.operands.get("groups", 1))
 
 
-def _quantize(module: FxqModule, node: Node, done: list[_Quantized]) -> _Quantized:
+def _quantize(node: Node, done: list[_Quantized], profile: BackendProfile) -> _Quantized:
     weight, qparams = node.args[0], qparams_of(node)
     assert isinstance(weight, Node)
     same = next((each for each in done if each.qparams == qparams), None)
@@ -55,7 +58,7 @@ def _quantize(module: FxqModule, node: Node, done: list[_Quantized]) -> _Quantiz
     else:
         values = constant_of(weight)
         assert values is not None
-        integers = replace_constant(weight, _rounded(node, values.detach(), qparams))
+        integers = replace_constant(weight, _rounded(node, values.detach(), profile))
     node.replace_all_uses_with(integers)
-    module.graph.erase_node(node)
+    node.graph.erase_node(node)
     return _Quantized(str(weight.target), qparams, integers)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
+import fxq
 from fxq.graph.constants import tensor_at
 from fxq.graph.text import print_graph
 from fxq.observers import MinMaxObserver, default_weight_observer
@@ -45,6 +47,16 @@ def test_errors_of_each_output_channel_cancel() -> None:
     per_tensor = QConfig(activation=MinMaxObserver, weight=default_weight_observer)
     module = up_to("quantize_constants", parsed(lines, {"w": weight}), QConfigMapping().set_global(per_tensor))
     assert tensor_at(module, "w").flatten().tolist() == [127, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0]
+
+
+def test_qnnpack_has_the_nearest_integers() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(40, 6)).eval(), torch.randn(3, 40)
+    layers = [fxq.quantize(model, [x], profile=profile, progress=False).get_submodule("0") for profile in ("x86", "qnnpack")]
+    balanced, nearest = (layer.get_buffer("weight").float() for layer in layers)
+    steps = model[0].weight / (model[0].weight.abs().amax() / 127)
+    assert torch.equal(nearest, steps.round())
+    assert not torch.equal(balanced, (model[0].weight / (model[0].weight.abs().amax(1, keepdim=True) / 127)).round())
 
 
 def test_activations_stay_as_they_are() -> None:
