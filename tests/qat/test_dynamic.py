@@ -61,7 +61,7 @@ def _classes(count: int) -> list[tuple[Tensor, Tensor]]:
 
 def _prepared(qconfig: QConfig, model: nn.Module | None = None) -> fxq.FxqModule:
     torch.manual_seed(0)
-    layers = [nn.Linear(16, 32, bias=False), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 32), nn.GELU(), nn.Linear(32, 4)]
+    layers = [nn.Linear(16, 32, bias=False), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 32), nn.Hardswish(), nn.Linear(32, 4)]
     mapping = fxq.QConfigMapping().set_global(qconfig)
     return fxq.prepare_qat_fx((model or nn.Sequential(*layers)).train(), mapping, (torch.randn(2, 16),))
 

@@ -44,7 +44,7 @@ def test_the_damaged_layer_gives_back_most(damaged: str) -> None:
     assert sum(row.macs_share for row in found.rows) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("damaged", "wanted"), [(None, 30.0), ("conv2", 35.0), ("conv2", 60.0), (None, 120.0)])
+@pytest.mark.parametrize(("damaged", "wanted"), [(None, 30.0), ("conv2", 45.0), ("conv2", 60.0), (None, 120.0)])
 def test_the_proposal_reaches_its_target_when_applied(damaged: str | None, wanted: float) -> None:
     given = mapping(damaged)
     found = sensitivity(block(), given, (block_input(),), images(), min_sqnr_db=wanted, progress=False)
@@ -57,7 +57,7 @@ def test_the_proposal_reaches_its_target_when_applied(damaged: str | None, wante
 
 
 def test_no_layer_of_the_proposal_can_be_left_out() -> None:
-    found = sensitivity(block(), mapping("conv2"), (block_input(),), images(), min_sqnr_db=35.0, progress=False)
+    found = sensitivity(block(), mapping("conv2"), (block_input(),), images(), min_sqnr_db=45.0, progress=False)
     assert found.proposal is not None and found.proposal.kept_float == ("Conv2d conv2",)
     assert found.proposal.macs_share_int8 == pytest.approx(1 - found.row("conv2").macs_share)
 
@@ -116,12 +116,12 @@ def test_other_calibration_batches_and_iterators() -> None:
 
 
 def test_text_and_json() -> None:
-    found = sensitivity(block(), mapping("conv2"), (block_input(),), images(), min_sqnr_db=35.0, progress=False)
+    found = sensitivity(block(), mapping("conv2"), (block_input(),), images(), min_sqnr_db=45.0, progress=False)
     assert Sensitivity.model_validate_json(found.to_json()) == found
     lines = str(found).splitlines()
     assert lines[0] == f"All layers int8: {found.sqnr_db:.1f} dB. With one layer float:"
     assert lines[1].split() == ["layer", "dB", "gain", "MACs"]
-    assert lines[7:9] == ["Proposal for an SQNR of at least 35 dB: keep 1 layer float", "  Conv2d conv2"]
+    assert lines[7:9] == ["Proposal for an SQNR of at least 45 dB: keep 1 layer float", "  Conv2d conv2"]
     assert lines[10].startswith("latency: ") and lines[10].endswith(" ms float")
     assert repr(found) == f"<Sensitivity: {found.sqnr_db:.1f} dB in int8, 4 layers>"
     with pytest.raises(ConfigError, match="conv9"):
