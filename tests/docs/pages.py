@@ -15,10 +15,12 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from benchmarks.architectures import import_models
 from fxq.cli import main
 from tests.docs.blocks import DOCS, FENCED, README, Block, read_blocks
 
-_NAMES = ("quickstart", "tour", "compare", "sensitivity", "visualize", "testing", "dynamic", "qat", "cli")
+_NAMES = ("quickstart", "tour", "compare", "sensitivity", "visualize", "testing", "dynamic", "hugging_face", "qat", "cli")
+import_models()  # transformers imports torchvision
 PAGES = (README, *(DOCS / f"{name}.md" for name in _NAMES))
 
 # file in docs/pictures → the variable of the tour that it shows, and its title
