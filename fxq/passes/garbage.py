@@ -13,7 +13,7 @@ def without_cycle_collection() -> Iterator[None]:
 
     Compiling makes hundreds of long-lived objects per node and hardly any garbage but erased nodes. The collector visits all
     objects of the process each time that a quarter more have been made: up to a third of the time of a large graph, for a few
-    kilobytes per erased node, which a later collection of everything finds. Reference counting goes on, so tensors are freed as ever.
+    kilobytes per erased node, which the first collection afterwards finds. Reference counting goes on, so tensors are freed as ever.
     The switch belongs to the process: cycles that other threads drop meanwhile wait for that collection, too.
     """
     if not gc.isenabled():
@@ -23,15 +23,4 @@ def without_cycle_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        _count_all_as_old()
         gc.enable()
-
-
-def _count_all_as_old() -> None:
-    """Else all that was made is young, and the first objects that the caller makes start a walk through it.
-
-    Freezing, and thawing at once, moves lists and visits nothing. What a process has frozen for itself stays frozen.
-    """
-    if not gc.get_freeze_count():
-        gc.freeze()
-        gc.unfreeze()
