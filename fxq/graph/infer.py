@@ -28,7 +28,7 @@ def infer_types(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, A
     Raises:
         CaptureError: a node failed on the example inputs.
     """
-    with torch.no_grad(), _unchanged_state(module), torch.random.fork_rng(devices=[]):
+    with torch.inference_mode(False), torch.no_grad(), _unchanged_state(module), torch.random.fork_rng(devices=[]):
         inputs = copy_inputs(placeholder_values(module, args, kwargs), torch.clone)  # the first op may write into them
         _TypeRecorder(module).run(*inputs)
 
@@ -72,7 +72,7 @@ class _TypeRecorder(GraphInterpreter):
     def _versions(self, n: Node) -> list[int]:
         """How often each tensor that the node reads was written to."""
         reads = (self.env.get(operand) for operand in n.all_input_nodes)
-        return [value._version for value in reads if isinstance(value, Tensor)]
+        return [value._version for value in reads if isinstance(value, Tensor) and not value.is_inference()]
 
 
 def _memory(value: Any) -> set[int]:
@@ -135,7 +135,8 @@ def _unchanged_state(module: nn.Module) -> Iterator[None]:
     Batch norms in training mode write to their buffers, and torch doesn't count it in `_version`.
     """
     owners = list(module.modules())
-    held = [(owner, name, buffer) for owner in owners for name, buffer in owner._buffers.items() if buffer is not None]
+    present = ((owner, name, buffer) for owner in owners for name, buffer in owner._buffers.items() if buffer is not None)
+    held = [each for each in present if not each[2].is_inference()]  # which nothing can write to here
     buffers = [(owner, name, buffer, buffer.clone()) for owner, name, buffer in held]
     numbers = [(owner, name, value) for owner in owners for name, value in vars(owner).items() if isinstance(value, int | float)]
     try:

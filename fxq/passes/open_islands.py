@@ -22,7 +22,7 @@ from fxq.graph.names import join_path, qualified_name
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.source import definition_of
 from fxq.passes.arguments import Argument, Inputs, called_with, is_literal
-from fxq.passes.tracer import Untraceable
+from fxq.passes.tracer import COMPOSED, Untraceable
 from fxq.runtime.integer.module import IntegerOp
 
 _PARAMETERS = "parameters"
@@ -34,7 +34,8 @@ MakePart = Callable[[nn.Module, str, list[Inputs]], FxqModule]
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a trace does not go into the module: what torch.fx says of those of torch.nn, and ops that are int8 already."""
-    return isinstance(module, IntegerOp) or (type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.Sequential))
+    is_torchs = type(module).__module__.startswith("torch.nn.") and not isinstance(module, (nn.Sequential, *COMPOSED))
+    return isinstance(module, IntegerOp) or is_torchs
 
 
 # --- one call --------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ _REMEDIES = (
     "write it without Python control flow on tensor values (torch.where, module attributes instead of tensor tests), "
     "or wrap the function with torch.fx.wrap, or quantize the traceable submodules one by one"
 )
+# modules of torch.nn whose forward calls others, as a user's would
+COMPOSED = (nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer)
 # what Python may branch on, count with or compare: values without elements
 _PLAIN = (bool, int, float, str, type(None), torch.Size, torch.dtype, torch.device)
 
@@ -124,7 +126,7 @@ class OriginTracer(Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """What is to stay whole, what is int8 already, and what torch.fx says."""
         stays_whole = m in self._whole or type(m) in self._plan.targets or isinstance(m, IntegerOp)
-        return stays_whole or super().is_leaf_module(m, module_qualified_name)
+        return stays_whole or (not isinstance(m, COMPOSED) and super().is_leaf_module(m, module_qualified_name))
 
     def open(self, function: FunctionType, whole: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The calls that a function under torch.fx.wrap makes; one call of it where it cannot be traced."""

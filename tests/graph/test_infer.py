@@ -193,6 +193,16 @@ def test_what_was_written_in_place_is_not_read_with_the_range_of_before() -> Non
     assert ((exact - found).abs() < 0.02 * exact.abs().max()).all()
 
 
+def test_in_inference_mode_too() -> None:
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), ReadsWhatWasWritten()).eval()
+        x = torch.randn(4, 3)
+        int8 = fxq.quantize(model, [x], progress=False)
+        exact, found = model(x), int8(x)
+    assert ((exact - found).abs() < 0.02 * exact.abs().max()).all()
+    assert "shifted" in {value.name for value in find_mutated(int8)} | {node.name for node in int8.graph.nodes if was_seen_writing(node)}
+
+
 def test_a_failing_op_is_named_with_its_place() -> None:
     model = nn.Sequential()
     model.add_module("block", nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 6)))
