@@ -1,4 +1,4 @@
-"""Bytes of several rows, brought together: what a dot product of four bytes in each lane multiplies."""
+"""Several rows, brought together: bytes for dot products of four in each lane, and vectors that change places with their lanes."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fxq.runtime.jit.interleave import transposed
 from fxq.runtime.jit.ir import F32, I64, Emitter, Value, vec
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Kernel, Span, Work
@@ -167,16 +168,3 @@ def load_floats(e: Emitter, pointer: Value, offset: Any, count: int, lanes: int)
     """The first `count` lanes of a vector, nothing behind them is read."""
     loaded = e.load(pointer, vec(F32, count), offset)
     return loaded if count == lanes else e.shuffle(loaded, [*range(count), *[0] * (lanes - count)])
-
-
-def transposed(e: Emitter, rows: Sequence[Value]) -> list[Value]:
-    """As many vectors as each has lanes: result[i][j] = rows[j][i]. Blocks beside the diagonal change places, larger ones first."""
-    found, lanes = list(rows), len(rows)
-    width = lanes // 2
-    while width:
-        for first in (row for row in range(lanes) if not row & width):
-            a, b = found[first], found[first + width]
-            found[first] = e.shuffle(a, [lane if not lane & width else lanes + lane - width for lane in range(lanes)], b)
-            found[first + width] = e.shuffle(a, [lane + width if not lane & width else lanes + lane for lane in range(lanes)], b)
-        width //= 2
-    return found
