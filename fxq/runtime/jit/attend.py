@@ -40,8 +40,7 @@ def plan_attention(site: Site) -> None:
     words = Geometry(query.shape[2], keys.shape[2], 1 / math.sqrt(query.shape[3]) if scale is None else scale, steps).words
     packed = planner.scratch(site.step.name, keys.shape[0], shared * packed_bytes(keys.shape[2], keys.shape[3], planner.isa))
     site.call(Planned(PackKeys(planner.isa, shared, keys.shape[3]), (words,)), x=keys, y=packed)
-    macs = heads * query.shape[2] * keys.shape[2] * (query.shape[3] + values.shape[3])
-    site.call(Planned(Attention(planner.isa, shape), (words,), macs), **{**tensors, "keys": packed})
+    site.call(Planned(Attention(planner.isa, shape), (words,), shape.macs(query.shape[2], keys.shape[2])), **{**tensors, "keys": packed})
 
 
 def _mask(site: Site, scores: tuple[int, ...]) -> View | None:

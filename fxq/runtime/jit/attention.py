@@ -97,13 +97,12 @@ class CompiledAttention:
         x, k, v, *mask = (buffers.add(name, 0, "input") for name in ("x", "keys", "values", *(("mask",) if shape.mask else ())))
         packed = buffers.add("packed", shared * packed_bytes(keys, shape.features, isa))
         y = buffers.add("y", FLOAT * queries * shape.heads * shape.outputs, "output")
-        macs = shape.heads * queries * keys * (shape.features + shape.outputs)
         return buffers.program(
             "attention",
             (),
             [
                 buffers.call(PackKeys(isa, shared, shape.features), [geometry, k, packed]),
-                buffers.call(Attention(isa, shape), [geometry, x, packed, v, *mask, y], macs),
+                buffers.call(Attention(isa, shape), [geometry, x, packed, v, *mask, y], shape.macs(queries, keys)),
             ],
         )
 

@@ -50,6 +50,10 @@ class Heads:
     mask: Masked
     is_causal: bool
 
+    def macs(self, queries: int, keys: int) -> int:
+        """Multiplications of one image, those that a causal mask spares included."""
+        return self.heads * queries * keys * (self.features + self.outputs)
+
 
 @dataclass(frozen=True)
 class Attention(Kernel):
