@@ -21,7 +21,7 @@ def trace_shapes(region: Region, inputs: Sequence[Tensor]) -> Mapping[int, Any]:
     """
     if any(isinstance(step.function, nn.Module) and _shape(step) is None for step in region.steps):
         return region.trace(inputs)
-    values: dict[int, Any] = {number: _without_data(x.shape, x.stride(), x.dtype) for number, x in enumerate(inputs)}
+    values: dict[int, Any] = {number: _without_data(x) for number, x in enumerate(inputs)}
     for number, step in enumerate(region.steps):
         shape = _shape(step)
         values[region.inputs + number] = _run(step, values) if shape is None else torch.empty(shape(step, values), device="meta")
@@ -30,7 +30,7 @@ def trace_shapes(region: Region, inputs: Sequence[Tensor]) -> Mapping[int, Any]:
 
 def _run(step: Step, values: Mapping[int, Any]) -> Any:
     """The step, constants of its own also without data."""
-    args, kwargs = tree_map_only(Tensor, lambda x: _without_data(x.shape, x.stride(), x.dtype), (step.args, dict(step.kwargs)))
+    args, kwargs = tree_map_only(Tensor, _without_data, (step.args, dict(step.kwargs)))
     return replace(step, args=args, kwargs=kwargs).run(values)
 
 
@@ -39,5 +39,5 @@ def _shape(step: Step) -> Shape | None:
     return None if row is None else row.shape
 
 
-def _without_data(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
-    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+def _without_data(x: Tensor) -> Tensor:
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
