@@ -22,6 +22,7 @@ class Why(str, Enum):
     PROFILE = "profile"
     DYNAMIC = "dynamic qconfig"
     WEIGHT_ONLY = "weight-only qconfig"
+    OTHER_QCONFIG = "another qconfig"
     OVERFLOW = "overflow"
     NO_ELEMENTS = "reads no element"
     SHARED = "used more than once"

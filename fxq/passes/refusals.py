@@ -61,6 +61,9 @@ class Refusals:
         module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
         if module is not None and self._takes_whole(node, module):
             return next(self._objections_to_whole(node, module), None)
+        return self._under_other_qconfig(node, module) or self._unrecognised(node, module)
+
+    def _unrecognised(self, node: Node, module: nn.Module | None) -> Reason:
         found = recognise(node, module)
         return found if isinstance(found, Reason) else Reason(Why.OPERAND, node.name, "its operands are not all tensors")
 
@@ -71,6 +74,23 @@ class Refusals:
             return False
         known = self.profile.dynamic if resolution.qconfig.weight_format is None else self.profile.weight_only
         return qualified_name(type(module)) in known
+
+    def _under_other_qconfig(self, node: Node, module: nn.Module | None) -> Reason | None:
+        """Why a module is float whose form is one for a QConfig of another kind; None where it has no form at all."""
+        name, kind = qualified_name(type(module)), type(module).__name__
+        forms = (
+            (self.profile.dynamic, "fxq.per_channel_dynamic_qconfig"),
+            (self.profile.weight_only, "fxq.float_qparams_weight_only_qconfig"),
+        )
+        suited = next((qconfig for known, qconfig in forms if name in known), None)
+        if suited is None:
+            return None
+        resolution = resolution_of(node)
+        if resolution is None or resolution.qconfig is None:
+            return _not_configured(node, resolution)
+        return Reason(
+            Why.OTHER_QCONFIG, node.name, f"{kind} has no form under this QConfig; set_object_type(nn.{kind}, {suited}) gives it one"
+        )
 
     def _objections_to_whole(self, node: Node, module: nn.Module) -> Iterator[Reason]:
         if isinstance(module, nn.EmbeddingBag):

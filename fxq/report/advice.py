@@ -20,6 +20,7 @@ ADVICE: Mapping[Why, str] = {
     Why.PROFILE: "ask in the QConfig for dtypes and ranges that the profile takes, or choose another profile",
     Why.DYNAMIC: "float between dynamic layers is as it should be; a calibrated QConfig (fxq.get_default_qconfig()) would make these int8",
     Why.WEIGHT_ONLY: "float beside layers with weights in few bits is as it should be; a dynamic or calibrated QConfig makes int8",
+    Why.OTHER_QCONFIG: "name these in the QConfigMapping with the QConfig that each speaks of; fxq.quantize_dynamic needs no graph",
     Why.OVERFLOW: "their sums could leave int32: smaller weights or fewer inputs per channel would fit",
     Why.NO_ELEMENTS: "these read no element: nothing to gain",
     Why.SHARED: "the value in between is read by others too",

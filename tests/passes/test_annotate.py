@@ -415,6 +415,29 @@ def test_ops_beside_dynamic_layers_stay_float() -> None:
     assert linear is not None and linear.is_dynamic and linear.output is None
 
 
+def test_modules_that_are_called_whole_say_which_qconfig_they_need() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bag, self.gru = nn.EmbeddingBag(9, 4), nn.GRU(4, 4)
+
+        def forward(self, words: Tensor) -> Tensor:
+            y: Tensor = self.gru(self.bag(words))[0]
+            return y
+
+    def reasons(qconfig: fxq.QConfig | None) -> list[str]:
+        found = decisions(up_to("annotate", trace(Pair().eval(), words), QConfigMapping().set_global(qconfig)))
+        return [found[name] for name in ("bag", "gru")]
+
+    words = torch.zeros(2, 4, dtype=torch.int64)
+    how = "another qconfig: {0} has no form under this QConfig; set_object_type(nn.{0}, fxq.{1}) gives it one".format
+    bag, gru = how("EmbeddingBag", "float_qparams_weight_only_qconfig"), how("GRU", "per_channel_dynamic_qconfig")
+    assert reasons(fxq.default_qconfig) == [bag, gru]
+    assert reasons(fxq.per_row_dynamic_qconfig) == [bag, "int8 → float"]
+    assert reasons(fxq.weight_only_qconfig(8, 0)) == ["int8 → float", gru]
+    assert reasons(None) == ["switched off: kept float by set_global"] * 2
+
+
 def test_a_model_without_a_mapping_stays_float() -> None:
     module = up_to("annotate", trace(residual(), ramp(2, 3, 8, 8)), QConfigMapping())
     assert set(decisions(module).values()) == {IS_INPUT, "no qconfig: no rule of the QConfigMapping gives it a qconfig"}

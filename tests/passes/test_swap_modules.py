@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import fxq
-from fxq.graph.annotation import quant_of
 from fxq.graph.reasons import Why
 from fxq.report.kinds import Kind
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell
@@ -104,14 +103,6 @@ def test_beside_calibrated_layers() -> None:
     report = fxq.report(int8)
     assert (report.row("rnn").kind, report.row("head").kind) == (Kind.DYNAMIC, Kind.INT8)
     assert sqnr(int8(words), model(words)) > 30
-
-
-def test_without_a_dynamic_qconfig_it_says_so() -> None:
-    model, words = Tagger(nn.LSTM(16, 24), 24).eval(), torch.randint(0, 50, (3, 7))
-    prepared = fxq.prepare_fx(model, fxq.get_default_qconfig_mapping("x86"), (words,))
-    (node,) = (node for node in prepared.graph.nodes if node.name == "rnn")
-    quant = quant_of(node)
-    assert quant is not None and quant.reason is not None and quant.reason.why is Why.UNKNOWN_OP
 
 
 def test_dropout_that_drops_stays_float() -> None:

@@ -120,7 +120,7 @@ def test_kinds_of_a_converted_model(stages: dict[str, FxqModule]) -> None:
 def test_reasons(stages: dict[str, FxqModule]) -> None:
     made = fxq.report(stages["lowered"])
     assert {name: group.why for group in made.totals.reasons for name in group.nodes} == {
-        "lstm": Why.UNKNOWN_OP, "hooked": Why.HOOKS, "bn2": Why.TRAINING, "add": Why.FLOAT_INPUT,
+        "lstm": Why.OTHER_QCONFIG, "hooked": Why.HOOKS, "bn2": Why.TRAINING, "add": Why.FLOAT_INPUT,
         "permute": Why.FLOAT_READERS, "reshape": Why.FLOAT_READERS, "softmax": Why.FLOAT_INPUT,
         "mul_1": Why.FLOAT_INPUT,
     }  # fmt: skip

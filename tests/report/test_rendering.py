@@ -72,8 +72,10 @@ boundaries  3 × float → int8, 1 × int8 → float
 decided by  set_global (14 nodes)
 
 What stays float, and why
-unknown op (1 node, 18.0 % of MACs): write these with ops that fxq knows, or leave them float
-  lstm  LSTM is not an op that fxq knows  models.py
+another qconfig (1 node, 18.0 % of MACs): name these in the QConfigMapping with the QConfig that each speaks of;
+fxq.quantize_dynamic needs no graph
+  lstm  LSTM has no form under this QConfig; set_object_type(nn.LSTM, fxq.per_channel_dynamic_qconfig)      models.py
+        gives it one
 module hooks (1 node, 16.2 % of MACs): remove the hooks before fxq.prepare_fx
   hooked  its module has forward hooks, which an int8 op would not run; remove them or use                  models.py
           parametrizations
