@@ -335,8 +335,12 @@ class _Avx512Vnni(_X86):
         return Raised(e.b.bitcast(bits, self.reals), base)
 
     def lookup(self, e: Emitter, table: Value, indices: Value) -> Value:
-        if indices.type != self.bytes or "avx512vbmi" not in _host_features():
+        count = indices.type.count
+        if count == 1 or "avx512vbmi" not in _host_features():
             return super().lookup(e, table, indices)
+        if count < self.vector_bytes:
+            widened = e.shuffle(indices, [lane % count for lane in range(self.vector_bytes)])
+            return e.shuffle(self.lookup(e, table, widened), range(count))
         quarters = [e.load(table, self.bytes, 64 * n) for n in range(4)]
         halves = [e.call("llvm.x86.avx512.vpermi2var.qi.512", self.bytes, [a, indices, b]) for a, b in (quarters[:2], quarters[2:])]
         upper = e.b.icmp_signed("<", indices, splat(self.bytes, 0))
