@@ -18,11 +18,12 @@ from fxq.runtime.dynamic.attention import DynamicAttention, Projections
 from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
 from fxq.runtime.dynamic.product import RowWeights
-from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentShape
+from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentCell, RecurrentLayers, RecurrentShape
 from fxq.runtime.dynamic.rows import RowOp
 from fxq.runtime.integer.conv import ConvGeometry
 from fxq.runtime.weight_only.embedding import Bags, WeightOnlyEmbedding, WeightOnlyEmbeddingBag
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
+from fxq.runtime.weight_only.recurrent import Stored, WeightOnlyRNN, WeightOnlyRNNCell
 
 # (float module, its QConfig) → what takes its place; None where this very module has no form
 Maker = Callable[..., nn.Module | None]
@@ -60,20 +61,25 @@ def make_conv(module: Any, qconfig: QConfig) -> DynamicConv:
     return DynamicConv(weights, geometry, per_row=qconfig.activation.spec.axis is not None)
 
 
-def make_recurrent(module: nn.RNNBase, qconfig: QConfig) -> DynamicRNN:
-    """nn.LSTM, nn.GRU, nn.RNN → DynamicRNN; rows have qparams of their own whatever the activation's QConfig."""
+def make_recurrent(module: nn.RNNBase, qconfig: QConfig) -> RecurrentLayers:
+    """nn.LSTM, nn.GRU, nn.RNN → DynamicRNN, or WeightOnlyRNN; rows have qparams of their own whatever the activation's QConfig."""
     shape = RecurrentShape(
         module.mode, module.input_size, module.hidden_size, module.num_layers, module.batch_first, module.bidirectional, module.proj_size
     )
-    return DynamicRNN(shape, _matrices(module, shape, qconfig.weight))
+    tensors = {name: getattr(module, name) for names in module._all_weights for name in names}
+    if qconfig.weight_format is not None:
+        return WeightOnlyRNN(shape, qconfig.weight_format, _stored(tensors, shape, qconfig.weight_format))
+    return DynamicRNN(shape, _matrices(tensors, shape, qconfig.weight))
 
 
-def make_cell(module: nn.RNNCellBase, qconfig: QConfig) -> DynamicRNNCell:
-    """nn.LSTMCell, nn.GRUCell, nn.RNNCell → DynamicRNNCell"""
+def make_cell(module: nn.RNNCellBase, qconfig: QConfig) -> RecurrentCell:
+    """nn.LSTMCell, nn.GRUCell, nn.RNNCell → DynamicRNNCell, or WeightOnlyRNNCell"""
     mode = f"RNN_{module.nonlinearity.upper()}" if isinstance(module, nn.RNNCell) else type(module).__name__.removesuffix("Cell")
     shape = RecurrentShape(mode, module.input_size, module.hidden_size)
     tensors = {f"{name}_l0": getattr(module, name) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
-    return DynamicRNNCell(shape, _matrices_of(tensors, shape, qconfig.weight))
+    if qconfig.weight_format is not None:
+        return WeightOnlyRNNCell(shape, qconfig.weight_format, _stored(tensors, shape, qconfig.weight_format))
+    return DynamicRNNCell(shape, _matrices(tensors, shape, qconfig.weight))
 
 
 def make_attention(module: nn.MultiheadAttention, qconfig: QConfig) -> DynamicAttention | None:
@@ -88,13 +94,16 @@ def make_attention(module: nn.MultiheadAttention, qconfig: QConfig) -> DynamicAt
     return DynamicAttention(Projections(*made), module.num_heads, batch_first=module.batch_first)
 
 
-def _matrices(module: nn.RNNBase, shape: RecurrentShape, factory: ObserverFactory) -> dict[str, RowWeights]:
-    return _matrices_of({name: getattr(module, name) for names in module._all_weights for name in names}, shape, factory)
+def _matrices(tensors: Mapping[str, Any], shape: RecurrentShape, factory: ObserverFactory) -> dict[str, RowWeights]:
+    return {name: _weights(tensors[f"weight_{name}"], tensors.get(f"bias_{name}"), factory) for name in shape.matrices()}
 
 
-def _matrices_of(tensors: Mapping[str, Any], shape: RecurrentShape, factory: ObserverFactory) -> dict[str, RowWeights]:
-    weights = {name: tensors[f"weight_{name}"] for name in shape.matrices()}
-    return {name: _weights(weight, tensors.get(f"bias_{name}"), factory) for name, weight in weights.items()}
+def _stored(tensors: Mapping[str, Any], shape: RecurrentShape, format: WeightFormat) -> dict[str, Stored]:
+    parts = {
+        name: group_weights(tensors[f"weight_{name}"], format, tensors.get(f"bias_{name}"), where=f"{shape.torch_name}.weight_{name}")
+        for name in shape.matrices()
+    }
+    return {name: Stored(part.weight, part.scale, part.zero, part.bias) for name, part in parts.items()}
 
 
 def _weights(weight: Tensor, bias: Tensor | None, factory: ObserverFactory) -> RowWeights:
@@ -153,6 +162,7 @@ DYNAMIC_MODULES: Mapping[type[nn.Module], Maker] = {
 # weights in few bits, everything else float
 WEIGHT_ONLY_MODULES: Mapping[type[nn.Module], Maker] = {
     nn.Linear: make_linear,
+    **RECURRENT,
     nn.Embedding: make_embedding,
     nn.EmbeddingBag: make_embedding_bag,
     nn.MultiheadAttention: make_attention,

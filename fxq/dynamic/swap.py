@@ -46,12 +46,12 @@ _BYTES = _Default(per_row_dynamic_qconfig, (nn.Linear, *RECURRENT))
 _DEFAULTS: Mapping[str, _Default] = {
     "torch.int8": _BYTES,
     "torch.qint8": _BYTES,
-    "torch.float16": _Default(float16_dynamic_qconfig, (nn.Linear,)),
+    "torch.float16": _Default(float16_dynamic_qconfig, (nn.Linear, *RECURRENT)),
     "torch.quint8": _Default(float_qparams_weight_only_qconfig, (nn.Embedding, nn.EmbeddingBag)),
     "torch.quint4x2": _Default(float_qparams_weight_only_qconfig_4bit, (nn.Embedding, nn.EmbeddingBag)),
 }
 
-_OTHER_FORM = "give embeddings a QConfig of weights only in a dict, such as fxq.weight_only_qconfig(), and recurrent layers a dynamic one"
+_OTHER_FORM = "give embeddings a QConfig of weights only in a dict, such as fxq.weight_only_qconfig(), and convolutions a dynamic one"
 
 Key = type[nn.Module] | str
 Wanted = Mapping[Key, QConfig | None]

@@ -35,11 +35,13 @@ from fxq.runtime.integer.table import Table
 from fxq.runtime.interface import QTensorEntry, QTensorExit
 from fxq.runtime.weight_only.embedding import WeightOnlyEmbedding, WeightOnlyEmbeddingBag
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
+from fxq.runtime.weight_only.recurrent import WeightOnlyRNN, WeightOnlyRNNCell
 
 INTEGER_OPS: tuple[type[IntegerOp], ...] = (
     Conv, ConvTranspose, Linear, MatMul, Add, Sub, AddFixedPoint, Mul, Table, PRelu, Softmax, LayerNorm, GroupNorm,
     MaxPool, AdaptiveMaxPool, AvgPool, AdaptiveAvgPool, Mean, Sum, Nearest, Bilinear, QTensorEntry, QTensorExit,
     DynamicLinear, DynamicConv, DynamicRNN, DynamicRNNCell, WeightOnlyLinear, WeightOnlyEmbedding, WeightOnlyEmbeddingBag,
+    WeightOnlyRNN, WeightOnlyRNNCell,
 )  # fmt: skip
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fxq.graph.weight_format import WeightFormat
 from fxq.runtime.dynamic.cells import CELLS
 from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
@@ -26,6 +27,7 @@ from fxq.runtime.integer.table import Table
 from fxq.runtime.interface import QTensorEntry, QTensorExit
 from fxq.runtime.weight_only.embedding import WeightOnlyEmbedding, WeightOnlyEmbeddingBag
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
+from fxq.runtime.weight_only.recurrent import WeightOnlyRNN, WeightOnlyRNNCell
 
 Values = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -125,7 +127,15 @@ def _scales(tensors: Tensors, end: str) -> Iterator[str]:
 
 
 def _recurrent(values: Values, tensors: Tensors) -> Iterator[str]:
-    shape: RecurrentShape = values["shape"]
+    yield from _shape(values["shape"], tensors)
+    for name, size in values["shape"].matrices().items():
+        yield from _row_weights(tensors, f"_{name}")
+        if tuple(tensors[f"weight_{name}"].shape) != size:
+            yield f"weight_{name} is not {list(size)}"
+
+
+def _shape(shape: RecurrentShape, tensors: Tensors) -> Iterator[str]:
+    """There is one with a weight for each of its matrices."""
     if shape.mode not in CELLS:
         yield f"there is no {shape.mode[:100]!r}"
     yield from _at_least(1, "shape", (shape.input_size, shape.hidden_size, shape.num_layers))
@@ -133,31 +143,54 @@ def _recurrent(values: Values, tensors: Tensors) -> Iterator[str]:
         yield f"proj_size is {shape.proj_size}"
     if shape.num_layers > len(tensors):
         yield f"{shape.num_layers} layers of {len(tensors)} tensors"
-    wanted = shape.matrices()
-    if unknown := {f"weight_{name}" for name in wanted} ^ {name for name in tensors if name.startswith("weight_")}:
+    if unknown := {f"weight_{name}" for name in shape.matrices()} ^ {name for name in tensors if name.startswith("weight_")}:
         yield f"{min(unknown)[:100]} is missing, or there is no place for it"
-    for name, size in wanted.items():
-        yield from _row_weights(tensors, f"_{name}")
-        if tuple(tensors[f"weight_{name}"].shape) != size:
-            yield f"weight_{name} is not {list(size)}"
+
+
+def _weight_only_recurrent(values: Values, tensors: Tensors) -> Iterator[str]:
+    yield from _shape(values["shape"], tensors)
+    for name, (outputs, features) in values["shape"].matrices().items():
+        yield from _stored(_Groups(f"_{name}", values["format"], features), tensors)
+        if tensors[f"weight_{name}"].shape[0] != outputs:
+            yield f"weight_{name} has not {outputs} rows"
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """A matrix in few bits.
+
+    Attributes:
+        end: of the names of its tensors.
+        format: how it is stored.
+        features: of a row.
+    """
+
+    end: str
+    format: WeightFormat
+    features: int
 
 
 def _grouped_weights(values: Values, tensors: Tensors) -> Iterator[str]:
-    format, features = values["format"], values["features"]
-    yield from _at_least(0, "features", (features,))
-    weight, dtype = tensors["weight"], {4: torch.uint8, 8: torch.int8, 16: torch.float16}[format.bits]
-    yield from _tensor("weight", weight, (dtype,), 2)
+    yield from _at_least(0, "features", (values["features"],))
+    yield from _stored(_Groups("", values["format"], values["features"]), tensors)
+
+
+def _stored(groups: _Groups, tensors: Tensors) -> Iterator[str]:
+    format, features = groups.format, groups.features
+    found = {kind: tensors[f"{kind}{groups.end}"] for kind in ("weight", "scale", "zero", "bias") if f"{kind}{groups.end}" in tensors}
+    weight, dtype = found["weight"], {4: torch.uint8, 8: torch.int8, 16: torch.float16}[format.bits]
+    yield from _tensor(f"weight{groups.end}", weight, (dtype,), 2)
     if weight.shape[1] != (-(-features // 2) if format.bits == 4 else features):
         yield f"{features} features in rows of {weight.shape[1]}"
     wanted = {"scale"} if format.bits < 16 else set()
-    if unknown := wanted ^ (tensors.keys() & {"scale"}) or {name for name in ("zero",) if name in tensors and not wanted}:
-        yield f"{min(unknown)} is missing, or there is no place for it"
-    for name in tensors.keys() & {"scale", "zero"}:
-        yield from _tensor(name, tensors[name], (torch.float32,), 2, weight.shape[0])
-        if tensors[name].shape[1] != format.groups(features):
-            yield f"{name} has {tensors[name].shape[1]} groups, not {format.groups(features)}"
-    if "bias" in tensors:
-        yield from _tensor("bias", tensors["bias"], (torch.float32,), 1, weight.shape[0])
+    if unknown := wanted ^ (found.keys() & {"scale"}) or {name for name in ("zero",) if name in found and not wanted}:
+        yield f"{min(unknown)}{groups.end} is missing, or there is no place for it"
+    for name in found.keys() & {"scale", "zero"}:
+        yield from _tensor(f"{name}{groups.end}", found[name], (torch.float32,), 2, weight.shape[0])
+        if found[name].shape[1] != format.groups(features):
+            yield f"{name}{groups.end} has {found[name].shape[1]} groups, not {format.groups(features)}"
+    if "bias" in found:
+        yield from _tensor(f"bias{groups.end}", found["bias"], (torch.float32,), 1, weight.shape[0])
 
 
 def _bags(values: Values, tensors: Tensors) -> Iterator[str]:
@@ -257,6 +290,8 @@ _CHECKS: Mapping[type[IntegerOp], Callable[[Values, Tensors], Iterator[str]]] = 
     WeightOnlyLinear: _grouped_weights,
     WeightOnlyEmbedding: _grouped_weights,
     WeightOnlyEmbeddingBag: _bags,
+    WeightOnlyRNN: _weight_only_recurrent,
+    WeightOnlyRNNCell: _weight_only_recurrent,
     Table: _table,
     PRelu: _prelu,
     LayerNorm: _layer_norm,

@@ -48,10 +48,10 @@ class GroupedWeights:
 
     def select(self, rows: Tensor) -> GroupedWeights:
         """Those of some output channels. Args: rows: i64 [n]."""
-        parts = (None if tensor is None else tensor.index_select(0, rows) for tensor in (self.weight, self.scale, self.zero))
-        weight, scale, zero = parts
+        parts = (self.weight, self.scale, self.zero, self.bias)
+        weight, scale, zero, bias = (None if tensor is None else tensor.index_select(0, rows) for tensor in parts)
         assert weight is not None
-        return GroupedWeights(weight, scale, zero, self.format, self.features)
+        return GroupedWeights(weight, scale, zero, self.format, self.features, bias)
 
     def real(self) -> Tensor:
         """w'"""

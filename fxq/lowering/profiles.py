@@ -14,7 +14,7 @@ from fxq.graph.profile import Accepted, BackendProfile
 _QUANTIZABLE = frozenset(op.name for op in OPS if op.policy not in (Policy.FLOAT, Policy.METADATA))
 
 _DYNAMIC = frozenset({"linear", "conv", *map(qualified_name, RECURRENT)})
-_WEIGHT_ONLY = frozenset({"linear", "embedding", qualified_name(nn.EmbeddingBag)})
+_WEIGHT_ONLY = frozenset({"linear", "embedding", *map(qualified_name, (nn.EmbeddingBag, *RECURRENT))})
 
 PROFILES = (
     BackendProfile(

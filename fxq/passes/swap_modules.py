@@ -22,6 +22,9 @@ def swap_modules(module: FxqModule, context: Context) -> int:
     """Modules that are called whole, and read and write float, become the op of the runtime that does it.
 
     A module that is called in several places, with one qconfig, becomes one op.
+
+    Raises:
+        ConfigError: a weight that is to be stored in few bits is not finite.
     """
     calls = module.graph.find_nodes(op="call_module")
     nodes = [node for node in calls if _is_whole(node)]
@@ -61,6 +64,8 @@ def _swap(module: FxqModule, called: nn.Module, qconfig: QConfig, place: str) ->
     try:
         made = WHOLE[type(called)](called, qconfig)
     except ConfigError as error:
+        if qconfig.weight_format is not None:
+            raise
         return Reason(Why.OVERFLOW, place, f"its 32-bit accumulator can overflow: {error.found}")
     assert made is not None, f"{type(called).__name__} was not refused"
     put_module(module, place, made.eval())

@@ -18,13 +18,12 @@ from fxq.graph.names import qualified_name
 from fxq.passes.arguments import Inputs
 from fxq.report.closeness import Closeness, Sums, Tensors, closeness, same_shapes
 from fxq.report.comparison import Comparison, LayerComparison
-from fxq.report.kinds import Kind
+from fxq.report.kinds import WEIGHT_ONLY_OPS, Kind
 from fxq.report.lockstep import real_tensors
 from fxq.report.weight_errors import weight_of
 from fxq.report.wording import short_type
 from fxq.runtime.dynamic.attention import DynamicAttention
 from fxq.runtime.dynamic.op import DynamicOp
-from fxq.runtime.weight_only.op import WeightOnlyOp
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ def has_replaced_modules(model: nn.Module) -> bool:
 
 
 def _is_replaced(module: nn.Module) -> bool:
-    return isinstance(module, DynamicOp | WeightOnlyOp | DynamicAttention)
+    return isinstance(module, (DynamicOp, DynamicAttention, *WEIGHT_ONLY_OPS))
 
 
 class ModuleTally:
@@ -108,7 +107,7 @@ class ModuleTally:
             what=f"{kind} {path}",
             type=kind,
             module=path,
-            kind=Kind.WEIGHT_ONLY if isinstance(layer.rounded, WeightOnlyOp) else Kind.DYNAMIC,
+            kind=Kind.WEIGHT_ONLY if isinstance(layer.rounded, WEIGHT_ONLY_OPS) else Kind.DYNAMIC,
             fused=(),
             alone=self._alone[path].closeness(),
             so_far=self._so_far[path].closeness(),

@@ -19,6 +19,7 @@ from fxq.runtime.dynamic.op import DynamicOp
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.interface import QTensorEntry, QTensorExit
 from fxq.runtime.weight_only.op import WeightOnlyOp
+from fxq.runtime.weight_only.recurrent import WeightOnlyRecurrent
 
 
 class Kind(str, Enum):
@@ -42,6 +43,9 @@ IN_INT8 = (Kind.INT8, Kind.DYNAMIC)
 # their results differ from the float model's
 ROUNDED = (*IN_INT8, Kind.WEIGHT_ONLY)
 
+# their weights are stored in few bits
+WEIGHT_ONLY_OPS = (WeightOnlyOp, WeightOnlyRecurrent)
+
 _KIND_OF_OPCODE = {"placeholder": Kind.INPUT, "get_attr": Kind.CONSTANT, "output": Kind.OUTPUT}
 
 
@@ -58,7 +62,7 @@ def kind_of(node: Node) -> Kind:
         return Kind.OBSERVER
     if _makes_no_tensor(node):
         return Kind.SHAPE
-    if isinstance(module, WeightOnlyOp) or (quant is not None and quant.is_weight_only):
+    if isinstance(module, WEIGHT_ONLY_OPS) or (quant is not None and quant.is_weight_only):
         return Kind.WEIGHT_ONLY
     if isinstance(module, DynamicOp) or (quant is not None and quant.is_dynamic):
         return Kind.DYNAMIC

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import Node
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -24,7 +24,7 @@ from fxq.graph.recognise import recognise
 from fxq.report.kinds import called_module
 from fxq.runtime.dynamic.conv import DynamicConv
 from fxq.runtime.dynamic.linear import DynamicLinear
-from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell
+from fxq.runtime.dynamic.recurrent import Recurrent
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.conv_transpose import ConvTranspose
 from fxq.runtime.integer.linear import Linear
@@ -65,9 +65,9 @@ def _of_module(node: Node, module: nn.Module) -> int | None:
     if isinstance(module, WeightOnlyLinear):
         return _by_weight(tensor_type(node), module.shape)
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        return _of_recurrent(node, module.input_size, module.parameters())
-    if isinstance(module, DynamicRNN | DynamicRNNCell):
-        return _of_recurrent(node, module.shape.input_size, module.buffers())
+        return _of_recurrent(node, module.input_size, (matrix.shape for matrix in module.parameters() if matrix.ndim == 2))
+    if isinstance(module, Recurrent):
+        return _of_recurrent(node, module.shape.input_size, module.shape.matrices().values())
     if isinstance(module, nn.MultiheadAttention):
         return _of_attention_module(module, _tensors_read(node))
     if isinstance(module, FxqModule):
@@ -76,10 +76,9 @@ def _of_module(node: Node, module: nn.Module) -> int | None:
     return None if has_matrices and not isinstance(module, _NO_PRODUCTS) else 0
 
 
-def _of_recurrent(node: Node, input_size: int, tensors: Iterable[Tensor]) -> int:
-    """Every vector of the input meets all matrices."""
-    vectors = _tensors_read(node)[0].numel // input_size
-    return vectors * sum(matrix.numel() for matrix in tensors if matrix.ndim == 2)
+def _of_recurrent(node: Node, input_size: int, matrices: Iterable[tuple[int, ...]]) -> int:
+    """Every vector of the input meets all matrices, of these sizes."""
+    return _tensors_read(node)[0].numel // input_size * sum(map(math.prod, matrices))
 
 
 def _of_call(node: Node) -> int | None:

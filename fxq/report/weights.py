@@ -15,6 +15,7 @@ from fxq.graph.qdq import groups_of, is_dequantize, is_dequantize_groups
 from fxq.report.kinds import ROUNDED, Kind, called_module, kind_of
 from fxq.runtime.integer.module import IntegerOp
 from fxq.runtime.weight_only.op import WeightOnlyOp
+from fxq.runtime.weight_only.recurrent import WeightOnlyRecurrent
 
 # what names of tensors begin with that take the place of tensors of the float model; the others are of the compiler's making
 _FROM_THE_MODEL = ("weight", "bias")
@@ -46,16 +47,23 @@ def stored_by(node: Node) -> tuple[Stored, ...]:
 
 
 def _of_module(module: nn.Module) -> Iterator[Stored]:
-    if isinstance(module, WeightOnlyOp):
-        yield from _of_groups(module.weights)
+    groups = _groups_of(module)
+    yield from (stored for weights in groups for stored in _of_groups(weights))
     owned = [item for owner in outside_of_graphs(module) for item in (*owner._parameters.items(), *owner._buffers.items())]
     for name, tensor in owned:
-        if tensor is None or (isinstance(module, WeightOnlyOp) and name != "bias"):
+        if tensor is None or (groups and not name.startswith("bias")):
             continue
         if not isinstance(module, IntegerOp):
             yield _as_it_was(tensor)
         else:
             yield _quantized(tensor) if name.partition("_")[0] in _FROM_THE_MODEL else _added(tensor)
+
+
+def _groups_of(module: nn.Module) -> tuple[GroupedWeights, ...]:
+    """Its matrices in few bits."""
+    if isinstance(module, WeightOnlyRecurrent):
+        return tuple(module.weights.values())
+    return (module.weights,) if isinstance(module, WeightOnlyOp) else ()
 
 
 def _of_operands(node: Node) -> Iterator[Stored]:

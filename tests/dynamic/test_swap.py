@@ -190,7 +190,8 @@ def test_weights_in_few_bits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "least"), [(torch.float16, {nn.Linear: 60}), (torch.quint8, {nn.Embedding: 30}), (torch.quint4x2, {nn.Embedding: 12})]
+    ("dtype", "least"),
+    [(torch.float16, {nn.Linear: 60, nn.LSTM: 60}), (torch.quint8, {nn.Embedding: 30}), (torch.quint4x2, {nn.Embedding: 12})],
 )
 def test_what_a_dtype_stands_for(dtype: torch.dtype, least: dict[type, float]) -> None:
     torch.manual_seed(0)
@@ -225,8 +226,8 @@ def test_attention_with_weights_in_few_bits() -> None:
 @pytest.mark.parametrize(
     ("spec", "match"),
     [
-        ({nn.LSTM: fxq.weight_only_qconfig()}, "which has no form"),
-        ({"lstm": fxq.weight_only_qconfig()}, "which has no form"),
+        ({nn.Conv1d: fxq.weight_only_qconfig()}, "which has no form"),
+        ({"embed": fxq.default_dynamic_qconfig}, "which has no form"),
         ({nn.Embedding}, "which has no form"),
         ({nn.Linear: fxq.get_default_qconfig()}, "of weights only"),
     ],

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import fxq
+from fxq.dynamic.modules import WEIGHT_ONLY_MODULES
 from fxq.files.integer_ops import Arguments, Unbuildable, arguments_of, build_op
 from fxq.graph.weight_format import WeightFormat
 from fxq.report.kinds import Kind
@@ -56,3 +57,22 @@ def test_what_does_not_fit(name: str, tensor: Tensor | None, message: str) -> No
     tensors = {**given.tensors, name: tensor}
     with pytest.raises(Unbuildable, match=message):
         build_op("WeightOnlyLinear", Arguments(given.values, {key: value for key, value in tensors.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("weight_hh_l0", torch.zeros(18, 4, dtype=torch.uint8), "features"),
+        ("weight_ih_l0", torch.zeros(17, 4, dtype=torch.uint8), "scale_ih_l0 is"),
+        ("scale_ih_l0", torch.ones(18, 2), "groups"),
+        ("zero_hh_l0", torch.ones(5, 1), "zero_hh_l0"),
+        ("scale_hh_l0", None, "scale_hh_l0 is missing"),
+        ("weight_ih_l7", torch.zeros(18, 4, dtype=torch.uint8), "weight_ih_l7"),
+    ],
+)
+def test_a_recurrent_layer_that_does_not_fit(name: str, tensor: Tensor | None, message: str) -> None:
+    given = arguments_of(WEIGHT_ONLY_MODULES[nn.GRU](nn.GRU(8, 6), fxq.weight_only_qconfig(4, 8)))
+    tensors = {key: value for key, value in {**given.tensors, name: tensor}.items() if value is not None}
+    assert build_op("WeightOnlyRNN", given) is not None
+    with pytest.raises(Unbuildable, match=message):
+        build_op("WeightOnlyRNN", Arguments(given.values, tensors))

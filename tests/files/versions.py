@@ -136,6 +136,27 @@ def make_convolving() -> tuple[fxq.FxqModule, tuple[Tensor, ...]]:
     return fxq.convert_fx(fxq.prepare_fx(Convolving().eval(), mapping, (x,))), (x,)
 
 
+# --- recurrent layers whose weights alone are stored in few bits -------------------------------------------------------------
+
+
+class Remembering(nn.Module):
+    """Layers and a cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.cell = nn.GRU(6, 8, bidirectional=True), nn.LSTMCell(16, 8)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"floats": self.cell(self.gru(x)[0][-1])[0]}
+
+
+def make_remembering() -> tuple[fxq.FxqModule, tuple[Tensor, ...]]:
+    torch.manual_seed(0)
+    x = torch.randn(3, 2, 6, generator=torch.Generator().manual_seed(0))
+    mapping = fxq.QConfigMapping().set_global(fxq.weight_only_qconfig(4, 8)).set_object_type(nn.LSTMCell, fxq.float16_dynamic_qconfig)
+    return fxq.convert_fx(fxq.prepare_fx(Remembering().eval(), mapping, (x,))), (x,)
+
+
 # --- files -------------------------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +177,7 @@ KEPT = {
     **{profile: Kept(partial(make, profile), results) for profile in PROFILES},
     "arriving": Kept(make_arriving, results_arriving),
     "convolving": Kept(make_convolving, results_arriving),
+    "remembering": Kept(make_remembering, results_arriving),
 }
 
 

@@ -434,7 +434,7 @@ def test_modules_that_are_called_whole_say_which_qconfig_they_need() -> None:
     bag, gru = how("EmbeddingBag", "float_qparams_weight_only_qconfig"), how("GRU", "per_channel_dynamic_qconfig")
     assert reasons(fxq.default_qconfig) == [bag, gru]
     assert reasons(fxq.per_row_dynamic_qconfig) == [bag, "int8 → float"]
-    assert reasons(fxq.weight_only_qconfig(8, 0)) == ["int8 → float", gru]
+    assert reasons(fxq.weight_only_qconfig(8, 0)) == ["int8 → float"] * 2
     assert reasons(None) == ["switched off: kept float by set_global"] * 2
 
 

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 import fxq
+from fxq.errors import ConfigError
 from fxq.graph.reasons import Why
 from fxq.report.kinds import Kind
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell
+from fxq.runtime.weight_only.recurrent import WeightOnlyRNN
 from tests.closeness import sqnr
 from tests.files.same import assert_same, through_file
 
@@ -59,6 +61,31 @@ def test_a_model_with_a_recurrent_layer(recurrent: nn.Module, features: int, tmp
     assert report.totals.macs == fxq.report(prepared).totals.macs
     assert report.row("rnn").weight_bytes_float32 == sum(tensor.nbytes for tensor in recurrent.parameters())
     assert_same(through_file(int8, tmp_path), int8, words)
+
+
+@pytest.mark.parametrize(("qconfig", "bytes_"), [(fxq.float16_dynamic_qconfig, 2.0), (fxq.weight_only_qconfig(4, 8), 0.5 + 1.0)])
+def test_weights_in_few_bits(qconfig: fxq.QConfig, bytes_: float, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, words = Tagger(nn.GRU(16, 24), 24).eval(), torch.randint(0, 50, (3, 7))
+    prepared = fxq.prepare_fx(model, fxq.QConfigMapping().set_global(qconfig), (words,))
+    small, reference = fxq.convert_fx(prepared), fxq.convert_to_reference_fx(prepared)
+    assert isinstance(small.get_submodule("rnn"), WeightOnlyRNN)
+    torch.testing.assert_close(reference(words), small(words), rtol=0, atol=1e-5)
+    row = fxq.report(small).row("rnn")
+    assert row.kind is Kind.WEIGHT_ONLY and row.macs == fxq.report(prepared).row("rnn").macs
+    assert row.weight_bytes_float32 == sum(tensor.nbytes for tensor in model.rnn.parameters())
+    assert row.weight_bytes == 3 * 24 * (16 + 24) * bytes_ + 2 * 3 * 24 * 4
+    compared = fxq.compare(model, small, [words], progress=False)
+    assert compared.row("rnn").kind is Kind.WEIGHT_ONLY
+    assert_same(through_file(small, tmp_path), small, words)
+
+
+def test_weights_that_are_not_finite() -> None:
+    model, words = Tagger(nn.GRU(16, 24), 24).eval(), torch.randint(0, 50, (3, 7))
+    model.rnn.weight_ih_l0.data[0, 0] = torch.inf
+    prepared = fxq.prepare_fx(model, fxq.QConfigMapping().set_object_type(nn.GRU, fxq.float16_dynamic_qconfig), (words,))
+    with pytest.raises(ConfigError, match=r"(?s)GRU.weight_ih_l0.*finite"):
+        fxq.convert_fx(prepared)
 
 
 def test_a_cell_that_is_called_for_every_step_is_one_op() -> None:

@@ -11,8 +11,15 @@ from torch import Tensor
 from fxq.runtime.dynamic.cells import Cell, States
 from fxq.runtime.dynamic.linear import row_product
 from fxq.runtime.dynamic.product import RowProduct
+from fxq.runtime.weight_only.product import GroupedProduct, grouped_product
 
-Multiply = Callable[[Tensor, RowProduct], Tensor]
+Product = RowProduct | GroupedProduct
+Multiply = Callable[[Tensor, Product], Tensor]
+
+
+def product_of_rows(rows: Tensor, product: Product) -> Tensor:
+    """f32 [rows, I] → f32 [rows, O], by torch's ops."""
+    return grouped_product(rows, product) if isinstance(product, GroupedProduct) else row_product(rows, product)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +33,9 @@ class Layer:
     """
 
     cell: Cell
-    input: RowProduct
-    hidden: RowProduct
-    projection: RowProduct | None
+    input: Product
+    hidden: Product
+    projection: Product | None
 
 
 @dataclass(frozen=True)
@@ -53,13 +60,13 @@ class Steps:
 
 
 @torch.no_grad()
-def run_steps(layer: Layer, rows: Tensor, steps: Steps, states: States, multiply: Multiply = row_product) -> tuple[Tensor, States]:
+def run_steps(layer: Layer, rows: Tensor, steps: Steps, states: States, multiply: Multiply = product_of_rows) -> tuple[Tensor, States]:
     """What a layer means: all steps of one direction.
 
     Args:
         rows: f32 [rows of all steps, features].
         states: f32 [sequences, size] each.
-        multiply: computes products of rows; by default torch's integer ops.
+        multiply: computes products of rows; by default torch's ops.
 
     Returns:
         the outputs [rows, size], and the states behind the last step of each sequence.

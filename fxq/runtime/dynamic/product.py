@@ -32,6 +32,10 @@ class RowWeights:
         bound = 255 * self.weight.to(torch.int64).abs().flatten(1).sum(1).max() if self.weight.numel() else torch.tensor(0)
         return None if int(bound) < _INT32 else f"|acc| may reach {int(bound)}, and 32 bits hold less than {_INT32}"
 
+    def select(self, rows: Tensor) -> RowWeights:
+        """Those of some output channels. Args: rows: i64 [n]."""
+        return RowWeights(self.weight[rows], self.scale[rows], None if self.bias is None else self.bias[rows])
+
     @property
     def features(self) -> int:
         return self.weight.shape[1]

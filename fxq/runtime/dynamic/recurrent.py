@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN with int8 weights, whole layers and single cells: inputs and hidden states are quantized as they arrive."""
+"""LSTM, GRU and RNN, whole layers and single cells; with int8 weights, inputs and hidden states are quantized as they arrive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fxq.errors import ConfigError, DataError
 from fxq.runtime.dynamic.cells import CELLS, States
-from fxq.runtime.dynamic.layers import Layer, Steps, run_steps
+from fxq.runtime.dynamic.layers import Layer, Product, Steps, run_steps
 from fxq.runtime.dynamic.op import Compiled, DynamicOp
 from fxq.runtime.dynamic.product import RowProduct, RowWeights
 from fxq.runtime.integer.outputs import FloatOutput
@@ -48,6 +48,11 @@ class RecurrentShape:
         """Of one direction."""
         return self.proj_size or self.hidden_size
 
+    @property
+    def torch_name(self) -> str:
+        """LSTM, GRU or RNN."""
+        return self.mode.partition("_")[0]
+
     def matrices(self) -> dict[str, tuple[int, int]]:
         """Name of each matrix, as "ih_l0" → its size, outputs before inputs."""
         rows, found = CELLS[self.mode].gates * self.hidden_size, dict[str, tuple[int, int]]()
@@ -60,39 +65,27 @@ class RecurrentShape:
         return found
 
 
-class _Recurrent(DynamicOp):
-    """Holds weight_ih_l0 s8, scale_ih_l0 f32, bias_ih_l0 f32, and so on.
+class Recurrent(DynamicOp):
+    """What layers and cells have in common, whatever their weights are.
 
-    Every row is quantized with qparams of its own: a sequence does not depend on the others of its batch, nor on what is to come.
+    Every row is computed by itself: a sequence does not depend on the others of its batch, nor on what is to come.
 
     Args:
         shape: of the module.
-        weights: "ih_l0", "hh_l0", ... → its matrix.
-
-    Raises:
-        ConfigError: an accumulator could overflow.
     """
 
-    def __init__(self, shape: RecurrentShape, weights: Mapping[str, RowWeights]) -> None:
+    def __init__(self, shape: RecurrentShape) -> None:
         super().__init__()
         self.shape = shape
-        for name, matrix in weights.items():
-            if matrix.overflow is not None:
-                raise ConfigError(
-                    f"{shape.mode}.weight_{name}", expected="sums that fit into 32 bits", found=matrix.overflow, remedy="leave it float"
-                )
-            for kind, tensor in zip(_KINDS, (matrix.weight.contiguous(), matrix.scale, matrix.bias), strict=True):
-                self.register_buffer(f"{kind}_{name}", tensor)
-
-    @property
-    def weights(self) -> dict[str, RowWeights]:
-        """The constants that it has now."""
-        return {name: RowWeights(*(getattr(self, f"{kind}_{name}") for kind in _KINDS)) for name in self.shape.matrices()}
 
     def layer(self, suffix: str) -> Layer:
         """The constants of one direction of one layer, as they are now."""
-        products = {name: RowProduct(matrix, FloatOutput(), per_row=True) for name, matrix in self.weights.items()}
+        products = self.products()
         return Layer(CELLS[self.shape.mode], products[f"ih{suffix}"], products[f"hh{suffix}"], products.get(f"hr{suffix}"))
+
+    def products(self) -> Mapping[str, Product]:
+        """Of each matrix of the shape."""
+        raise NotImplementedError
 
     def compile_code(self) -> Compiled | None:
         from fxq.runtime.jit.recurrent import compile_layers  # only where it is wanted: LLVM takes a moment to load
@@ -133,7 +126,7 @@ class _Recurrent(DynamicOp):
         return [tuple(tensor[number].to(torch.float32) for tensor in tensors) for number in range(count)]
 
     def _error(self, expected: str, found: str) -> DataError:
-        return DataError(f"Dynamic{self.shape.mode}", expected=expected, found=found, remedy="call it as the float module was called")
+        return DataError(type(self).__name__, expected=expected, found=found, remedy="call it as the float module was called")
 
     def _check(self, x: Tensor, ranks: tuple[int, ...]) -> None:
         if x.ndim not in ranks or x.shape[-1] != self.shape.input_size or not x.is_floating_point():
@@ -146,7 +139,7 @@ class _Recurrent(DynamicOp):
         return ", ".join([f"{shape.input_size}, {shape.hidden_size}", *(f"{name}={value}" for name, value in named.items() if value)])
 
 
-class DynamicRNN(_Recurrent):
+class RecurrentLayers(Recurrent):
     """nn.LSTM, nn.GRU or nn.RNN in evaluation: the same inputs, outputs and states. Dropout does nothing."""
 
     def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> Any:
@@ -187,11 +180,8 @@ class DynamicRNN(_Recurrent):
         stacked = tuple(torch.stack(list(each)).to(dtype) for each in zip(*last, strict=True))
         return values.to(dtype), stacked if len(stacked) > 1 else stacked[0]
 
-    def _get_name(self) -> str:
-        return f"Dynamic{self.shape.mode.partition('_')[0]}"
 
-
-class DynamicRNNCell(_Recurrent):
+class RecurrentCell(Recurrent):
     """nn.LSTMCell, nn.GRUCell or nn.RNNCell: one step of one layer."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
@@ -207,8 +197,48 @@ class DynamicRNNCell(_Recurrent):
         found = tuple(state.to(x.dtype) for state in new)
         return found if len(found) > 1 else found[0]
 
+
+class _Bytes(Recurrent):
+    """Holds weight_ih_l0 s8, scale_ih_l0 f32, bias_ih_l0 f32, and so on. Inputs and hidden states are quantized row by row.
+
+    Args:
+        weights: "ih_l0", "hh_l0", ... → its matrix.
+
+    Raises:
+        ConfigError: an accumulator could overflow.
+    """
+
+    def __init__(self, shape: RecurrentShape, weights: Mapping[str, RowWeights]) -> None:
+        super().__init__(shape)
+        for name, matrix in weights.items():
+            if matrix.overflow is not None:
+                raise ConfigError(
+                    f"{shape.mode}.weight_{name}", expected="sums that fit into 32 bits", found=matrix.overflow, remedy="leave it float"
+                )
+            for kind, tensor in zip(_KINDS, (matrix.weight.contiguous(), matrix.scale, matrix.bias), strict=True):
+                self.register_buffer(f"{kind}_{name}", tensor)
+
+    @property
+    def weights(self) -> dict[str, RowWeights]:
+        """The constants that it has now."""
+        return {name: RowWeights(*(getattr(self, f"{kind}_{name}") for kind in _KINDS)) for name in self.shape.matrices()}
+
+    def products(self) -> Mapping[str, Product]:
+        return {name: RowProduct(matrix, FloatOutput(), per_row=True) for name, matrix in self.weights.items()}
+
+
+class DynamicRNN(_Bytes, RecurrentLayers):
+    """Layers with int8 weights."""
+
     def _get_name(self) -> str:
-        return f"Dynamic{self.shape.mode.partition('_')[0]}Cell"
+        return f"Dynamic{self.shape.torch_name}"
+
+
+class DynamicRNNCell(_Bytes, RecurrentCell):
+    """A cell with int8 weights."""
+
+    def _get_name(self) -> str:
+        return f"Dynamic{self.shape.torch_name}Cell"
 
 
 def _map(states: Any, function: Callable[[Tensor], Tensor]) -> Any:

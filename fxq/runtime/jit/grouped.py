@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from numpy.typing import NDArray
 
 from fxq.runtime.jit.arena import aligned_copy
 from fxq.runtime.jit.dynamic import Buffers, CompiledRows
@@ -20,29 +23,40 @@ def compile_grouped(product: GroupedProduct) -> CompiledGrouped | None:
     return None if empty or unavailable() is not None else CompiledGrouped(product, find_isa())
 
 
+def rows_kernel(product: GroupedProduct, isa: Isa, *, single: bool, panel_vectors: int | None = None) -> GroupedRows:
+    """The kernel for one row, or for several.
+
+    Args:
+        panel_vectors: None: so many that a single row keeps the multipliers busy.
+    """
+    weights, form = product.weights, form_of(product.output)
+    bits, group = weights.format.bits, weights.format.group or weights.features
+    shifted = weights.zero is not None
+    kernel = GroupedRows(isa, weights.features, weights.outputs, bits, group, shifted, form, single)
+    return kernel if panel_vectors is None else replace(kernel, panel_vectors=panel_vectors)
+
+
+def pack_grouped(product: GroupedProduct, kernel: GroupedRows) -> tuple[NDArray[np.uint8], ...]:
+    """The constants in the order of the kernel's operands."""
+    weights = product.weights
+    zeros = np.zeros(weights.outputs, np.float32)
+    integers = weights.weight if weights.scale is None else weights.integers()
+    scale, zero, bias = (None if part is None else part.numpy() for part in (weights.scale, weights.zero, weights.bias))
+    constants = GroupedConstants(integers.numpy(), scale, zero, zeros if bias is None else bias)
+    return tuple(map(aligned_copy, constants.pack(kernel, header(product.output))))
+
+
 class CompiledGrouped(CompiledRows):
     """A GroupedProduct's constants in the kernel's order."""
 
     def __init__(self, product: GroupedProduct, isa: Isa) -> None:
-        weights = product.weights
-        super().__init__(weights.outputs)
+        super().__init__(product.weights.outputs)
         self._isa, self._product = isa, product
-        zeros = np.zeros(weights.outputs, np.float32)
-        integers = weights.weight if weights.scale is None else weights.integers()
-        scale, zero, bias = (None if part is None else part.numpy() for part in (weights.scale, weights.zero, weights.bias))
-        constants = GroupedConstants(integers.numpy(), scale, zero, zeros if bias is None else bias)
-        self._constants = tuple(map(aligned_copy, constants.pack(self.kernel(1), header(product.output))))
-
-    def kernel(self, rows: int) -> GroupedRows:
-        """The kernel for at most that many rows."""
-        weights, form = self._product.weights, form_of(self._product.output)
-        bits, group = weights.format.bits, weights.format.group or weights.features
-        shifted = weights.zero is not None
-        return GroupedRows(self._isa, weights.features, weights.outputs, bits, group, shifted, form, single=rows == 1)
+        self._constants = pack_grouped(product, rows_kernel(product, isa, single=True))
 
     def plan(self, rows: int) -> Program:
         """One call."""
-        kernel, buffers = self.kernel(rows), Buffers(rows)
+        kernel, buffers = rows_kernel(self._product, self._isa, single=rows == 1), Buffers(rows)
         x, y = buffers.add("x", FLOAT * kernel.features, "input"), buffers.add("y", FLOAT * kernel.outputs, "output")
         constants = [Pointer("constant", number) for number in range(len(self._constants))]
         return buffers.program("rows", self._constants, [buffers.call(kernel, [x, *constants, y], kernel.features * kernel.outputs)])

@@ -12,19 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fxq.runtime.dynamic.cells import States
-from fxq.runtime.dynamic.layers import Layer, Steps, run_steps
-from fxq.runtime.dynamic.product import RowProduct, RowWeights
+from fxq.runtime.dynamic.cells import Cell, States
+from fxq.runtime.dynamic.layers import Layer, Product, Steps, run_steps
+from fxq.runtime.dynamic.product import RowProduct
 from fxq.runtime.integer.outputs import FloatOutput
-from fxq.runtime.jit.dynamic import Buffers, CompiledProduct
+from fxq.runtime.jit.dynamic import Buffers, CompiledProduct, CompiledRows
 from fxq.runtime.jit.epilogue import Form
 from fxq.runtime.jit.execute import CompiledProgram, unavailable
+from fxq.runtime.jit.grouped import CompiledGrouped, pack_grouped, rows_kernel
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.kernels.dynamic_gemm import RowShape, dynamic_gemm
-from fxq.runtime.jit.kernels.dynamic_rows import FLOAT, PAIR_BYTES
+from fxq.runtime.jit.kernels.dynamic_rows import FLOAT
+from fxq.runtime.jit.kernels.hidden_product import ByteProduct, FloatProduct, HiddenProduct
 from fxq.runtime.jit.kernels.recurrence import STEP_WORDS, Recurrence
 from fxq.runtime.jit.program import Pointer, Program
 from fxq.runtime.jit.row_product import pack_product
+from fxq.runtime.weight_only.product import GroupedProduct
 
 
 def compile_layers(layers: Sequence[Layer]) -> CompiledLayers | None:
@@ -55,7 +58,7 @@ class _Projected:
     def __init__(self, layer: Layer, isa: Isa) -> None:
         self._layer = layer
         products = (layer.input, layer.hidden, layer.projection)
-        self._compiled = {product: CompiledProduct(product, isa) for product in products if product is not None}
+        self._compiled = {product: _compiled(product, isa) for product in products if product is not None}
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -71,12 +74,13 @@ class _CompiledLayer:
     def __init__(self, layer: Layer, isa: Isa) -> None:
         self._isa, self._cell = isa, layer.cell
         self._hidden = layer.hidden.weights.outputs // layer.cell.gates
-        self._input = CompiledProduct(self._by_blocks(layer.input), isa)
+        self._input = _compiled(self._by_blocks(layer.input), isa)
         hidden = self._by_blocks(layer.hidden)
-        shape = RowShape(self._hidden, hidden.weights.outputs, Form(True), biased=hidden.weights.bias is not None)
-        gemm = dynamic_gemm(shape, isa, by_panels=False, vectors=layer.cell.gates)
-        self._kernel = Recurrence(isa, layer.cell.name, self._hidden, gemm)
-        self._constants = pack_product(hidden, gemm.panels, isa)
+        product, self._constants = (
+            _of_floats(hidden, layer.cell, isa) if isinstance(hidden, GroupedProduct) else _of_bytes(hidden, layer.cell, isa)
+        )
+        self._macs = hidden.weights.outputs * self._hidden
+        self._kernel = Recurrence(isa, layer.cell.name, self._hidden, product)
         self._programs: dict[int, CompiledProgram] = {}
         self._lock = threading.Lock()
 
@@ -98,23 +102,15 @@ class _CompiledLayer:
         return outputs, tuple(state[:, :hidden] for state in padded)
 
     @cached_property
-    def _order(self) -> NDArray[np.int64]:
-        """Row of torch's matrix for each row of ours: [block, gate, lane]; −1 for lanes beyond the last channel."""
+    def _order(self) -> Tensor:
+        """Row of torch's matrix for each row of ours: [block, gate, lane]; lanes beyond the last channel, which nobody reads, have any."""
         lanes, hidden = self._isa.lanes, self._hidden
-        channels = np.arange(-(-hidden // lanes) * lanes).reshape(-1, 1, lanes)
-        rows = np.arange(self._cell.gates)[:, None] * hidden + channels
-        return np.where(channels < hidden, rows, -1).reshape(-1)
+        channels = torch.arange(-(-hidden // lanes) * lanes).clamp(max=hidden - 1).reshape(-1, 1, lanes)
+        return (torch.arange(self._cell.gates)[:, None] * hidden + channels).reshape(-1)
 
-    def _by_blocks(self, product: RowProduct) -> RowProduct:
-        """The same product with its outputs in that order; 0 for those that there are not."""
-        order = torch.from_numpy(self._order)
-        used, weights = order >= 0, product.weights
-
-        def arranged(values: Tensor) -> Tensor:
-            return values[order] * used.reshape(-1, *[1] * (values.ndim - 1)).to(values.dtype)
-
-        bias = None if weights.bias is None else arranged(weights.bias)
-        return replace(product, weights=RowWeights(arranged(weights.weight), arranged(weights.scale), bias), output=FloatOutput())
+    def _by_blocks(self, product: Product) -> Product:
+        """The same product with its outputs in that order."""
+        return replace(product, weights=product.weights.select(self._order), output=FloatOutput())  # type: ignore[arg-type]
 
     def _program(self, sequences: int) -> CompiledProgram:
         capacity = 1 << (sequences - 1).bit_length()
@@ -128,12 +124,31 @@ class _CompiledLayer:
         """The time loop for at most that many sequences. The caller answers for gates, table and y, which have a row for each step."""
         kernel, buffers = self._kernel, Buffers(sequences)
         gates, table = (buffers.add(name, 0, "input") for name in ("gates", "table"))
-        bytes_, qparams = buffers.add("bytes", kernel.gemm.x.image), buffers.add("qparams", PAIR_BYTES)
-        states = [buffers.add(name, kernel.state_bytes, "output") for name in ("h", "c")[: self._cell.states]]
+        constants = [Pointer("constant", number) for number in range(len(self._constants))]
+        kept = [buffers.add(name, size) for name, size in kernel.product.kept.items()]
+        states = [buffers.add(name, kernel.state_bytes, "output") for name in kernel.states]
         y = buffers.add("y", 0, "output")
-        constants = [Pointer("constant", number) for number in range(2)]
-        call = buffers.call(kernel, [gates, table, *constants, bytes_, qparams, *states, y], kernel.gemm.y.channels * self._hidden)
+        call = buffers.call(kernel, [gates, table, *constants, *kept, *states, y], self._macs)
         return buffers.program("recurrence", self._constants, [call])
+
+
+def _compiled(product: Product, isa: Isa) -> CompiledRows:
+    return CompiledGrouped(product, isa) if isinstance(product, GroupedProduct) else CompiledProduct(product, isa)
+
+
+Packed = tuple[HiddenProduct, Sequence[NDArray[np.uint8]]]
+
+
+def _of_bytes(product: RowProduct, cell: Cell, isa: Isa) -> Packed:
+    weights = product.weights
+    shape = RowShape(weights.features, weights.outputs, Form(True), biased=weights.bias is not None)
+    gemm = dynamic_gemm(shape, isa, by_panels=False, vectors=cell.gates)
+    return ByteProduct(gemm), pack_product(product, gemm.panels, isa)
+
+
+def _of_floats(product: GroupedProduct, cell: Cell, isa: Isa) -> Packed:
+    kernel = rows_kernel(product, isa, single=True, panel_vectors=cell.gates)
+    return FloatProduct(kernel), pack_grouped(product, kernel)
 
 
 def _table(steps: Steps) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,8 +24,13 @@ class GroupedProduct:
     weights: GroupedWeights
     output: FloatOutput
 
+    @cached_property
+    def real(self) -> Tensor:
+        """w', made once for a product that is computed step after step."""
+        return self.weights.real()
+
 
 @torch.no_grad()
 def grouped_product(rows: Tensor, product: GroupedProduct) -> Tensor:
     """What a GroupedProduct means, by torch's ops: f32 [rows, I] → f32 [rows, O]. Sums are in the order of torch's library."""
-    return finish(torch.nn.functional.linear(rows, product.weights.real(), product.weights.bias), product.output)
+    return finish(torch.nn.functional.linear(rows, product.real, product.weights.bias), product.output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,6 +38,7 @@ class GroupedRows(Kernel):
         shifted: there are zeros.
         form: of the epilogue.
         single: for one row, whose weights need not be kept; computes several rows, too.
+        panel_vectors: of channels, where there are so many.
     """
 
     features: int
@@ -47,6 +48,7 @@ class GroupedRows(Kernel):
     shifted: bool
     form: Form
     single: bool
+    panel_vectors: int = _VECTORS
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -59,7 +61,7 @@ class GroupedRows(Kernel):
     @property
     def vectors(self) -> int:
         """Of a panel."""
-        return min(_VECTORS, -(-self.outputs // self.isa.lanes))
+        return min(self.panel_vectors, -(-self.outputs // self.isa.lanes))
 
     @property
     def channels(self) -> int:
@@ -110,21 +112,22 @@ class GroupedRows(Kernel):
         memory = None if self.single else _Memory(e.scratch(_CHUNK * self.channels * FLOAT), e.scratch(_ROWS * self.channels * FLOAT))
 
         def panel(number: Value, _: Any) -> None:
-            here = {
-                **pointers,
-                "weights": e.at(pointers["weights"], e.mul(number, self.weight_bytes)),
-                "bias": e.at(pointers["parameters"], e.add(HEADER_BYTES, e.mul(number, self.channels * FLOAT))),
-                "y": e.at(pointers["y"], e.mul(number, self.channels * FLOAT)),
-            }
-            if self.scaled:
-                here["scales"] = e.at(pointers["scales"], e.mul(number, self.scale_bytes))
-            writer = _Panel(self, e, here, number)
+            y = e.at(pointers["y"], e.mul(number, self.channels * FLOAT))
+            writer = GroupedPanel(self, e, {**pointers, **self.panel(e, pointers, number), "y": y}, number)
             if memory is None:
                 e.loop(0, work.images, lambda row, _: writer.row(row))
             else:
                 e.loop(0, work.images, lambda first, _: writer.block(first, work.images, memory), step=_ROWS)
 
         e.loop(work.begin, work.end, panel)
+
+    def panel(self, e: Emitter, pointers: Mapping[str, Value], number: Any) -> dict[str, Value]:
+        """Where the constants of a panel begin."""
+        found = {
+            "weights": e.at(pointers["weights"], e.mul(number, self.weight_bytes)),
+            "bias": e.at(pointers["parameters"], e.add(HEADER_BYTES, e.mul(number, self.channels * FLOAT))),
+        }
+        return {**found, "scales": e.at(pointers["scales"], e.mul(number, self.scale_bytes))} if self.scaled else found
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class _Tile:
 
 
 @dataclass(frozen=True)
-class _Panel:
+class GroupedPanel:
     """Writes the code for a panel of output channels.
 
     Attributes:
@@ -169,28 +172,35 @@ class _Panel:
     number: Value
 
     def row(self, row: Value) -> None:
-        """One row: weights become floats in registers."""
-        e, k = self.e, self.k
-        x = e.at(self.pointers["x"], e.mul(row, FLOAT * k.features))
+        """One row."""
+        x = self.e.at(self.pointers["x"], self.e.mul(row, FLOAT * self.k.features))
+        self._finish(row, self.sums([x])[0])
+
+    def sums(self, rows: Sequence[Value]) -> list[list[Value]]:
+        """Σ x·w' + bias of the rows at some pointers, each the vectors of the panel: weights become floats in registers."""
+        e, k, each = self.e, self.k, len(self._zeros())
 
         def chunk(group: Any, first: Any, count: int, acc: list[Value]) -> list[Value]:
             def taps(start: Any, number: int, sums: list[Value]) -> list[Value]:
-                inputs = [e.broadcast(e.load(x, F32, e.mul(e.add(start, t), FLOAT)), k.isa.reals) for t in range(number)]
-                for value, weights in zip(inputs, self._unpacked(start, number), strict=True):
-                    sums = self._step(value, weights, sums)
+                for t, weights in enumerate(self._unpacked(start, number)):
+                    offset, found = e.mul(e.add(start, t), FLOAT), []
+                    for x, own in zip(rows, _split(sums, each), strict=True):
+                        found += self._step(e.broadcast(e.load(x, F32, offset), k.isa.reals), weights, own)
+                    sums = found
                 return sums
 
-            return self._joined(acc, self._each_taps(first, count, taps, self._zeros()), group)
+            parts = _split(self._each_taps(first, count, taps, self._zeros() * len(rows)), each)
+            return [value for total, part in zip(_split(acc, k.vectors), parts, strict=True) for value in self._joined(total, part, group)]
 
-        acc = self._each_chunk(chunk, self._vectors("bias"))
-        self._finish(row, acc)
+        acc = self._each_chunk(chunk, self._load(self.pointers["bias"]) * len(rows))
+        return [list(own) for own in _split(acc, k.vectors)]
 
     def block(self, first: Value, images: Value, memory: _Memory) -> None:
         """Rows from the first on, at most _ROWS: each chunk of weights becomes floats once for all of them."""
         e, k = self.e, self.k
         width = k.channels * FLOAT
         count = e.minimum(e.b.sub(images, first), _ROWS)
-        e.loop(0, count, lambda row, _: self._store(self._vectors("bias"), e.at(memory.sums, e.mul(row, width))))
+        e.loop(0, count, lambda row, _: self._store(self._load(self.pointers["bias"]), e.at(memory.sums, e.mul(row, width))))
 
         def chunk(group: Any, start: Any, inputs: int, carried: list[Value]) -> list[Value]:
             def taps(at: Any, number: int, nothing: list[Value]) -> list[Value]:
@@ -299,9 +309,6 @@ class _Panel:
 
     # ---- memory
 
-    def _vectors(self, name: str) -> list[Value]:
-        return self._load(self.pointers[name])
-
     def _load(self, place: Value) -> list[Value]:
         isa = self.k.isa
         return [self.e.load(place, isa.reals, j * isa.vector_bytes) for j in range(self.k.vectors)]
@@ -363,6 +370,11 @@ def _panels(values: NDArray[Any], k: GroupedRows) -> NDArray[Any]:
     """[O, n] → [panels, n, channels]"""
     filled = np.pad(values, ((0, k.panels * k.channels - k.outputs), (0, 0)))
     return np.ascontiguousarray(filled.reshape(k.panels, k.channels, -1).transpose(0, 2, 1))
+
+
+def _split(values: Sequence[Value], size: int) -> list[Sequence[Value]]:
+    """Parts of that many."""
+    return [values[first : first + size] for first in range(0, len(values), size)]
 
 
 def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:

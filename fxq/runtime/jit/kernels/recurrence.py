@@ -11,13 +11,11 @@ from functools import cached_property, partial
 from typing import Any
 
 from fxq.runtime.jit.curves import Curves
-from fxq.runtime.jit.epilogue import HEADER_BYTES, store_floats
+from fxq.runtime.jit.epilogue import store_floats
 from fxq.runtime.jit.ir import I64, Emitter, Value
 from fxq.runtime.jit.kernel import Kernel, Span, Work
-from fxq.runtime.jit.kernels.dynamic_gemm import DynamicGemm
-from fxq.runtime.jit.kernels.dynamic_rows import FLOAT, PAIR_BYTES, quantize_row
-from fxq.runtime.jit.kernels.gemm import Tiles
-from fxq.runtime.jit.kernels.gemm_shape import Pixels
+from fxq.runtime.jit.kernels.dynamic_rows import FLOAT
+from fxq.runtime.jit.kernels.hidden_product import HiddenProduct, Tile
 
 # words of the table of steps: how many there are; then of each, its first row and its number of rows
 STEP_WORDS = 2
@@ -27,57 +25,56 @@ STEP_WORDS = 2
 class Recurrence(Kernel):
     """For each step, for each sequence that has it: gates = table row of the input's + W·h; states, y = step(gates, states)
 
-    A sequence is an image and a unit; h, c, bytes and qparams have one row for each, gates and y one for each step of each.
+    A sequence is an image and a unit; h, c and what is kept of h have one row for each, gates and y one for each step of each.
 
     Attributes:
         cell: a key of fxq.runtime.dynamic.cells.CELLS.
         hidden: channels.
-        gemm: of the hidden state: one panel for each block of channels, one vector for each gate.
+        product: of the hidden state: one panel for each block of channels, one vector for each gate.
     """
 
     cell: str
     hidden: int
-    gemm: DynamicGemm
+    product: HiddenProduct
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """h, and c where there is one."""
+        return ("h", "c")[: _CELLS[self.cell].states]
 
     @property
     def operands(self) -> tuple[str, ...]:
-        states = ("h", "c")[: _CELLS[self.cell].states]
-        return ("gates", "table", "weights", "parameters", "bytes", "qparams", *states, "y")
+        return ("gates", "table", *self.product.constants, *self.product.kept, *self.states, "y")
 
     def units(self, images: int) -> int:
         return images
 
     def spans(self) -> tuple[Span | None, ...]:
         """What has a row for each step is as long as the caller's table says."""
-        gemm = self.gemm
-        constants = (Span(0, gemm.weight_bytes(gemm.panels[0]) * len(gemm.panels)), Span(0, gemm.parameter_offset(len(gemm.panels))))
-        scratch = (Span(0, gemm.x.image, gemm.x.image), Span(0, PAIR_BYTES, PAIR_BYTES))
-        states = (Span(0, self.state_bytes, self.state_bytes),) * _CELLS[self.cell].states
-        return (None, None, *constants, *scratch, *states, None)
+        rows = [*self.product.kept.values(), *[self.state_bytes] * len(self.states)]
+        return (None, None, *self.product.constants.values(), *(Span(0, size, size) for size in rows), None)
 
     @property
     def state_bytes(self) -> int:
         """Of a row of h or c: whole vectors."""
-        return len(self.gemm.panels) * self.isa.vector_bytes
+        return -(-self.hidden // self.isa.lanes) * self.isa.vector_bytes
 
     def emit(self, e: Emitter, work: Work) -> None:
         _Steps(self, e, work).emit()
 
 
 @dataclass(frozen=True)
-class _Tile:
-    """What is computed at once.
+class _Block:
+    """Where the results of a tile go.
 
     Attributes:
         first: row of the step's first sequence in gates and y.
-        count: of sequences.
-        block: number of the block of channels.
+        number: of the block of channels.
         channels: of the block that there are.
     """
 
     first: Value
-    count: int
-    block: Any
+    number: Any
     channels: int
 
 
@@ -99,15 +96,15 @@ class _Steps:
         def step(number: Value, _: Any) -> None:
             here = e.at(table, e.b.add(e.mul(number, 8 * STEP_WORDS), I64(8)))
             first, last = e.load(here, I64, 0, 8), e.minimum(self.work.end, e.load(here, I64, 8, 8))
-            e.loop(self.work.begin, last, lambda sequence, _: self._quantize(sequence))
-            self._each_block(lambda block, count: self._rows(first, last, block, count))
+            e.loop(self.work.begin, last, lambda sequence, _: self._keep(sequence))
+            self._each_block(lambda number, count: self._rows(last, _Block(first, number, count)))
 
         e.loop(0, e.load(table, I64, 0, 8), step)
 
-    def _quantize(self, sequence: Value) -> None:
+    def _keep(self, sequence: Value) -> None:
         e, k = self.e, self.k
-        h, target = (e.at(self.pointers[name], e.mul(sequence, step)) for name, step in (("h", k.state_bytes), ("bytes", k.gemm.x.image)))
-        quantize_row(e, k.isa, (h, target, e.at(self.pointers["qparams"], e.mul(sequence, PAIR_BYTES))), k.hidden)
+        h, *rows = (e.at(self.pointers[name], e.mul(sequence, size)) for name, size in {"h": k.state_bytes, **k.product.kept}.items())
+        k.product.keep(e, h, rows)
 
     def _each_block(self, body: Callable[[Any, int], None]) -> None:
         """body(number, channels) for each block of channels: as many as a vector has lanes, but for the last."""
@@ -117,43 +114,34 @@ class _Steps:
         if rest:
             body(whole, rest)
 
-    def _rows(self, first: Value, last: Value, block: Any, channels: int) -> None:
+    def _rows(self, last: Value, block: _Block) -> None:
         """The sequences of a step, as many at once as there are registers for, the rest in pairs, the last by itself."""
         e, begin = self.e, self.work.begin
-        for count in sorted({self.k.gemm.tile_pixels, 2, 1}, reverse=True):
+        for count in sorted({self.k.product.tile_sequences, 2, 1}, reverse=True):
             end = e.b.sub(last, e.b.srem(e.b.sub(last, begin), I64(count)))
-            e.loop(begin, end, partial(self._tile, _Tile(first, count, block, channels)), step=count)
+            e.loop(begin, end, partial(self._tile, block, count), step=count)
             begin = e.select(e.b.icmp_signed("<", end, begin), begin, end)
 
-    def _tile(self, tile: _Tile, sequence: Value, _: Any) -> None:
+    def _tile(self, block: _Block, count: int, sequence: Value, _: Any) -> None:
         """The gates of some sequences, from that one on, in some channels, and what they make of the states."""
-        e, gemm, block, count = self.e, self.k.gemm, tile.block, tile.count
-        panel, gates = gemm.panels[0], gemm.vectors
-        parameters = e.at(self.pointers["parameters"], e.add(HEADER_BYTES, e.mul(block, gemm.parameter_bytes(panel))))
-        rows = [e.at(self.pointers["qparams"], e.add(e.mul(sequence, PAIR_BYTES), r * PAIR_BYTES)) for r in range(count)]
-        acc = gemm.start(e, parameters, rows, gates)
-        x = e.at(self.pointers["bytes"], e.mul(sequence, gemm.x.image))
-        weights = e.at(self.pointers["weights"], e.mul(block, gemm.weight_bytes(panel)))
-        acc = Tiles(gemm, e, self.work).sum(panel, Pixels(1, count), x, weights, acc)
-        for number, row in enumerate(rows):
-            hidden = gemm.real(e, acc[number * gates : (number + 1) * gates], row, parameters)
-            here = e.b.add(sequence, I64(number))
-            self._step(hidden, tile, here)
+        tile = Tile(self.pointers, self.work, sequence, count, block.number)
+        for number, hidden in enumerate(self.k.product.sums(self.e, tile)):
+            self._step(hidden, block, self.e.b.add(sequence, I64(number)))
 
-    def _step(self, hidden: list[Value], tile: _Tile, sequence: Value) -> None:
+    def _step(self, hidden: list[Value], block: _Block, sequence: Value) -> None:
         """Of one sequence."""
-        e, k, size, block = self.e, self.k, self.k.isa.vector_bytes, tile.block
-        row = e.b.add(tile.first, sequence)
+        e, k, size = self.e, self.k, self.k.isa.vector_bytes
+        row = e.b.add(block.first, sequence)
         gates, reals = len(hidden), k.isa.reals
-        given = e.at(self.pointers["gates"], e.add(e.mul(row, k.state_bytes * gates), e.mul(block, size * gates)))
+        given = e.at(self.pointers["gates"], e.add(e.mul(row, k.state_bytes * gates), e.mul(block.number, size * gates)))
         inputs = [e.load(given, reals, size * gate) for gate in range(gates)]
-        offset = e.add(e.mul(sequence, k.state_bytes), e.mul(block, size))
-        states = [e.at(self.pointers[name], offset) for name in ("h", "c") if name in self.pointers]
+        offset = e.add(e.mul(sequence, k.state_bytes), e.mul(block.number, size))
+        states = [e.at(self.pointers[name], offset) for name in k.states]
         new = _CELLS[k.cell].step(Curves(e, reals), inputs, hidden, [e.load(state, reals) for state in states])
         for value, state in zip(new, states, strict=True):
             e.store(value, state)
-        y = e.add(e.mul(row, FLOAT * k.hidden), e.mul(block, size))
-        store_floats(e, [new[0]], tile.channels, e.at(self.pointers["y"], y), 0)
+        y = e.add(e.mul(row, FLOAT * k.hidden), e.mul(block.number, size))
+        store_floats(e, [new[0]], block.channels, e.at(self.pointers["y"], y), 0)
 
 
 Vectors = Sequence[Value]
