@@ -93,6 +93,13 @@ def glu(site: Site) -> str:
     return site.emit("Mul", value, site.emit("Sigmoid", gate))
 
 
+def bilinear(site: Site) -> str:
+    """Einsum with the weights in between, Add"""
+    y = site.emit("Einsum", site.tensor("input"), site.read(_weight(site)), site.tensor("other"), equation="...i,oij,...j->...o")
+    bias = site.optional("bias")
+    return y if bias is None else site.emit("Add", y, site.read(bias))
+
+
 def einsum(site: Site) -> str:
     """Einsum"""
     return site.emit("Einsum", *map(site.read, site["tensors"]), equation=site["equation"])
@@ -234,6 +241,7 @@ PRODUCTS = {
     "linear": linear,
     "matmul": matmul,
     "addmm": addmm,
+    "bilinear": bilinear,
     "einsum": einsum,
     "attention": attention,
     "glu": glu,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _ELLIPSIS, _ARROW = "...", "->"
-_MOST_OPERANDS = 2
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,12 @@ def read_equation(text: str, ranks: Sequence[int]) -> Equation:
         ranks: number of dimensions of every operand.
 
     Raises:
-        TypeError: the equation takes a diagonal, or has more than two operands.
+        TypeError: the equation takes a diagonal, or is for another number of operands.
     """
     written, arrow, result = text.replace(" ", "").partition(_ARROW)
     operands = written.split(",")
-    if len(operands) > _MOST_OPERANDS or len(operands) != len(ranks):
-        raise TypeError(f"{text!r} is for {len(operands)} operands; there are {len(ranks)}, of at most {_MOST_OPERANDS}")
+    if len(operands) != len(ranks):
+        raise TypeError(f"{text!r} is for {len(operands)} operands; there are {len(ranks)}")
     unused = "".join(label for label in string.ascii_letters if label not in text)
     widths = [rank - len(operand.replace(_ELLIPSIS, "")) for operand, rank in zip(operands, ranks, strict=True)]
     spread = unused[len(unused) - max(widths) :]  # widths are 0 without an ellipsis
@@ -41,6 +40,22 @@ def read_equation(text: str, ranks: Sequence[int]) -> Equation:
     if any(len(set(operand)) < len(operand) for operand in spelled):
         raise TypeError(f"{text!r} takes a diagonal")
     return Equation(tuple(spelled), result.replace(_ELLIPSIS, spread) if arrow else spread + _labels_of_result(operands))
+
+
+def contraction(ranks: Sequence[int], pairs: Sequence[Sequence[int]]) -> Equation:
+    """The product of two tensors over pairs of their dimensions, one of each; what is left of both is the result: torch.tensordot's.
+
+    Raises:
+        TypeError: more dimensions than letters.
+    """
+    labels = iter(string.ascii_letters)
+    if sum(ranks) > len(string.ascii_letters):
+        raise TypeError(f"{sum(ranks)} dimensions are more than an equation has letters for")
+    left, right = ([next(labels) for _ in range(rank)] for rank in ranks)
+    inner = [left[a] for a, _ in pairs]
+    for a, b in pairs:
+        right[b] = left[a]
+    return Equation(("".join(left), "".join(right)), "".join(label for label in left + right if label not in inner))
 
 
 def parsed(written_out: str) -> Equation:

@@ -37,6 +37,7 @@ FLOAT_ONLY = (
         torch.var, torch.std, torch.var_mean, torch.std_mean, torch.norm, "var", "std", "norm", F.normalize, F.cosine_similarity,
         nn.CosineSimilarity, F.rms_norm, nn.RMSNorm, F.local_response_norm, nn.LocalResponseNorm,
     )),
+    FloatOnly("gives distances, which are small differences of large numbers", (torch.cdist, F.pairwise_distance, nn.PairwiseDistance)),
     FloatOnly("gives indices, also where it gives values as well", (
         torch.argmax, torch.argmin, torch.argsort, torch.sort, torch.topk, torch.nonzero, "argmax", "argmin", "argsort", "sort", "topk",
         "nonzero",
@@ -50,6 +51,10 @@ FLOAT_ONLY = (
         torch.zeros, torch.ones, torch.empty, torch.full, torch.arange, torch.linspace, torch.eye, torch.tensor, torch.zeros_like,
         torch.ones_like, torch.full_like, torch.empty_like, "new_zeros", "new_ones", "new_full", "new_empty",
     )),
+    FloatOnly("multiplies in the order that its sizes suggest; a @ b @ c says one, and is int8", (
+        torch.chain_matmul, torch.linalg.multi_dot,
+    )),
+    FloatOnly("adds up products; einsum('bij,bjk->ik', a, b) + c is int8", (torch.addbmm, "addbmm")),
     FloatOnly("changes the dtype", ("to", "type", "type_as", "float", "double", "half", "bfloat16", "long", "int", "bool")),
 )
 # fmt: on

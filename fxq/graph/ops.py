@@ -13,6 +13,7 @@ from torch import nn
 from torch.fx import Node
 
 from fxq.graph import elementary, functional, movement, objections, products
+from fxq.graph import product_spellings as of
 from fxq.graph import spellings as read
 from fxq.graph.opdef import Attribute, Call, Library, OpDef, Policy
 from fxq.graph.qtypes import QParams
@@ -39,15 +40,23 @@ OPS = (
     ), weight_axis=1, float_output=True),
     OpDef("linear", functional.linear, OWN, spelled(nn.Linear, F.linear), float_output=True),
     OpDef("matmul", products.matmul, OWN, (
-        *spelled(torch.matmul, operator.matmul, "matmul"), *spelled(torch.bmm, torch.mm, "bmm", "mm", read=read.product),
+        *spelled(torch.matmul, torch.linalg.matmul, operator.matmul, "matmul"),
+        *spelled(torch.bmm, torch.mm, "bmm", "mm", read=of.product("mat2")),
+        *spelled(torch.mv, "mv", read=of.product("vec")), *spelled(torch.dot, "dot", read=of.product("tensor")),
     ), float_output=True),
     OpDef("addmm", products.addmm, FLOAT, (
-        *spelled(torch.addmm, "addmm", read=read.addmm), *spelled(torch.baddbmm, "baddbmm", read=read.baddbmm),
+        *spelled(torch.addmm, "addmm", read=of.addmm), *spelled(torch.baddbmm, "baddbmm", read=of.baddbmm),
+        *spelled(torch.addmv, "addmv", read=of.addmv),
     )),
+    OpDef("bilinear", products.bilinear, FLOAT, (*spelled(nn.Bilinear), *spelled(F.bilinear, read=of.bilinear))),
     OpDef("glu", products.glu, FLOAT, spelled(nn.GLU, F.glu)),
-    OpDef("einsum", products.einsum, FLOAT, spelled(torch.einsum, read=read.einsum)),
+    OpDef("einsum", products.einsum, FLOAT, (
+        *spelled(torch.einsum, read=of.einsum), *spelled(torch.tensordot, read=of.tensordot),
+        *spelled(torch.inner, "inner", read=of.inner), *spelled(torch.outer, "outer", read=of.outer),
+        *spelled(torch.linalg.vecdot, read=of.vecdot),
+    )),
     OpDef("attention", products.attention, FLOAT, (
-        *spelled(F.scaled_dot_product_attention, read=read.attention),
+        *spelled(F.scaled_dot_product_attention, read=of.attention),
     ), objection=objections.masked),
     OpDef("batch_norm", functional.batch_norm, FLOAT, (
         *spelled(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, read=read.batch_norm_module),

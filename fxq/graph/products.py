@@ -29,6 +29,11 @@ def addmm(input: Tensor, tensors: Sequence[Tensor], beta: float = 1, alpha: floa
     return scaled if beta == 0 else scaled + (input if beta == 1 else input * beta)
 
 
+def bilinear(input: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """yₒ = inputᵀ · weightₒ · other + biasₒ, input [..., in], other [..., in'], weight [out, in, in']."""
+    return F.bilinear(input, other, weight, bias)
+
+
 def einsum(tensors: Sequence[Tensor], equation: str) -> Tensor:
     """Σ of products over the labels that the result does not have; the equation says all labels, without an ellipsis."""
     return torch.einsum(equation, *tensors)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from fxq.graph.annotation import tensor_type
-from fxq.graph.equations import read_equation
 from fxq.graph.opdef import OpDef, Operands, Parameter, Spelling
 
 # operands that hold one number per spatial dimension; a single number stands for all of them
@@ -190,7 +189,7 @@ def transposed(dim0: int, dim1: int) -> Reader:
 
 def reversed_dims(input: Any, name: str) -> Operands:
     """x.T"""
-    return {"input": input, "dims": tuple(reversed(range(_rank(input))))}
+    return {"input": input, "dims": tuple(reversed(range(rank_of(input))))}
 
 
 def setitem(input: Any, index: Any, value: Any) -> Operands:
@@ -273,39 +272,8 @@ def of_two(input: Any, other: Any) -> Operands:
     return {"input": input, "other": other}
 
 
-def product(input: Any, mat2: Any) -> Operands:
-    """bmm and mm"""
-    return {"input": input, "other": mat2}
-
-
-def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Operands:
-    """The two factors are a list of their own."""
-    return {"input": input, "tensors": (mat1, mat2), "beta": beta, "alpha": alpha}
-
-
-def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Operands:
-    """addmm of batches"""
-    return addmm(input, batch1, batch2, beta=beta, alpha=alpha)
-
-
-def einsum(equation: Any, *operands: Any) -> Operands:
-    """Written out, as Equation has it."""
-    tensors = tuple(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
-    if not isinstance(equation, str):
-        raise TypeError("the equation is not a string")
-    return {"tensors": tensors, "equation": str(read_equation(equation, tuple(map(_rank, tensors))))}
-
-
-def attention(
-    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: Any = 0.0, is_causal: Any = False,
-    scale: Any = None, enable_gqa: Any = False,
-) -> Operands:  # fmt: skip
-    """F.scaled_dot_product_attention's own names mean other things in other ops."""
-    options = {"mask": attn_mask, "dropout": dropout_p, "is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
-    return {"input": query, "keys": key, "values": value, **options}
-
-
-def _rank(value: Any) -> int:
+def rank_of(value: Any) -> int:
+    """Raises TypeError for what is no tensor."""
     found = tensor_type(value) if isinstance(value, Node) else None
     if found is None:
         raise TypeError(f"{value} is not a tensor")
@@ -356,7 +324,7 @@ def instance_norm(input: Any, *given: Any, **named: Any) -> Operands:
     if options.get("running_mean") is not None or options.get("running_var") is not None:
         raise TypeError("it writes running statistics")
     affine = {"gain": options.get("weight"), "shift": options.get("bias")}
-    return {"input": input, **affine, "rank": _rank(input) - 2, "eps": options.get("eps", 1e-5)}
+    return {"input": input, **affine, "rank": rank_of(input) - 2, "eps": options.get("eps", 1e-5)}
 
 
 def prelu(input: Any, weight: Any) -> Operands:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +59,30 @@ def expand_einsum(match: Match) -> Node:
     """
     operands, steps = _operands(match.anchor), Steps(match.anchor)
     equation = parsed(operands["equation"])
-    terms = [
+    return steps.end(_contracted(steps, operands["tensors"], equation))
+
+
+def _contracted(steps: Steps, tensors: Sequence[Node], equation: Equation) -> Node:
+    """From left to right, as torch does it."""
+    first, *others = (
         _summed(steps, Term(node, labels), _kept(equation, place))
-        for place, (node, labels) in enumerate(zip(operands["tensors"], equation.operands, strict=True))
-    ]
-    result = terms[0] if len(terms) == 1 else _product(steps, terms[0], terms[1], equation.result)
-    return steps.end(_arranged(steps, result, equation.result).node)
+        for place, (node, labels) in enumerate(zip(tensors, equation.operands, strict=True))
+    )
+    for number, other in enumerate(others, 2):
+        first = _product(steps, first, other, equation.result + "".join(equation.operands[number:]))
+    return _arranged(steps, first, equation.result).node
+
+
+def expand_bilinear(match: Match) -> Node:
+    """bilinear(a, b, W, c)ₒ = (a · W)ₒ · b + cₒ: one product with all of W, and one of each row with a vector"""
+    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    weight = operands["weight"]
+    columns = steps.call("flatten", input=steps.call("permute", input=weight, dims=(1, 0, 2)), start_dim=1)
+    product = steps.call("matmul", input=operands["input"], other=columns)
+    rows = steps.call("unflatten", input=product, dim=-1, sizes=(_size(weight, 0), _size(weight, 2)))
+    sums = steps.call("matmul", input=rows, other=steps.call("unsqueeze", input=operands["other"], dim=-1))
+    y = steps.call("squeeze", input=sums, dim=-1)
+    return steps.end(y if operands["bias"] is None else steps.call("add", input=y, other=operands["bias"]))
 
 
 def _kept(equation: Equation, place: int) -> str:
@@ -72,15 +91,20 @@ def _kept(equation: Equation, place: int) -> str:
 
 
 def _product(steps: Steps, a: Term, b: Term, result: str) -> Term:
-    """Labels of both are in the result, the batch, or are summed over; the others are rows of a and columns of b."""
+    """Labels of both are in the result, the batch, or are summed over; the others are rows of a and columns of b.
+
+    Args:
+        result: the labels that are read later on; those of other terms may be among them, some more than once.
+    """
+    result = "".join(dict.fromkeys(result))
     if a.node.op == "get_attr" and b.node.op != "get_attr":
         a, b = b, a  # on the right a constant can become the weight of a linear
     batch = "".join(label for label in result if label in a.labels and label in b.labels)
     inner = "".join(label for label in a.labels if label in b.labels and label not in result)
     rows, columns = ("".join(label for label in result if label in each.labels and label not in batch) for each in (a, b))
     if not inner:
-        factors = {"input": _spread(steps, a, batch + rows + columns), "other": _spread(steps, b, batch + rows + columns)}
-        return Term(steps.call("mul", **factors), batch + rows + columns)
+        labels = "".join(label for label in result if label in a.labels + b.labels)
+        return Term(steps.call("mul", input=_spread(steps, a, labels), other=_spread(steps, b, labels)), labels)
     row, column = rows[-1:] or _ONE, columns[-1:] or _ONE
     outer = batch + rows[:-1] + columns[:-1]
     left = _flattened(steps, _spread(steps, a, outer, row + inner), -len(inner), -1)
@@ -173,6 +197,7 @@ def _operands(node: Node) -> dict[str, Any]:
 PRODUCTS = (
     Rule("addmm_matmul", op("addmm"), when=(g.numbers("addmm", "beta", "alpha"),), rewrite=expand_addmm),
     Rule("glu_mul", op("glu"), when=(), rewrite=expand_glu),
+    Rule("bilinear_matmul", op("bilinear"), when=(g.is_quantized("bilinear"), of_float32), rewrite=expand_bilinear),
     Rule("einsum_matmul", op("einsum"), when=(same_sizes,), rewrite=expand_einsum),
     Rule(
         "attention_matmul",

@@ -36,9 +36,9 @@ _PRODUCTS = (torch.matmul, torch.mm, torch.bmm, torch.mv, operator.matmul, "matm
 # the same behind a summand
 _ADDED_PRODUCTS = (torch.addmm, torch.baddbmm, torch.addmv, "addmm", "baddbmm", "addmv")
 _TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
-_UNCOUNTED = (torch.einsum, torch.bilinear, F.multi_head_attention_forward)
+_UNCOUNTED = (torch.chain_matmul, torch.linalg.multi_dot, torch.addbmm, "addbmm", F.multi_head_attention_forward)
 
-_WEIGHTED = ("conv", "conv_transpose", "linear")
+_WEIGHTED = ("conv", "conv_transpose", "linear", "bilinear")
 
 # modules whose matrices are looked up or multiplied elementwise
 _NO_PRODUCTS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
@@ -49,7 +49,7 @@ def count_macs(node: Node) -> int | None:
 
     Returns:
         MACs for the shapes of the example inputs; None where fxq doesn't know the number (a custom module or function with
-        matrices, an einsum of three).
+        matrices, a product that chooses its order).
     """
     module = called_module(node)
     return _of_call(node) if module is None else _of_module(node, module)
@@ -116,6 +116,8 @@ def _of_canonical(node: Node, call: Call) -> int:
     weight = _type_of_operand(call.operands.get("weight")) if call.op.name in _WEIGHTED else None
     if weight is None:
         return 0
+    if call.op.name == "bilinear":
+        return _by_weight(tensor_type(node), weight.shape) + _product(tensor_type(node), _tensors_read(node)[1])
     return _by_weight(_tensors_read(node)[0] if call.op.name == "conv_transpose" else tensor_type(node), weight.shape)
 
 
@@ -129,10 +131,15 @@ def _product(result: TensorType | None, left: TensorType) -> int:
 
 
 def _of_labels(equation: str, tensors: list[TensorType]) -> int:
-    """Every combination of the labels is a product of its own; with one operand nothing is multiplied."""
-    labels = parsed(equation).operands
-    sizes = {label: size for operand, found in zip(labels, tensors, strict=True) for label, size in zip(operand, found.shape, strict=True)}
-    return math.prod(sizes.values()) if len(labels) > 1 else 0
+    """From left to right; every combination of two operands' labels is a product of its own. With one operand nothing is multiplied."""
+    written = parsed(equation)
+    lengths = zip("".join(written.operands), (length for found in tensors for length in found.shape), strict=True)
+    sizes, macs, labels = dict(lengths), 0, set(written.operands[0])
+    for number, operand in enumerate(written.operands[1:], 2):
+        labels |= set(operand)
+        macs += math.prod(sizes[label] for label in labels)
+        labels &= set(written.result).union(*written.operands[number:])
+    return macs
 
 
 def _attention(query: TensorType, key: TensorType, value: TensorType) -> int:

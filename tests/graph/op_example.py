@@ -78,7 +78,7 @@ class _OfTwo(nn.Module):
         return self.m(x, y)
 
 
-def made(kind: type[nn.Module], *args: Any, graph: str, shape: tuple[int, ...] = D2, **kwargs: Any) -> Example:
+def made(kind: type[nn.Module], *args: Any, graph: str, shape: tuple[int, ...] = D2, second: bool = False, **kwargs: Any) -> Example:
     """A module of torch.nn, with its running statistics away from 0 and 1."""
 
     def make() -> nn.Module:
@@ -88,7 +88,7 @@ def made(kind: type[nn.Module], *args: Any, graph: str, shape: tuple[int, ...] =
                 buffer.copy_(torch.rand(buffer.shape) + (0.5 if "var" in name else -0.5))
         return module
 
-    return Example(make, (graph,), shape)
+    return Example(make, (graph,), shape, second=second)
 
 
 def called(

@@ -68,7 +68,44 @@ PRODUCTS: Examples = {
     ),
     ("glu", nn.GLU): (made(nn.GLU, graph="glu(x)"), made(nn.GLU, 2, graph="glu(x, dim=2)")),
     ("glu", F.glu): (called(lambda x: F.glu(x), "glu(x)"), called(lambda x: F.glu(x, dim=-2), "glu(x, dim=-2)")),
+    ("matmul", torch.linalg.matmul): _product(torch.linalg.matmul),
+    ("matmul", torch.mv): (
+        called(lambda x, a: torch.mv(x, a), "matmul(x, @m.a[4])", shape=(3, 4), constants=((4,),)),
+        called(lambda x, a: torch.mv(input=a, vec=x), "matmul(@m.a[3, 4], x)", shape=(4,), constants=((3, 4),)),
+    ),
+    ("matmul", "mv"): (called(lambda x, a: x.mv(a), "matmul(x, @m.a[4])", shape=(3, 4), constants=((4,),)),),
+    ("matmul", torch.dot): (called(lambda x, y: torch.dot(x, tensor=y), "matmul(x, y)", shape=(4,), second=True),),
+    ("matmul", "dot"): (called(lambda x, y: x.dot(y), "matmul(x, y)", shape=(4,), second=True),),
+    ("addmm", torch.addmv): (
+        called(lambda x, a: torch.addmv(a, x, a, beta=0.5), "addmm(@m.a[4], (x, @m.a[4]), beta=0.5)", shape=(4, 4), constants=((4,),)),
+    ),
+    ("addmm", "addmv"): (called(lambda x, a: a.addmv(x, a), "addmm(@m.a[4], (x, @m.a[4]))", shape=(4, 4), constants=((4,),)),),
+    ("bilinear", nn.Bilinear): (
+        made(nn.Bilinear, 8, 8, 5, graph="bilinear(x, y, @m.weight[5, 8, 8], @m.bias[5])", second=True),
+        made(nn.Bilinear, 8, 8, 5, bias=False, graph="bilinear(x, y, @m.weight[5, 8, 8])", second=True),
+    ),
+    ("bilinear", F.bilinear): (
+        called(lambda x, a: F.bilinear(x, x, weight=a), "bilinear(x, x, @m.a[5, 8, 8])", constants=((5, 8, 8),)),
+        called(lambda x, a, b: F.bilinear(x, x, a, b), "bilinear(x, x, @m.a[5, 8, 8], @m.b[5])", constants=((5, 8, 8), (5,))),
+    ),
+    ("einsum", torch.tensordot): (
+        called(lambda x, a: torch.tensordot(x, a, 1), "einsum((x, @m.a[8, 5]), equation='abcd,df->abcf')", constants=((8, 5),)),
+        called(lambda x, y: torch.tensordot(x, y), "einsum((x, y), equation='ab,ab->')", shape=(1, 2), second=True),
+        called(
+            lambda x, a: torch.tensordot(a, x, dims=([1], [3])), "einsum((@m.a[5, 8], x), equation='ab,cdeb->acde')", constants=((5, 8),)
+        ),
+    ),
+    ("einsum", torch.inner): (called(lambda x, y: torch.inner(x, y), "einsum((x, y), equation='abcd,efgd->abcefg')", second=True),),
+    ("einsum", "inner"): (called(lambda x, a: x.inner(a), "einsum((x, @m.a[5, 8]), equation='abcd,ed->abce')", constants=((5, 8),)),),
+    ("einsum", torch.outer): (called(lambda x, y: torch.outer(x, vec2=y), "einsum((x, y), equation='a,b->ab')", shape=(4,), second=True),),
+    ("einsum", "outer"): (called(lambda x, y: x.outer(y), "einsum((x, y), equation='a,b->ab')", shape=(4,), second=True),),
+    ("einsum", torch.linalg.vecdot): (
+        called(lambda x, y: torch.linalg.vecdot(x, y), "einsum((x, y), equation='XYZi,XYZi->XYZ')", second=True),
+    ),
     ("einsum", torch.einsum): (
+        called(
+            lambda x, y: torch.einsum("...i,...i,...j->...j", x, y, x), "einsum((x, y, x), equation='XYZi,XYZi,XYZj->XYZj')", second=True
+        ),
         called(lambda x, y: torch.einsum("bhqd, bhkd -> bhqk", x, y), "einsum((x, y), equation='bhqd,bhkd->bhqk')", second=True),
         called(lambda x, a: torch.einsum("...i,ij", x, a), "einsum((x, @m.a[8, 5]), equation='XYZi,ij->XYZj')", constants=((8, 5),)),
         called(lambda x, y: torch.einsum("...ij,...jk->i...k", [x, y]), "einsum((x, y), equation='YZij,YZjk->iYZk')", second=True),

@@ -24,6 +24,7 @@ X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
 W = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(2))
 V = torch.rand(4, generator=torch.Generator().manual_seed(3)) + 0.5
+W3 = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(5))
 L = torch.randn(5, 6, generator=torch.Generator().manual_seed(4))
 BYTES = torch.tensor([[1, -2, 3], [0, 127, -128], [5, 5, 5], [-1, 0, 1]], dtype=torch.int8)
 HALF = torch.randn(2, 3).to(torch.float16)
@@ -68,6 +69,7 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: p.addmm(X[0] * math.nan, (X[0], X[1]), 0), lambda: torch.baddbmm(X[0] * math.nan, X[0], X[1], beta=0)),
     ],
     "glu": [(lambda: p.glu(X, 1), lambda: F.glu(X, 1))],
+    "bilinear": [(lambda: p.bilinear(X, X, W3, V), lambda: F.bilinear(X, X, W3, V))],
     "einsum": [(lambda: p.einsum((X, L), "bchw,ow->bcho"), lambda: torch.einsum("bchw,ow->bcho", X, L))],
     "attention": [
         (lambda: p.attention(X, Y, X, X[:, :, 0, None, :1] > 0, scale=0.3),

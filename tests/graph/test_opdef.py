@@ -28,6 +28,7 @@ OPERANDS = {
     "cat": ("tensors",),
     "stack": ("tensors",),
     "addmm": ("input", "tensors"),
+    "bilinear": ("input", "other", "weight", "bias"),
     "einsum": ("tensors",),
     "attention": ("input", "keys", "values"),
     "embedding": ("input", "weight"),

@@ -158,10 +158,6 @@ REFUSED = {
         called(lambda x: torch.einsum("bcii->bci", x), "call torch.functional.einsum('bcii->bci', x)"),
         "einsum is called in a form that einsum does not cover: 'bcii->bci' takes a diagonal",
     ),
-    "product of three": Refused(
-        called(lambda x: torch.einsum("...i,...i,...i->...", x, x, x), "call torch.functional.einsum('...i,...i,...i->...', x, x, x)"),
-        "einsum is called in a form that einsum does not cover: '...i,...i,...i->...' is for 3 operands; there are 3, of at most 2",
-    ),
     "stochastic depth in training": Refused(
         called(
             lambda x: movement.stochastic_depth(x, 0.5, "row", True),

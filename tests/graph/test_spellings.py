@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.fx import Graph
 
+from fxq.graph import product_spellings as of
 from fxq.graph import spellings as read
 from fxq.graph.opdef import Parameter, Spelling
 from fxq.graph.ops import ops_by_name
@@ -105,5 +106,5 @@ def test_what_is_no_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
 )
 def test_what_is_no_equation(args: tuple[Any, ...], found: str) -> None:
     with pytest.raises(TypeError) as caught:
-        read.einsum(*args)
+        of.einsum(*args)
     assert str(caught.value) == found

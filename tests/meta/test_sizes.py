@@ -19,7 +19,7 @@ MODULE_LINES = 400
 WIDE_SIGNATURES = (
     ("fxq.graph.functional", "an op takes torch's parameters for it, and its epilogue"),
     ("fxq.graph.products.attention", "those of torch's scaled_dot_product_attention"),
-    ("fxq.graph.spellings.attention", "the same"),
+    ("fxq.graph.product_spellings.attention", "the same"),
     ("fxq.passes.attention.Attention.forward", "torch.nn.MultiheadAttention's"),
     ("fxq.passes.tracer.OriginTracer.create_node", "torch.fx.Tracer's"),
     ("fxq.api.prepare_fx", "torch.ao's, and options of ours that are given by keyword"),

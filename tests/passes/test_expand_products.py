@@ -36,7 +36,7 @@ def lines(module: FxqModule) -> list[str]:
 
 def einsum(equation: str, *shapes: tuple[int, ...]) -> FxqModule:
     """A graph of one einsum, before it is expanded."""
-    names = "ab"[: len(shapes)]
+    names = "abcde"[: len(shapes)]
     inputs = "".join(f"{name}: f32{list(shape)} = input\n" for name, shape in zip(names, shapes, strict=True))
     result = torch.einsum(equation, *map(torch.zeros, shapes))
     read = ", ".join(names) + ("," if len(names) == 1 else "")
@@ -80,6 +80,13 @@ FORMS: dict[tuple[str, tuple[tuple[int, ...], ...]], list[str]] = {
         "e_matmul = matmul(e_sum, e_unsqueeze)",
         "e = squeeze(e_matmul, dim=(1,))",
     ],
+    ("bti,ir,rs->bts", ((2, 5, 3), (3, 2), (2, 4))): ["e_matmul = matmul(a, b)", "e = matmul(e_matmul, c)"],
+    ("bi,i,i->b", ((2, 3), (3,), (3,))): [
+        "e_mul = mul(a, b)",
+        "e_unsqueeze = unsqueeze(c, dim=1)",
+        "e_matmul = matmul(e_mul, e_unsqueeze)",
+        "e = squeeze(e_matmul, dim=(1,))",
+    ],
     ("bchw->bhwc", ((2, 3, 4, 5),)): ["e = permute(a, dims=(0, 2, 3, 1))"],
     ("abc->b", ((2, 3, 4),)): ["e = sum(a, dim=(0, 2))"],
     ("ab->ab", ((2, 3),)): ["e = identity(a)"],
@@ -114,8 +121,8 @@ LABELS = "abcdef"
 
 @st.composite
 def equations(draw: st.DrawFn) -> str:
-    """Two operands of up to four dimensions, and a result with some of their labels."""
-    operands = [draw(st.permutations(LABELS)) for _ in range(2)]
+    """Two or three operands of up to four dimensions, and a result with some of their labels."""
+    operands = [draw(st.permutations(LABELS)) for _ in range(draw(st.integers(2, 3)))]
     chosen = ["".join(operand[: draw(st.integers(0, 4))]) for operand in operands]
     labels = draw(st.permutations(sorted(set("".join(chosen)))))
     return f"{','.join(chosen)}->{''.join(labels[: draw(st.integers(0, len(labels)))])}"
@@ -166,6 +173,36 @@ def test_a_factor_that_is_computed() -> None:
     assert expand_products(module, CONTEXT) == 0
     (node,) = (node for node in module.graph.nodes if node.name == "y")
     assert refusals_of(node) == (("addmm_matmul", Reason(Why.NOT_CONSTANT, "y", "alpha of y is n, not a number")),)
+
+
+BILINEAR = (
+    "a: f32[2, 3] = input\nb: f32[2, 4] = input\nw: f32[5, 3, 4] = input\nc: f32[5] = input\ny: f32[2, 5] = bilinear(a, b, w{})\noutput y\n"
+)
+ROWS = [
+    "y_permute = permute(w, dims=(1, 0, 2))",
+    "y_flatten = flatten(y_permute, start_dim=1)",
+    "y_matmul = matmul(a, y_flatten)",
+    "y_unflatten = unflatten(y_matmul, dim=-1, sizes=(5, 4))",
+    "y_unsqueeze = unsqueeze(b, dim=-1)",
+    "y_matmul_1 = matmul(y_unflatten, y_unsqueeze)",
+]
+ENDS = {"": ["y = squeeze(y_matmul_1, dim=-1)"], ", c": ["y_squeeze = squeeze(y_matmul_1, dim=-1)", "y = add(y_squeeze, c)"]}
+
+
+@pytest.mark.parametrize("bias", ENDS)
+def test_bilinear(bias: str) -> None:
+    module = resolved(BILINEAR.format(bias), EVERYTHING)
+    inputs = [torch.randn(shape) for shape in ((2, 3), (2, 4), (5, 3, 4), (5,))]
+    exact = module(*inputs)
+    assert expand_products(module, CONTEXT) == 1
+    assert lines(module) == [*ROWS, *ENDS[bias]]
+    module.recompile()
+    assert torch.allclose(module(*inputs), exact, atol=1e-6)
+
+
+def test_bilinear_that_stays_float() -> None:
+    module = resolved(BILINEAR.format(""), fxq.QConfigMapping().set_global(None))
+    assert expand_products(module, CONTEXT) == 0
 
 
 class Attention(nn.Module):

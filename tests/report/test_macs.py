@@ -70,7 +70,7 @@ LEFT_FLOAT = [
     (nn.GRU(3, 4, num_layers=2, bidirectional=True), [(5, 2, 3)], 10 * 2 * ((12 * 3 + 12 * 4) + (12 * 8 + 12 * 4))),
     (nn.Embedding(10, 4), [(2, 3)], 0),
     (nn.LayerNorm((3, 4)), [(2, 3, 4)], 0),
-    (nn.Bilinear(3, 4, 5), [(2, 3), (2, 4)], None),
+    (nn.Bilinear(3, 4, 5), [(2, 3), (2, 4)], 2 * 5 * 3 * 4 + 2 * 5 * 4),
     (torch.matmul, [(2, 3, 4), (2, 4, 5)], 2 * 3 * 5 * 4),
     (lambda a, b: a @ b, [(3, 4), (4, 5)], 3 * 5 * 4),
     (lambda a, b: a.bmm(b), [(2, 3, 4), (2, 4, 5)], 2 * 3 * 5 * 4),
@@ -82,7 +82,9 @@ LEFT_FLOAT = [
     (lambda a, b: torch.einsum("ij,jk->ik", a, b), [(3, 4), (4, 5)], 3 * 5 * 4),
     (lambda a, b: torch.einsum("b...d,b...d->b", a, b), [(2, 3, 4), (2, 3, 4)], 2 * 3 * 4),
     (lambda a: torch.einsum("ij->ji", a), [(3, 4)], 0),
-    (lambda a, b, c: torch.einsum("ij,jk,kl->il", a, b, c), [(3, 4), (4, 5), (5, 2)], None),
+    (lambda a, b, c: torch.einsum("ij,jk,kl->il", a, b, c), [(3, 4), (4, 5), (5, 2)], 3 * 4 * 5 + 3 * 5 * 2),
+    (lambda a, b, c: torch.linalg.multi_dot([a, b, c]), [(3, 4), (4, 5), (5, 2)], None),
+    (torch.tensordot, [(2, 3, 4), (3, 4, 5)], 2 * 3 * 4 * 5),
     (torch.baddbmm, [(2, 3, 5), (2, 3, 4), (2, 4, 5)], 2 * 3 * 5 * 4),
     (torch.add, [(3, 4), (3, 4)], 0),
 ]
@@ -123,7 +125,7 @@ class Wrapped(nn.Module):
 @pytest.mark.parametrize(
     ("function", "tensor", "x", "macs"),
     [
-        (torch.cdist, torch.randn(5, 4), torch.randn(3, 4), None),
+        (torch.kron, torch.randn(5, 4), torch.randn(3, 4), None),
         (torch.hypot, torch.randn(4), torch.randn(3, 4), 0),
         (lambda x, weight: F.embedding(x, weight), torch.randn(5, 4), torch.tensor([1, 2]), 0),
     ],
