@@ -13,9 +13,9 @@ Excesses are few and small, so that sums of pairs of several steps fit 16 bits t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,39 +24,38 @@ from fxq.runtime.jit.isa import TAPS, Isa
 from fxq.runtime.jit.packing import Panel, lane_channels
 
 TOGETHER = 4
-NUMBER = 8  # an i64
+NUMBER = 4  # bytes of an i32
 
 _LARGEST_PAIR = 128
 _NO_STEP = -1
 
-# how many steps more a panel may have, in relation to those of its sum; beyond the last share an exact dot product is as fast
-_SHARES = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
+# how many steps more there may be, in relation to those of the sums; beyond that an exact dot product is as fast
+_LARGEST_SHARE = 1
 
 # of a step: pairs behind the one at which it begins, and bytes from that one's second byte to the byte that takes the pair's excess
 _SERVED = ((0, 0), (1, 1), (2, 3))
 
 
 @dataclass(frozen=True)
-class Room:
-    """Where the further steps of one panel are: how many groups, where the input of each step lies, i64, and the weights.
+class Excess:
+    """The further steps of a layer, in groups of TOGETHER, those of each panel behind those of the panel before it.
+
+    There are two blocks of constants. `places`, i32, has the number of the first group of each panel, and of the one behind the last;
+    then, for each step, where the four bytes of the input are that it meets. `excess` has the weights. Code depends on neither.
 
     Attributes:
-        steps: how many there may be; a multiple of TOGETHER.
-        step_bytes: weights of one.
+        groups: of all panels.
     """
 
-    steps: int
-    step_bytes: int
+    groups: int = field(compare=False)
 
-    @property
-    def weights(self) -> int:
-        """Where the weights begin."""
-        return -(-NUMBER * (1 + self.steps) // 64) * 64
+    def places_bytes(self, panels: int) -> int:
+        """Of `places`."""
+        return NUMBER * (panels + 1 + TOGETHER * self.groups)
 
-    @property
-    def nbytes(self) -> int:
-        """Of the whole; a multiple of 64."""
-        return -(-(self.weights + self.steps * self.step_bytes) // 64) * 64
+    def weights_bytes(self, step_bytes: int) -> int:
+        """Of `excess`, for so many bytes of weights in a step."""
+        return TOGETHER * self.groups * step_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,17 +76,18 @@ class _PanelExcess:
         """The steps, in groups of TOGETHER that fit 16 bits; _NO_STEP where a group has fewer."""
         return _grouped(self.weights)
 
-    def block(self, room: int, run_offsets: Sequence[int]) -> NDArray[np.uint8]:
-        """What a Room for so many steps has."""
-        there, order = Room(room, self.weights.shape[1]), self.order
-        is_step = order != _NO_STEP
-        offsets = np.where(is_step, np.asarray(run_offsets, np.int64)[self.runs[order]] + self.starts[order], 0)
-        numbers = np.array([len(order) // TOGETHER, *offsets], np.int64).view(np.uint8)
-        weights = np.where(is_step[:, None], self.weights[order], 0).astype(np.int8).view(np.uint8)
-        block = np.zeros(there.nbytes, np.uint8)
-        block[: numbers.size] = numbers
-        block[there.weights : there.weights + weights.size] = weights.reshape(-1)
-        return block
+    @property
+    def groups(self) -> int:
+        """How many."""
+        return len(self.order) // TOGETHER
+
+    def offsets(self, run_offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of each step in order: bytes from the first tap to what it meets; 0 where a group has fewer steps."""
+        return np.where(self.order != _NO_STEP, run_offsets[self.runs[self.order]] + self.starts[self.order], 0)
+
+    def ordered_weights(self) -> NDArray[np.int8]:
+        """Of each step in order; 0 where a group has fewer steps."""
+        return np.where((self.order != _NO_STEP)[:, None], self.weights[self.order], 0).astype(np.int8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,33 +96,41 @@ class SplitWeights:
 
     Attributes:
         fitting: s8 [O, runs, bytes], as the weights were.
-        room: for how many further steps: one of a few numbers, so that layers share code.
     """
 
     fitting: NDArray[np.int8]
-    room: int
     panels: Sequence[_PanelExcess]
 
-    def excess(self, run_offsets: Sequence[int]) -> NDArray[np.uint8]:
-        """All Rooms. Runs begin at the offsets."""
-        return np.concatenate([panel.block(self.room, run_offsets) for panel in self.panels])
+    @property
+    def excess(self) -> Excess:
+        """How many further steps there are."""
+        return Excess(sum(panel.groups for panel in self.panels))
+
+    def places(self, run_offsets: Sequence[int]) -> NDArray[np.uint8]:
+        """See Excess. Runs begin at the offsets."""
+        starts = np.cumsum([0, *(panel.groups for panel in self.panels)])
+        offsets = [panel.offsets(np.asarray(run_offsets, np.int64)) for panel in self.panels]
+        return np.concatenate([starts, *offsets]).astype(np.int32).view(np.uint8)
+
+    def weights(self) -> NDArray[np.uint8]:
+        """See Excess."""
+        return np.concatenate([panel.ordered_weights() for panel in self.panels]).view(np.uint8).reshape(-1)
 
 
 def split_weights(weight: NDArray[np.int8], panels: Sequence[Panel], isa: Isa, *, natural: bool) -> SplitWeights | None:
-    """Weights [O, runs, bytes] = fitting + excess, packed for an ISA that saturates; None where that takes too many further steps."""
+    """Weights [O, runs, bytes] = fitting + excess, packed for an ISA that saturates; None where that takes too many further steps.
+
+    Args:
+        panels: of one vector each: the fewer channels share a step, the fewer steps one of them makes necessary.
+    """
     beyond, excess = _beyond(weight), np.zeros_like(weight)
-    steps = beyond.shape[1] * beyond.shape[2] // 2
-    rooms = [-(-int(share * steps) // TOGETHER) * TOGETHER for share in _SHARES]
-    found: list[_PanelExcess] = []
-    for _, group in groupby(panels, key=lambda panel: panel.vectors):
-        alike = _Alike.of(beyond, list(group), isa, natural=natural)
-        if alike.most > rooms[-1]:
-            return None
-        alike.place(excess)
-        found += alike.panels(isa)
-    most = max(len(panel.order) for panel in found)
-    room = next((room for room in rooms if most <= room), None)
-    return None if room is None else SplitWeights(weight - excess, room, found)
+    most = int(_LARGEST_SHARE * len(panels) * beyond.shape[1] * beyond.shape[2] // 2)
+    alike = _Panels.of(beyond, panels, isa, natural=natural)
+    if alike.steps > most:
+        return None
+    alike.place(excess)
+    split = SplitWeights(weight - excess, list(alike.split(isa)))
+    return None if TOGETHER * split.excess.groups > most else split
 
 
 def _beyond(weight: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -135,26 +143,25 @@ def _beyond(weight: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Alike:
-    """Panels with equally many vectors, all at once.
+class _Panels:
+    """All panels at once.
 
     Attributes:
-        vectors: of each panel.
         channels: [panels, lanes of a panel]: of each lane; −1 for none.
         beyond: [panels, lanes of a panel, runs, pairs]: of each lane's pairs.
         begins: [panels, runs, pairs]: whether a further step begins at the second byte of the pair.
         crowded: [panels, runs, pairs]: whether that step can serve no other pair.
     """
 
-    vectors: int
     channels: NDArray[np.int64]
     beyond: NDArray[np.int8]
     begins: NDArray[np.bool_]
     crowded: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, beyond: NDArray[np.int8], panels: Sequence[Panel], isa: Isa, *, natural: bool) -> _Alike:
+    def of(cls, beyond: NDArray[np.int8], panels: Sequence[Panel], isa: Isa, *, natural: bool) -> _Panels:
         """Of panels of some channels of beyond [O, runs, pairs]."""
+        assert all(panel.vectors == 1 for panel in panels), "further steps are of one vector"
         lanes = np.stack([lane_channels(panel, isa, natural=natural).reshape(-1) for panel in panels])
         first, count = (np.array([[getattr(panel, name)] for panel in panels]) for name in ("first", "count"))
         channels = np.where(lanes < count, first + lanes, -1)
@@ -162,12 +169,12 @@ class _Alike:
         # the excess of a pair and that of the next one are neighbours in a step
         crowded = np.zeros((len(panels), *own.shape[2:]), bool)
         crowded[..., :-1] = (np.abs(own[..., :-1].astype(np.int16) + own[..., 1:]) > _LARGEST_PAIR).any(1)
-        return cls(panels[0].vectors, channels, own, _begins((own != 0).any(1), crowded), crowded)
+        return cls(channels, own, _begins((own != 0).any(1), crowded), crowded)
 
     @property
-    def most(self) -> int:
-        """Further steps of one panel."""
-        return int(self.begins.sum((1, 2)).max())
+    def steps(self) -> int:
+        """Further ones of all panels."""
+        return int(self.begins.sum())
 
     def place(self, excess: NDArray[np.int8]) -> None:
         """Writes what each weight gives into [O, runs, bytes]: the second one of a pair at which a step begins, else the first."""
@@ -176,7 +183,7 @@ class _Alike:
         used = self.channels >= 0
         excess[self.channels[used]] = both.reshape(*both.shape[:3], -1)[used][..., : excess.shape[2]]
 
-    def panels(self, isa: Isa) -> Iterator[_PanelExcess]:
+    def split(self, isa: Isa) -> Iterator[_PanelExcess]:
         """The further steps of each."""
         panel, run, pair = np.nonzero(self.begins)
         second = 2 * pair + 1
@@ -186,7 +193,7 @@ class _Alike:
             (steps,) = np.nonzero((pair + behind < self.beyond.shape[3]) & ~(self.crowded[panel, run, pair] & (behind > 0)))
             served = self.beyond[panel[steps], :, run[steps], pair[steps] + behind]
             taps[steps, :, (second - starts)[steps] + place] = served
-        packed = isa.arrange(taps.reshape(len(pair), self.vectors, isa.lanes, TAPS)).reshape(len(pair), self.vectors * isa.vector_bytes)
+        packed = isa.arrange(taps)
         ends = np.searchsorted(panel, np.arange(len(self.channels) + 1))
         for first, end in pairwise(ends):
             yield _PanelExcess(packed[first:end], run[first:end], starts[first:end])

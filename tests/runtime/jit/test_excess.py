@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fxq.runtime.integer.conv import Conv, ConvGeometry
-from fxq.runtime.jit.excess import TOGETHER, Room, split_weights
+from fxq.runtime.jit.excess import TOGETHER, split_weights
 from fxq.runtime.jit.isa import ISAS, Isa
 from fxq.runtime.jit.kernels.gemm import Gemm
 from fxq.runtime.jit.packing import panels_of
@@ -44,12 +46,13 @@ def test_parts_fit_and_sum_up(channels: int, runs: int, run: int, deviation: flo
     offsets = [1000 * number for number in range(runs)]
     taps = np.pad(split.fitting, ((0, 0), (0, 0), (0, -run % 4))).astype(np.int64)
     assert _largest_pair(taps) <= 128
-    for panel, block in zip(panels, np.split(split.excess(offsets), len(panels)), strict=True):
-        room = Room(split.room, isa.vector_bytes)
-        count, *places = block[: room.weights].view(np.int64)
-        groups = block[room.weights : room.weights + split.room * room.step_bytes].view(np.int8).reshape(-1, TOGETHER, isa.lanes, 4)[:count]
+    places, weights = split.places(offsets), split.weights()
+    assert (len(places), len(weights)) == (split.excess.places_bytes(len(panels)), split.excess.weights_bytes(isa.vector_bytes))
+    starts, steps = np.split(places.view(np.int32), [len(panels) + 1])
+    for panel, (first, end) in zip(panels, pairwise(starts), strict=True):
+        groups = weights.view(np.int8).reshape(-1, TOGETHER, isa.lanes, 4)[first:end]
         assert _largest_pair(np.maximum(groups, 0).sum(1)) <= 128 and _largest_pair(np.minimum(groups, 0).sum(1)) <= 128
-        for place, added in zip(places, groups.reshape(-1, isa.lanes, 4), strict=False):
+        for place, added in zip(steps[TOGETHER * first : TOGETHER * end], groups.reshape(-1, isa.lanes, 4), strict=True):
             start = place % 1000
             assert 0 <= start <= taps.shape[2] - 4
             taps[panel.first : panel.first + panel.count, place // 1000, start : start + 4] += added[: panel.count]
@@ -74,10 +77,23 @@ def test_convolutions(isa: Isa, deviation: float) -> None:
 
 def test_only_few_further_steps_are_worth_it() -> None:
     x = random_bytes((1, 64, 7, 7))
-    rooms = [planned(normal_conv((64, 64, 3, 3), SAME, deviation), x, AVX2).excess for deviation in (10.0, 35.0, 1000.0)]
-    assert rooms[0] == 0
-    assert rooms[1] in (36, 72)
-    assert rooms[2] is None
+    none, few, many = (planned(normal_conv((64, 64, 3, 3), SAME, deviation), x, AVX2).excess for deviation in (10.0, 35.0, 1000.0))
+    assert none and none.groups == 0
+    assert few and 8 * 9 <= TOGETHER * few.groups <= 8 * 36
+    assert many is None
+
+
+def test_layers_share_code_whatever_their_excess() -> None:
+    x = random_bytes((1, 64, 7, 7))
+    assert len({planned(normal_conv((64, 64, 3, 3), SAME, deviation), x, AVX2) for deviation in (10.0, 35.0, 1000.0)}) == 2
+
+
+def test_only_the_panel_that_needs_further_steps_has_some() -> None:
+    weight = normal((24, 1, 64), 10.0)
+    weight[9, 0, 20:22] = 100
+    assert AVX2.saturating is not None
+    split = split_weights(weight, panels_of(24, 0, AVX2, 1), AVX2.saturating, natural=True)
+    assert split is not None and split.places([0]).view(np.int32).tolist() == [0, 0, 1, 1, 21, 0, 0, 0]
 
 
 def test_other_isas_need_none() -> None:

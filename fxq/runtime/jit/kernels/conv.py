@@ -12,7 +12,7 @@ from torch import Tensor
 from fxq.runtime.integer.conv import Conv
 from fxq.runtime.integer.linear import Linear
 from fxq.runtime.jit.epilogue import header
-from fxq.runtime.jit.excess import SplitWeights, split_weights
+from fxq.runtime.jit.excess import Excess, SplitWeights, split_weights
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Layout, Planned
 from fxq.runtime.jit.kernels.depthwise import accepts_depthwise, plan_depthwise
@@ -79,24 +79,23 @@ def _window(op: Conv, x: Layout) -> Window:
 def _planned(kernel: Gemm, constants: Constants, op: Conv | Linear, operands: Operands) -> Planned:
     natural = kernel.form.floats
     split = _split(kernel, constants)
-    kernel, weight = (kernel, constants.weight) if split is None else (_saturating(kernel, split.room), split.fitting)
+    kernel, weight = (kernel, constants.weight) if split is None else (_saturating(kernel, split.excess), split.fitting)
     weights = np.concatenate([pack_weights(weight, panel, kernel.dot, natural=natural) for panel in kernel.panels])
     blocks = [pack_parameters(constants, panel, kernel.isa, natural=natural, fused=kernel.form.fused) for panel in kernel.panels]
     parameters = np.concatenate([header(op.output, op.residual, residual_signed=operands.signed[-1]), *blocks])
-    excess = (split.excess(kernel.window.run_offsets),) if split and split.room else ()
+    excess = (split.places(kernel.window.run_offsets), split.weights()) if split else ()
     return Planned(kernel, (weights, parameters, *excess), constants.weight.size * kernel.y.pixels)
 
 
 def _split(kernel: Gemm, constants: Constants) -> SplitWeights | None:
     """The weights for a dot product that saturates; None where there is none, or an exact one is as fast."""
     isa = kernel.isa.saturating
-    panels = _saturating(kernel, 0).panels
+    panels = _saturating(kernel, Excess(0)).panels
     return split_weights(constants.weight, panels, isa, natural=kernel.form.floats) if isa else None
 
 
-def _saturating(kernel: Gemm, room: int) -> Gemm:
-    """Narrow panels: the fewer channels share a step, the fewer steps one of them makes necessary."""
-    return replace(kernel, excess=room, vectors=1 if kernel.y.pixels > 1 else kernel.vectors)
+def _saturating(kernel: Gemm, excess: Excess) -> Gemm:
+    return replace(kernel, excess=excess, vectors=1)
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.int8]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fxq.runtime.jit.epilogue import Epilogue
 from fxq.runtime.jit.excess import NUMBER, TOGETHER
-from fxq.runtime.jit.ir import I64, Emitter, Value
+from fxq.runtime.jit.ir import I32, I64, Emitter, Value
 from fxq.runtime.jit.kernel import Layout, Work
 from fxq.runtime.jit.kernels.gemm_shape import GemmShape, Pixels
 from fxq.runtime.jit.kernels.tile_end import Rows, TileEnd, load_scales
@@ -31,11 +31,11 @@ class Gemm(GemmShape):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a panel's numbers are, and its first channel: ints, or values where panels are looped over."""
+    """Which panel it is, where its numbers are, and its first channel: ints, or values where panels are looped over."""
 
+    number: Any
     weights: Any
     parameters: Any
-    excess: Any
     input_channel: Any
     channel: Any
 
@@ -138,9 +138,9 @@ class Tiles:
         group, step = panel.first // k.y.channels, following.first // k.y.channels - panel.first // k.y.channels
         weights = sum(map(k.weight_bytes, k.panels[:first]))
         return Place(
+            e.add(first, number),
             e.add(weights, e.mul(number, k.weight_bytes(panel))),
             e.add(k.parameter_offset(first), e.mul(number, k.parameter_bytes(panel))),
-            e.add(sum(map(k.excess_bytes, k.panels[:first])), e.mul(number, k.excess_bytes(panel))),
             e.add(group * k.x.channels, e.mul(number, step * k.x.channels)),
             e.add(panel.first, e.mul(number, following.first - panel.first)),
         )
@@ -274,7 +274,7 @@ class Tiles:
         weights = e.at(self.pointers["weights"], place.weights)
         acc = self.block_sum(panel, block, x, weights, bias * count)
         if k.excess:
-            acc = self._plus_excess(panel, block.pixels, x, e.at(self.pointers["excess"], place.excess), acc)
+            acc = self._plus_excess(place.number, self._tile_sum(panel, block.pixels), x, acc)
         rows = [acc[i * panel.vectors : (i + 1) * panel.vectors] for i in range(count)]
         self._finish(panel, place, block, rows, parameters)
 
@@ -299,17 +299,20 @@ class Tiles:
     def _tile_sum(self, panel: Panel, pixels: Pixels, ahead: Ahead | None = None) -> TileSum:
         return TileSum(self.e, self.k.dot, self.k.window, panel.vectors, pixels.offsets(self.k.window.stride), ahead)
 
-    def _plus_excess(self, panel: Panel, pixels: Pixels, x: Value, excess: Value, acc: list[Value]) -> list[Value]:
+    def _plus_excess(self, panel: Value | int, tile: TileSum, x: Value, acc: list[Value]) -> list[Value]:
         """The panel's further steps: as many as it has, each with its place in the input."""
-        e, room, tile = self.e, self.k.room(panel), self._tile_sum(panel, pixels)
+        e, size = self.e, self.k.isa.vector_bytes
 
-        def group(number: Value, carried: list[Value]) -> list[Value]:
-            steps = [e.add(e.mul(number, TOGETHER), i) for i in range(TOGETHER)]
-            offsets = [e.load(excess, I64, e.mul(e.add(step, 1), NUMBER), NUMBER) for step in steps]
-            weights = [e.at(excess, e.add(room.weights, e.mul(step, room.step_bytes))) for step in steps]
+        def number(index: Value | int) -> Value:
+            return e.b.sext(e.load(self.pointers["places"], I32, e.mul(index, NUMBER), NUMBER), I64)
+
+        def group(index: Value, carried: list[Value]) -> list[Value]:
+            steps = [e.add(e.mul(index, TOGETHER), i) for i in range(TOGETHER)]
+            offsets = [number(e.add(step, len(self.k.panels) + 1)) for step in steps]
+            weights = [e.at(self.pointers["excess"], e.mul(step, size)) for step in steps]
             return tile.steps(carried, [e.at(x, offset) for offset in offsets], weights)
 
-        return e.loop(0, e.load(excess, I64, 0, NUMBER), group, acc)
+        return e.loop(number(panel), number(e.add(panel, 1)), group, acc)
 
     def _finish(self, panel: Panel, place: Place, block: Block, rows: list[list[Value]], parameters: Value) -> None:
         e, k = self.e, self.k

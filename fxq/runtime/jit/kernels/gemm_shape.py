@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 
 from fxq.runtime.jit.epilogue import HEADER_BYTES, Form
-from fxq.runtime.jit.excess import Room
+from fxq.runtime.jit.excess import Excess
 from fxq.runtime.jit.isa import TAPS, Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Span
 from fxq.runtime.jit.packing import Panel, panels_of
@@ -103,7 +103,7 @@ class GemmShape(Kernel):
         form: of the epilogue.
         vectors: of accumulators in a panel.
         by_panels: units are panels, not tiles of pixels.
-        excess: further steps of each panel for dot products that saturate; None for exact ones.
+        excess: further steps for dot products that saturate; None for exact ones.
     """
 
     x: Layout
@@ -114,17 +114,17 @@ class GemmShape(Kernel):
     form: Form
     vectors: int = 2
     by_panels: bool = False
-    excess: int | None = None
+    excess: Excess | None = None
 
     @property
     def operands(self) -> tuple[str, ...]:
-        beside = [name for name, given in (("excess", self.excess), ("residual", self.residual)) if given]
-        return ("x", "weights", "parameters", *beside, "y")
+        excess = ("places", "excess") if self.excess else ()
+        return ("x", "weights", "parameters", *excess, *(("residual",) if self.residual else ()), "y")
 
     @property
     def dot(self) -> Isa:
         """What multiplies."""
-        saturating = self.isa.saturating if self.excess is not None else None
+        saturating = self.isa.saturating if self.excess else None
         return saturating or self.isa
 
     @cached_property
@@ -182,9 +182,12 @@ class GemmShape(Kernel):
         channels = self.groups * self.y.channels
         y = Span(0, pixel_reach(self.y) + channels * (4 if self.form.floats else 1), self.y.image)
         constants = [Span(0, sum(map(self.weight_bytes, self.panels))), Span(0, self.parameter_offset(len(self.panels)))]
-        excess = [Span(0, sum(map(self.excess_bytes, self.panels)))] if self.excess else []
+        excess = [] if self.excess is None else self._excess_spans(self.excess)
         residual = [] if self.residual is None else [self._residual_span(self.residual)]
         return (x, *constants, *excess, *residual, y)
+
+    def _excess_spans(self, excess: Excess) -> list[Span]:
+        return [Span(0, excess.places_bytes(len(self.panels))), Span(0, excess.weights_bytes(self.isa.vector_bytes))]
 
     def _residual_span(self, residual: Layout) -> Span:
         """Whole vectors of the last panel are read."""
@@ -199,14 +202,6 @@ class GemmShape(Kernel):
     def is_streamed(self) -> bool:
         """Whether each panel meets all pixels before the next one, so that weights from far away are fetched once."""
         return self.by_panels or sum(map(self.weight_bytes, self.panels)) > _CACHED_WEIGHTS
-
-    def room(self, panel: Panel) -> Room:
-        """For the further steps of a panel."""
-        return Room(self.excess or 0, panel.vectors * self.isa.vector_bytes)
-
-    def excess_bytes(self, panel: Panel) -> int:
-        """Further steps of a panel."""
-        return self.room(panel).nbytes if self.excess else 0
 
     def parameter_bytes(self, panel: Panel) -> int:
         """Bias, multiplier and what the form adds, of a panel."""
