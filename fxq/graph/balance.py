@@ -7,8 +7,7 @@ the sum is right to half a step. This is the rule for channels of SQuant (Guo et
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,26 +34,41 @@ def quantize_balanced(weight: Tensor, qparams: QParams, axis: int = 0, groups: i
     """
     grouped = weight.reshape(groups if axis else 1, -1, *weight.shape[1:]).movedim(axis + 1, 1)  # [groups, channels, ...]
     rows = grouped.flatten(2).flatten(0, 1).cpu()
-    scale, zero_point = (each.cpu().expand(grouped.shape[1]).repeat(len(grouped)) for each in (qparams.scale, qparams.zero_point))
-    by_row = QParams(replace(qparams.spec, axis=0), scale, zero_point)
+    grid = _grid(qparams, channels=grouped.shape[1], groups=len(grouped))
     step = max(_PART // max(rows.shape[1], 1), 1)
-    parts = [slice(first, first + step) for first in range(0, len(rows), step)]
-    found = torch.cat([_round_rows(rows[part], replace(by_row, scale=scale[part], zero_point=zero_point[part])) for part in parts])
+    found = torch.empty(rows.shape, dtype=qparams.spec.torch_dtype)
+    for part in (slice(first, first + step) for first in range(0, len(rows), step)):
+        found[part] = _round_rows(rows[part], _Grid(*(each[part] for each in grid)))
     return found.to(weight.device).reshape(grouped.shape).movedim(1, axis + 1).flatten(0, 1).contiguous()
 
 
-def _round_rows(rows: Tensor, qparams: QParams) -> Tensor:
-    """[channels, n] → integers of the same shape, one scale for each row."""
-    spec, zero_point = qparams.spec, qparams.zero_point[:, None]
-    least, most = spec.qmin - zero_point, spec.qmax - zero_point
-    steps = (rows.to(torch.float32) * (1.0 / qparams.scale)[:, None]).nan_to_num(nan=-math.inf).clamp(least, most)
-    nearest = steps.round()
-    excess = ((nearest - steps) * _STEP).to(torch.int32).numpy()
+class _Grid(NamedTuple):
+    """The integers q of each row: x · inverse + zero_point, from least + zero_point to most + zero_point. All [rows, 1]."""
+
+    inverse: Tensor
+    zero_point: Tensor
+    least: Tensor
+    most: Tensor
+
+
+def _grid(qparams: QParams, channels: int, groups: int) -> _Grid:
+    """Of the channels of each group, one group after the other."""
+    scale, zero_point = (each.cpu().expand(channels).repeat(groups)[:, None] for each in (qparams.scale, qparams.zero_point))
+    return _Grid(1.0 / scale, zero_point, *(bound - zero_point.to(torch.float32) for bound in (qparams.spec.qmin, qparams.spec.qmax)))
+
+
+def _round_rows(rows: Tensor, grid: _Grid) -> Tensor:
+    """[channels, n] → integers of the same shape, in float32."""
+    product = (rows.to(torch.float32) * grid.inverse).numpy()
+    steps = np.fmax(product, grid.least.numpy(), out=product)  # NaN becomes the least
+    np.minimum(steps, grid.most.numpy(), out=steps)
+    nearest = np.rint(steps)
+    excess = ((nearest - steps) * np.float32(_STEP)).astype(np.int32)
     total = excess.sum(1, keepdims=True, dtype=np.int64)
     sign, count = np.sign(total).astype(np.int32), (np.abs(total) + _STEP // 2) // _STEP
-    row, column = _farthest(excess * sign, count[:, 0])
-    nearest.numpy()[row, column] -= sign[row, 0]
-    return nearest.add_(zero_point).to(spec.torch_dtype)
+    row, column = _farthest(np.multiply(excess, sign, out=excess), count[:, 0])
+    nearest[row, column] -= sign[row, 0]
+    return torch.from_numpy(nearest).add_(grid.zero_point)
 
 
 def _farthest(errors: NDArray[np.int32], count: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -41,12 +41,15 @@ def free_path(module: nn.Module, path: str) -> str:
 
 def find(module: nn.Module, path: str) -> Any:
     """The submodule, tensor or other attribute at a dotted path; None where there is none."""
-    owner: Any = module
+    found: Any = module
     for name in path.split("."):
-        owner = _held(owner, name) if isinstance(owner, nn.Module) else getattr(owner, name, None)
-        if owner is None:
-            return None
-    return owner
+        if not isinstance(found, nn.Module):
+            found = getattr(found, name, None)
+        elif name in found._modules:
+            found = found._modules[name]
+        else:
+            found = _held(found, name)
+    return found
 
 
 def _held(owner: nn.Module, name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -37,6 +37,17 @@ def copy_inputs(inputs: T, tensor: Callable[[Tensor], Tensor]) -> T:
     except Exception:  # noqa: BLE001 - objects of the user's may raise anything
         copied = tree_map_only(Tensor, lambda leaf: memo[id(leaf)], inputs)
     return copied
+
+
+def copy_storages(module: nn.Module, shared: Iterable[Tensor]) -> None:
+    """Parameters and buffers that lie in the memory of one of these tensors move to memory of their own."""
+    taken = {tensor.untyped_storage().data_ptr() for tensor in shared}
+    memo: dict[int, Any] = {}
+    for owner in module.modules():
+        tensors: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers)
+        for held in tensors:
+            found = {name: value for name, value in held.items() if value is not None and value.untyped_storage().data_ptr() in taken}
+            held.update(copy.deepcopy(found, memo))
 
 
 def note_copies(module: nn.Module, memo: dict[int, Any]) -> None:

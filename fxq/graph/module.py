@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.node import _get_qualified_name
+from torch.fx.node import _get_qualified_name, map_arg
 
 from fxq.graph.annotation import annotations_of, set_annotations
 from fxq.graph.copies import note_copies
@@ -32,8 +32,7 @@ class NodeRef:
     name: str
 
 
-@dataclass(frozen=True)
-class NodeRecord:
+class NodeRecord(NamedTuple):
     """One node in a form that pickles: functions by qualified name, argument nodes by reference."""
 
     op: str
@@ -188,7 +187,7 @@ class FxqModule(GraphModule):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FxqModule:
         note_copies(self, memo)
-        duplicate = _rebuild(copy.deepcopy(self._state(), memo), self._records())
+        duplicate = _with_graph(copy.deepcopy(self._state(), memo), _copied(self.graph))
         memo[id(self)] = duplicate
         return duplicate
 
@@ -235,10 +234,26 @@ def _without_nodes(value: Any) -> Any:
 
 
 def _rebuild(state: dict[str, Any], records: list[NodeRecord]) -> FxqModule:
+    return _with_graph(state, graph_of(records))
+
+
+def _with_graph(state: dict[str, Any], graph: Graph) -> FxqModule:
     module = FxqModule.__new__(FxqModule)
     module.__dict__.update(state)
-    module.graph = graph_of(records)
+    module.graph = graph
     return module
+
+
+def _copied(graph: Graph) -> Graph:
+    """The same nodes once more, with what is known of them."""
+    duplicate = Graph()
+    copies: dict[Node, Node] = {}
+    for node in graph.nodes:
+        made = copies[node] = duplicate.create_node(
+            node.op, node.target, map_arg(node.args, copies.__getitem__), map_arg(node.kwargs, copies.__getitem__), name=node.name
+        )
+        set_annotations(made, annotations_of(node))
+    return duplicate
 
 
 def graph_of(records: Iterable[NodeRecord]) -> Graph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,16 +37,16 @@ def of_grid(counts: Tensor, exponent: int, low: float, high: float) -> Distribut
         counts: int64 [bins]; bin i is for [i − bins/2, i + 1 − bins/2) · 2^exponent.
         low, high: of the values.
     """
-    used = torch.nonzero(counts).reshape(-1)
+    bins = counts.cpu().numpy()
+    used = np.flatnonzero(bins)
     first, last = int(used[0]), int(used[-1])
     together = 1
     while last // together - first // together >= MOST_BARS:
         together *= 2
-    begin, end = first // together, last // together + 1
-    bars = counts[begin * together : end * together]
-    bars = torch.nn.functional.pad(bars, (0, (end - begin) * together - len(bars))).reshape(-1, together).sum(1)
+    start = first // together * together
+    bars = np.add.reduceat(bins[: last + 1], range(start, last + 1, together))
     width = 2.0**exponent
-    return Distribution(low, high, (begin * together - len(counts) // 2) * width, together * width, tuple(bars.tolist()))
+    return Distribution(low, high, (start - len(counts) // 2) * width, together * width, tuple(bars.tolist()))
 
 
 def of_values(values: Tensor, low: float, high: float) -> Distribution:

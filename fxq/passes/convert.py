@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch import Tensor
 from torch.fx import Node
@@ -13,6 +12,7 @@ from torch.fx import Node
 from fxq.errors import ConfigError
 from fxq.graph.annotation import quant_of, resolution_of
 from fxq.graph.constants import constant_of, put_module
+from fxq.graph.copies import copy_storages
 from fxq.graph.islands import graphs_of
 from fxq.graph.module import FxqModule, OriginalWeights
 from fxq.graph.names import join_path, qualified_name
@@ -60,12 +60,22 @@ def convert(prepared: FxqModule, steps: Pipeline, options: ConvertOptions) -> Fx
             name = qualified_name(kind)
             raise unknown_name(f"set_observed_to_quantized_mapping {kind.__qualname__}", name, map(qualified_name, present))
     warn_if_untrained(prepared)
-    # our observers are only read, and their histograms are most of what there would be to copy
     graphs = [each for each in prepared.modules() if isinstance(each, FxqModule)]
-    observers: dict[int, Any] = {id(observer): observer for graph in graphs for observer in observers_of(graph).values()}
-    module = copy.deepcopy(prepared, observers)
+    # what is only read is not copied: observers, and weights in whose place integers will be
+    only_read = [each for graph in graphs for each in (*observers_of(graph).values(), *_replaced_tensors(graph))]
+    module = copy.deepcopy(prepared, {id(each): each for each in only_read})
     preserve_attributes(module, module, options.custom.preserved_attributes)
-    return _convert(module, steps, options)
+    converted = _convert(module, steps, options)
+    copy_storages(converted, [each for each in only_read if isinstance(each, Tensor)])
+    return converted
+
+
+def _replaced_tensors(graph: FxqModule) -> Iterator[Tensor]:
+    """What layers read whose weights will be stored in integers: most of it goes, but a bias may stay, or have another reader."""
+    for node in graph.graph.nodes:
+        quant = quant_of(node)
+        if quant is not None and ("weight" in quant.inputs or quant.is_weight_only):
+            yield from (found for operand in node.all_input_nodes if (found := constant_of(operand)) is not None)
 
 
 def _convert(module: FxqModule, steps: Pipeline, options: ConvertOptions) -> FxqModule:

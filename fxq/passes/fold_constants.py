@@ -13,7 +13,7 @@ from torch.fx.node import map_arg
 from fxq.graph.annotation import copy_annotations
 from fxq.graph.constants import constant_of, insert_constant, remove_unread
 from fxq.graph.module import FxqModule
-from fxq.graph.opdef import Call, Policy
+from fxq.graph.opdef import Policy
 from fxq.graph.ops import call_of
 from fxq.graph.topology import find_mutated
 from fxq.passes.pipeline import Context
@@ -42,8 +42,8 @@ def _fold_all(module: FxqModule, nodes: list[Node]) -> int:
 
 def _fold_number(node: Node) -> bool:
     """size(@w, dim=0) → 8, and what is computed from such numbers."""
-    call = call_of(node)
-    if call is not None and call.op.policy is Policy.METADATA and all(operand.op == "get_attr" for operand in node.all_input_nodes):
+    call = call_of(node) if _reads_constants(node) else None
+    if call is not None and call.op.policy is Policy.METADATA:
         _replace(node, call.op.call(**{name: _value(value) for name, value in call.operands.items()}))
         return True
     if callable(node.target) and node.target in _ARITHMETIC and all(map(_is_number, node.args)):
@@ -74,8 +74,8 @@ def _is_parameter(node: Node) -> bool:
 
 
 def _fold(node: Node) -> bool:
-    call = call_of(node)
-    if call is None or not _is_constant(node, call):
+    call = call_of(node) if _reads_constants(node) else None
+    if call is None or call.op.policy is Policy.METADATA or call.operands.get("training") is True:  # what draws is no constant
         return False
     with torch.no_grad():
         operands = {name: _value(value) for name, value in call.operands.items()}
@@ -86,9 +86,9 @@ def _fold(node: Node) -> bool:
     return True
 
 
-def _is_constant(node: Node, call: Call) -> bool:
-    draws = call.operands.get("training") is True
-    return not draws and call.op.policy is not Policy.METADATA and all(operand.op == "get_attr" for operand in node.all_input_nodes)
+def _reads_constants(node: Node) -> bool:
+    """Nothing but tensors of the model."""
+    return all(operand.op == "get_attr" for operand in node.all_input_nodes)
 
 
 def _value(operand: object) -> object:

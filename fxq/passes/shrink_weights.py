@@ -24,7 +24,8 @@ def shrink_weights(module: FxqModule, context: Context) -> int:
     stored: dict[tuple[int, WeightFormat], Node] = {}
     count = 0
     for node in list(module.graph.nodes):
-        call, quant = call_of(node), quant_of(node)
+        quant = quant_of(node)
+        call = call_of(node) if quant is not None and quant.format is not None else None
         weight = None if call is None else call.operands.get("weight")
         if call is None or quant is None or quant.format is None or not isinstance(weight, Node) or weight.op != "get_attr":
             continue

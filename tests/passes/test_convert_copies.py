@@ -1,16 +1,19 @@
-"""convert_fx leaves the prepared model as it was, although it does not copy the observers."""
+"""convert_fx leaves the prepared model as it was, although it copies neither observers nor the weights that become integers."""
 
 from __future__ import annotations
 
 import gc
 import pickle
 import weakref
+from collections.abc import Callable
 from typing import cast
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import fxq
+from fxq.graph.module import FxqModule
 
 
 def test_a_prepared_model_can_be_calibrated_on_and_converted_again() -> None:
@@ -29,6 +32,37 @@ def test_a_prepared_model_can_be_calibrated_on_and_converted_again() -> None:
     fxq.calibrate(prepared, batches[1:])
     again = fxq.convert_fx(prepared)
     assert torch.equal(first(batches[1]), y) and not torch.equal(again(batches[1]), y)
+
+
+class Tied(nn.Module):
+    """A layer whose weight is read in float, too, one that stays float, and one with a bias that is float in any form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sinc(self.last(self.middle(self.first(x)))) + self.first.weight
+
+
+def storages(module: nn.Module) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+
+
+@pytest.mark.parametrize("convert", [fxq.convert_fx, fxq.convert_to_reference_fx])
+@pytest.mark.parametrize("qconfig", [None, fxq.per_row_dynamic_qconfig, fxq.weight_only_qconfig()])
+def test_a_converted_model_has_tensors_of_its_own(qconfig: fxq.QConfig | None, convert: Callable[[FxqModule], FxqModule]) -> None:
+    x = torch.randn(16, 16)
+    mapping = fxq.get_default_qconfig_mapping("x86") if qconfig is None else fxq.QConfigMapping().set_global(qconfig)
+    prepared = fxq.prepare_fx(Tied().eval(), mapping.set_module_name("middle", None), (x,))
+    fxq.calibrate(prepared, [x])
+    converted = convert(prepared)
+    assert storages(prepared).isdisjoint(storages(converted))
+    y = converted(x)
+    with torch.no_grad():
+        for tensor in prepared.parameters():
+            tensor.zero_()
+    assert torch.equal(converted(x), y)
 
 
 class FillsTables(nn.Module):

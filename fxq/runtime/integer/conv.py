@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -77,8 +78,9 @@ class Conv(IntegerOp):
 
     def derive(self) -> None:
         """Proves from the actual weights whether float32 sums of products are exact, in any order."""
-        reach = 255 * self.weight.flatten(1).to(torch.int64).abs().sum(1) + self.bias.to(torch.int64).abs()
-        self._float_is_exact = reach.numel() == 0 or int(reach.max()) < EXACT_FLOAT32
+        sums = np.abs(self.weight.flatten(1).cpu().numpy().astype(np.int16)).sum(1, dtype=np.int64)
+        reach = 255 * sums + np.abs(self.bias.cpu().numpy().astype(np.int64))
+        self._float_is_exact = reach.size == 0 or int(reach.max()) < EXACT_FLOAT32
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x u8 or s8 [N, C, *spatial] or [C, *spatial], residual of y's shape → y. Raises DataError for other dtypes and shapes."""
