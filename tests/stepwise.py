@@ -21,7 +21,7 @@ EXACT = frozenset(
     {"relu", "clamp", "max_pool", "adaptive_max_pool", "cat", "pad", "flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze",
      "contiguous", "getitem", "identity", "dropout", "amax", "amin", "maximum", "minimum", "stack", "chunk", "split", "unbind", "expand",
      "repeat", "roll", "flip", "unflatten", "narrow", "select", "index_select", "movedim", "repeat_interleave",
-     "tensor_split", "clone", "where", "setitem", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"}
+     "unfold", "tensor_split", "clone", "where", "setitem", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"}
 )  # fmt: skip
 
 # ops whose bias is rounded to whole accumulators

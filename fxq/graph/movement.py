@@ -6,7 +6,7 @@ Parameter names carry the roles, as in fxq.graph.functional.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -122,6 +122,19 @@ def unbind(input: Tensor, dim: int = 0, item: int = 0) -> Tensor:
     return torch.unbind(input, dim)[item]
 
 
+def pieces(input: Tensor, cut: str, by: tuple[Any, ...] = (), dim: int = 0) -> int:
+    """How many parts chunk, split, tensor_split or unbind cut input into along dim; reads no element."""
+    return len(_CUTS[cut](torch.empty(input.shape, device="meta"), *by, dim=dim))
+
+
+_CUTS: Mapping[str, Callable[..., Sequence[Tensor]]] = {
+    "chunk": torch.chunk,
+    "split": torch.split,
+    "tensor_split": torch.tensor_split,
+    "unbind": torch.unbind,
+}
+
+
 def clone(input: Tensor) -> Tensor:
     """The same elements in memory of their own."""
     return input.clone()
@@ -145,6 +158,11 @@ def expand(input: Tensor, sizes: Sequence[int]) -> Tensor:
 def repeat(input: Tensor, repeats: Sequence[int]) -> Tensor:
     """The tensor tiled, so many times along each dimension."""
     return input.repeat(tuple(repeats))
+
+
+def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Windows of `size` elements along a dimension, each `step` behind the one before; what is in a window is a new last dimension."""
+    return input.unfold(dimension, size, step)
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:

@@ -49,6 +49,9 @@ OPS = (
         *spelled(torch.addmv, "addmv", read=of.addmv),
     )),
     OpDef("bilinear", products.bilinear, FLOAT, (*spelled(nn.Bilinear), *spelled(F.bilinear, read=of.bilinear))),
+    OpDef("addcmul", products.addcmul, FLOAT, (
+        *spelled(torch.addcmul, "addcmul", read=of.addcmul), *in_place("addcmul_", read=of.addcmul),
+    )),
     OpDef("glu", products.glu, FLOAT, spelled(nn.GLU, F.glu)),
     OpDef("einsum", products.einsum, FLOAT, (
         *spelled(torch.einsum, read=of.einsum), *spelled(torch.tensordot, read=of.tensordot),
@@ -206,9 +209,12 @@ OPS = (
     )),
     OpDef("squeeze", movement.squeeze, MOVES, spelled(torch.squeeze, "squeeze")),
     OpDef("unsqueeze", movement.unsqueeze, MOVES, spelled(torch.unsqueeze, "unsqueeze")),
-    OpDef("expand", movement.expand, MOVES, spelled("expand", read=read.sizes("sizes"))),
+    OpDef("expand", movement.expand, MOVES, (
+        *spelled("expand", read=read.sizes("sizes")), *spelled(torch.broadcast_to, "broadcast_to", read=read.broadcast),
+    )),
     OpDef("repeat", movement.repeat, MOVES, spelled("repeat", read=read.sizes("repeats")), copies=True),
     OpDef("repeat_interleave", movement.repeat_interleave, MOVES, spelled(torch.repeat_interleave, "repeat_interleave"), copies=True),
+    OpDef("unfold", movement.unfold, MOVES, spelled("unfold")),
     OpDef("roll", movement.roll, MOVES, spelled(torch.roll, "roll"), copies=True),
     OpDef("flip", movement.flip, MOVES, (*spelled(torch.flip), *spelled("flip", read=read.sizes("dims"))), copies=True),
     OpDef("unflatten", movement.unflatten, MOVES, (
@@ -226,6 +232,7 @@ OPS = (
         *spelled(Library("torchvision.ops.stochastic_depth.stochastic_depth"), read=read.stochastic_depth),
     ), objection=objections.in_training),
     OpDef("dim", movement.dim, METADATA, (*spelled("dim", "ndimension"), *spelled(Attribute("ndim"), read=read.attribute))),
+    OpDef("pieces", movement.pieces, METADATA),
     OpDef("numel", movement.numel, METADATA, spelled(torch.numel, "numel", "nelement")),
     OpDef("size", movement.size, METADATA, (*spelled("size"), *spelled(Attribute("shape"), read=read.attribute))),
     # quantization

@@ -27,6 +27,11 @@ def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1
     return {"input": input, "tensors": (mat1, mat2), "beta": beta, "alpha": alpha}
 
 
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Operands:
+    """The two factors are a list of their own."""
+    return {"input": input, "tensors": (tensor1, tensor2), "value": value}
+
+
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Operands:
     """addmm of batches"""
     return addmm(input, batch1, batch2, beta=beta, alpha=alpha)

@@ -56,6 +56,11 @@ def attention(
     return F.scaled_dot_product_attention(input, keys, values, mask, dropout, is_causal, scale=scale, enable_gqa=enable_gqa)
 
 
+def addcmul(input: Tensor, tensors: Sequence[Tensor], value: float = 1) -> Tensor:
+    """input + value · tensors[0] · tensors[1]"""
+    return torch.addcmul(input, *tensors, value=value)
+
+
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a · sigmoid(b), the two halves of input along dim"""
     return F.glu(input, dim)

@@ -88,6 +88,24 @@ def recognise_item(node: Node) -> Call | None:
     return Call(op, read.normal_form(op, {**operands, "item": item}, spelling.rank))
 
 
+def recognise_length(node: Node) -> Call | None:
+    """len(chunk(x, 2)) → pieces(x, chunk, 2): how many tensors an op makes follows from the shape of what it reads.
+
+    None for any other node.
+    """
+    source = node.args[0] if node.target is len else None
+    row = _row_of_call(source) if isinstance(source, Node) and makes_items(source) else None
+    if row is None or "item" not in row[0].operands or not isinstance(source, Node):
+        return None
+    op, spelling = row
+    try:
+        cut = read.normal_form(op, read.read_arguments(op, spelling, source.args, source.kwargs), spelling.rank)
+    except TypeError:
+        return None
+    by = tuple(value for name, value in cut.items() if name not in ("input", "dim", "item"))
+    return Call(ops_by_name()["pieces"], {"input": cut["input"], "cut": op.name, "by": by, "dim": cut["dim"]})
+
+
 def _picked(node: Node) -> int | None:
     """Which of several values a node is; None for a node that picks none."""
     if node.target is getattr and node.args[1] == "values":

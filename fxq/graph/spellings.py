@@ -173,6 +173,11 @@ def sizes(operand: str) -> Reader:
     return read
 
 
+def broadcast(input: Any, size: Any) -> Operands:
+    """expand to a shape"""
+    return {"input": input, "sizes": size}
+
+
 def swapaxes(input: Any, axis0: int, axis1: int) -> Operands:
     """transpose under numpy's names"""
     return {"input": input, "dim0": axis0, "dim1": axis1}

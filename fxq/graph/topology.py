@@ -81,6 +81,12 @@ def find_mutated(module: GraphModule) -> Mapping[Node, Node]:
     return {value: writer for writer in writers for value in aliases.class_of[writer.all_input_nodes[0]]}
 
 
+# x += y and the like, which are named after the operator that makes a new value: iadd, ior (of or_); not invert, not index
+_IN_PLACE_OPERATORS = frozenset(
+    getattr(operator, name) for name in operator.__all__ if name[0] == "i" and {name[1:], f"{name[1:]}_"} & set(operator.__all__)
+) | {operator.setitem, operator.delitem}
+
+
 def _writes_input(module: GraphModule, node: Node) -> bool:
     if not node.all_input_nodes:
         return False
@@ -91,6 +97,7 @@ def _writes_input(module: GraphModule, node: Node) -> bool:
     if node.op not in ("call_function", "call_method"):
         return False
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    in_place_operator = node.target is operator.setitem or (name.startswith("i") and getattr(operator, name, None) is node.target)
+    if getattr(operator, name, None) is node.target:
+        return node.target in _IN_PLACE_OPERATORS
     written_name = name.endswith("_") and not name.endswith("__")
-    return in_place_operator or written_name or bool(node.kwargs.get("inplace")) or node.kwargs.get("out") is not None
+    return written_name or bool(node.kwargs.get("inplace")) or node.kwargs.get("out") is not None

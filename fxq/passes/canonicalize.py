@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from torch import nn
@@ -16,7 +16,7 @@ from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import write_call
 from fxq.graph.reasons import Reason, Why
-from fxq.graph.recognise import makes_items, op_of_target, recognise, recognise_item
+from fxq.graph.recognise import makes_items, op_of_target, recognise, recognise_item, recognise_length
 from fxq.graph.topology import find_aliases
 from fxq.passes.memory import Memory, whole_of
 from fxq.passes.pipeline import Context
@@ -30,6 +30,7 @@ def canonicalize(module: FxqModule, context: Context) -> int:
     seen through a view.
     """
     _pick_apart(module)
+    _read_shapes(module)
     calls = {node: call for node in module.graph.nodes if (call := _recognise(module, node)) is not None}
     _fix_parametrized(module, calls)
     for node in _functionalize(module, calls):
@@ -52,6 +53,22 @@ def _pick_apart(module: FxqModule) -> None:
         items = _items(source) if isinstance(source, Node) else []
         if items:
             node.args = (items, *node.args[1:])
+
+
+# methods that take a tensor for its shape → those that take the shape
+_LIKE = {"expand_as": "expand", "view_as": "view", "reshape_as": "reshape"}
+
+
+def _read_shapes(module: FxqModule) -> None:
+    """x.expand_as(y) → x.expand(y.shape)"""
+    for node in list(module.graph.nodes):
+        if node.op == "call_method" and node.target in _LIKE:
+            values, like = cast(Sequence[Node], [*node.args, *node.kwargs.values()])
+            with module.graph.inserting_before(node):
+                shape = module.graph.call_function(getattr, (like, "shape"))
+            copy_annotations(node, shape)
+            set_type(shape, None)
+            node.target, node.args, node.kwargs = _LIKE[str(node.target)], (values, shape), {}
 
 
 def _items(source: Node) -> list[Node]:
@@ -78,7 +95,7 @@ def _recognise(module: FxqModule, node: Node) -> Call | None:
     if not node.op.startswith("call_") or (whole is not None and whole.why in (Why.CUSTOM, Why.STANDALONE)):
         return None
     called = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-    call = recognise_item(node) or recognise(node, called)
+    call = recognise_item(node) or recognise_length(node) or recognise(node, called)
     if isinstance(call, Reason):
         return None
     of_tensors = all(tensor_type(operand) is not None for operand in call.activations.values())

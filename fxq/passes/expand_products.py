@@ -1,4 +1,4 @@
-"""Writes out einsum, addmm, glu, and what is to be int8 of bilinear layers and attention."""
+"""Writes out einsum, addmm, addcmul, glu, and what is to be int8 of bilinear layers and attention."""
 
 from __future__ import annotations
 

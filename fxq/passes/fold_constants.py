@@ -66,6 +66,8 @@ def _replace(node: Node, number: Any) -> None:
 
 
 def _is_number(value: Any) -> bool:
+    if isinstance(value, slice):
+        return all(part is None or _is_number(part) for part in (value.start, value.stop, value.step))
     return isinstance(value, int | float) or (isinstance(value, tuple) and all(map(_is_number, value)))
 
 
@@ -75,7 +77,7 @@ def _is_parameter(node: Node) -> bool:
 
 def _fold(node: Node) -> bool:
     call = call_of(node) if _reads_constants(node) else None
-    if call is None or call.op.policy is Policy.METADATA or call.operands.get("training") is True:  # what draws is no constant
+    if call is None or call.op.policy is Policy.METADATA or _differs_between_calls(call):
         return False
     with torch.no_grad():
         operands = {name: _value(value) for name, value in call.operands.items()}
@@ -89,6 +91,11 @@ def _fold(node: Node) -> bool:
 def _reads_constants(node: Node) -> bool:
     """Nothing but tensors of the model."""
     return all(operand.op == "get_attr" for operand in node.all_input_nodes)
+
+
+def _differs_between_calls(call: Call) -> bool:
+    """Draws numbers or keeps statistics: in training mode, but for a batch norm that has none, and takes those of what it normalizes."""
+    return call.operands.get("training") is True and call.operands.get("running_mean", ...) is not None
 
 
 def _value(operand: object) -> object:

@@ -33,6 +33,14 @@ def expand_addmm(match: Match) -> Node:
     return steps.end(steps.call("add", input=product, other=_times(steps, operands["input"], operands["beta"])))
 
 
+def expand_addcmul(match: Match) -> Node:
+    """addcmul(c, (a, b), value) = c + a · b · value"""
+    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    a, b = operands["tensors"]
+    product = steps.call("mul", input=a, other=b)
+    return steps.end(steps.call("add", input=operands["input"], other=_times(steps, product, operands["value"])))
+
+
 def expand_glu(match: Match) -> Node:
     """glu(x) = a · sigmoid(b), (a, b) = chunk(x, 2)"""
     operands, steps = _operands(match.anchor), Steps(match.anchor)
@@ -196,6 +204,7 @@ def _operands(node: Node) -> dict[str, Any]:
 
 PRODUCTS = (
     Rule("addmm_matmul", op("addmm"), when=(g.numbers("addmm", "beta", "alpha"),), rewrite=expand_addmm),
+    Rule("addcmul_add", op("addcmul"), when=(g.numbers("addcmul", "value"),), rewrite=expand_addcmul),
     Rule("glu_mul", op("glu"), when=(), rewrite=expand_glu),
     Rule("bilinear_matmul", op("bilinear"), when=(g.is_quantized("bilinear"), of_float32), rewrite=expand_bilinear),
     Rule("einsum_matmul", op("einsum"), when=(same_sizes,), rewrite=expand_einsum),

@@ -87,5 +87,5 @@ def _makes_no_tensor(node: Node) -> bool:
     if node.target in ADDED_BY_TRACE:
         return True
     if node.target is operator.getitem:
-        return tensor_type(node.all_input_nodes[0]) is None
+        return not any(tensor_type(operand) for operand in node.all_input_nodes)
     return type_of(node) is None and node.op != "call_module"

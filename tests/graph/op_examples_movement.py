@@ -180,6 +180,12 @@ MOVEMENT: Examples = {
         called(lambda x: F.dropout(x, 0.1, False), "dropout(x, p=0.1, training=False)"),
         called(lambda x: F.dropout(x, training=False), "dropout(x, training=False)"),
     ),
+    ("expand", torch.broadcast_to): (
+        called(lambda x: torch.broadcast_to(x[:1], (2, 3, 8, 8)), *_SLICED, "expand(getitem, sizes=(2, 3, 8, 8))"),
+        called(lambda x: torch.broadcast_to(x[:1], size=x.shape), *_SLICED, "size(x)", "expand(getitem, sizes=getattr_1)"),
+    ),
+    ("expand", "broadcast_to"): (called(lambda x: x[:1].broadcast_to((2, 3, 8, 8)), *_SLICED, "expand(getitem, sizes=(2, 3, 8, 8))"),),
+    ("unfold", "unfold"): (called(lambda x: x.unfold(2, 4, step=2), "unfold(x, dimension=2, size=4, step=2)"),),
     ("size", "size"): (
         called(lambda x: x.size(), "size(x)"),
         called(lambda x: x.size(1), "size(x, dim=1)"),

@@ -47,6 +47,12 @@ PRODUCTS: Examples = {
         *_added_product(torch.addmm, (4, 4)),
         called(lambda x: torch.addmm(mat2=x, mat1=x, input=x, beta=0), "addmm(x, (x, x), beta=0)", shape=(4, 4)),
     ),
+    ("addcmul", torch.addcmul): (
+        called(lambda x, a: torch.addcmul(a, x, x, value=2), "addcmul(@m.a[8], (x, x), value=2)", constants=((8,),)),
+        called(lambda x, y: torch.addcmul(x, tensor1=x, tensor2=y), "addcmul(x, (x, y))", second=True),
+    ),
+    ("addcmul", "addcmul"): (called(lambda x, y: x.addcmul(y, x), "addcmul(x, (y, x))", second=True),),
+    ("addcmul", "addcmul_"): (called(lambda x, y: (x * 2).addcmul_(y, x), "mul(x, 2)", "addcmul(mul, (y, x))", second=True),),
     ("addmm", "addmm"): (called(lambda x: x.addmm(x, x, alpha=3), "addmm(x, (x, x), alpha=3)", shape=(4, 4)),),
     ("addmm", torch.baddbmm): (
         *_added_product(torch.baddbmm, (3, 4, 4)),

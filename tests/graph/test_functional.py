@@ -63,6 +63,7 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: f.conv_transpose(X[0], W, act=f.RELU), lambda: F.conv_transpose2d(X[0], W).relu()),
     ],
     "matmul": [(lambda: p.matmul(X, Y), lambda: X @ Y), (lambda: p.matmul(X[0, 0], Y), lambda: X[0, 0] @ Y)],
+    "addcmul": [(lambda: p.addcmul(X, (X, V[:, None, None]), 0.5), lambda: torch.addcmul(X, X, V[:, None, None], value=0.5))],
     "addmm": [
         (lambda: p.addmm(V, (X[0, 0], X[0, 1, :, :4])), lambda: torch.addmm(V, X[0, 0], X[0, 1, :, :4])),
         (lambda: p.addmm(X[0], (X[0], X[1]), 0.5, 2), lambda: torch.baddbmm(X[0], X[0], X[1], beta=0.5, alpha=2)),
@@ -204,6 +205,7 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: m.split(X, (1, 3), 1, -1), lambda: X.split([1, 3], 1)[1]),
     ],
     "unbind": [(lambda: m.unbind(X, 1, -1), lambda: X[:, 3])],
+    "unfold": [(lambda: m.unfold(X, 2, 4, 1), lambda: torch.stack([X[:, :, i : i + 4] for i in range(3)], 2).transpose(3, 4))],
     "expand": [(lambda: m.expand(X[:, :1], (-1, 3, 6, 6)), lambda: X[:, :1].expand(-1, 3, 6, 6))],
     "repeat": [(lambda: m.repeat(X, (2, 1, 1, 1, 3)), lambda: X.repeat(2, 1, 1, 1, 3))],
     "roll": [(lambda: m.roll(X, 5), lambda: X.roll(5)), (lambda: m.roll(X, (1, -2), (1, 2)), lambda: X.roll((1, -2), (1, 2)))],
@@ -212,6 +214,13 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
     "pixel_shuffle": [(lambda: m.pixel_shuffle(X, 2), lambda: F.pixel_shuffle(X, 2))],
     "pixel_unshuffle": [(lambda: m.pixel_unshuffle(X, 3), lambda: F.pixel_unshuffle(X, 3))],
     "channel_shuffle": [(lambda: m.channel_shuffle(X, 2), lambda: F.channel_shuffle(X, 2))],
+    "pieces": [
+        (lambda: m.pieces(X, "chunk", (4,), 2), lambda: 3),  # 6 rows in 4 chunks are 3 chunks of 2
+        (lambda: m.pieces(X, "split", (4,), -1), lambda: 2),
+        (lambda: m.pieces(X, "split", ((1, 2, 3),), -1), lambda: 3),
+        (lambda: m.pieces(X, "tensor_split", ((2, 3),), 2), lambda: 3),
+        (lambda: m.pieces(X, "unbind", (), 1), lambda: 4),
+    ],
     "numel": [(lambda: m.numel(X), lambda: X.numel())],
     "dim": [(lambda: m.dim(X), lambda: 4)],
     "size": [(lambda: m.size(X), lambda: X.shape), (lambda: m.size(X, -1), lambda: 6)],

@@ -29,6 +29,7 @@ OPERANDS = {
     "stack": ("tensors",),
     "addmm": ("input", "tensors"),
     "bilinear": ("input", "other", "weight", "bias"),
+    "addcmul": ("input", "tensors"),
     "einsum": ("tensors",),
     "attention": ("input", "keys", "values"),
     "embedding": ("input", "weight"),

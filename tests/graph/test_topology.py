@@ -122,6 +122,8 @@ def written(text: str) -> dict[str, str]:
         ("b: f32[4] = call torch.exp_(a)\noutput b", {"a": "b", "b": "b"}),
         ("b: f32[4] = call _operator.itruediv(a, 2)\noutput b", {"a": "b", "b": "b"}),
         ("b: f32[4] = call _operator.truediv(a, 2)\noutput b", {}),
+        ("c = call torch.gt(a, 1)\nb = call _operator.and_(c, c)\nd = call _operator.invert(b)\noutput d", {}),
+        ("c = call torch.gt(a, 1)\nb = call _operator.ior(c, c)\noutput b", {"c": "b", "b": "b"}),
         ("b: f32[4] = call torch.nn.functional.threshold(a, 0.5, 1.0, inplace=True)\noutput b", {"a": "b", "b": "b"}),
         ("b: f32[4] = call torch.nn.functional.threshold(a, 0.5, 1.0, inplace=False)\noutput b", {}),
         ("b = call _operator.setitem(a, 0, 1.0)\noutput a", {"a": "b"}),

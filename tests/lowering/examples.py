@@ -196,6 +196,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "movedim": (f"{X}\ny = movedim(x, source=1, destination=-1)\nz = silu(y)\noutput z",),
     "repeat_interleave": (f"{X}\ny = repeat_interleave(x, repeats=2, dim=1)\nz = silu(y)\noutput z",),
     "unbind": (f"{X}\ny = unbind(x, dim=1, item=-1)\nz = silu(y)\noutput z",),
+    "unfold": (f"{X}\ny = unfold(x, dimension=2, size=3, step=2)\nz = silu(y)\noutput z",),
     "expand": ("x: f32[2, 1, 3] = input\ny = expand(x, sizes=(-1, 4, -1))\nz = silu(y)\noutput z",),
     "repeat": (f"{X}\ny = repeat(x, repeats=(2, 1, 1, 3))\nz = silu(y)\noutput z",),
     "roll": (f"{X}\ny = roll(x, shifts=(1, -2), dims=(1, 2))\nz = silu(y)\noutput z",),

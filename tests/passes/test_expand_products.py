@@ -43,6 +43,15 @@ def einsum(equation: str, *shapes: tuple[int, ...]) -> FxqModule:
     return parse_graph(f"{inputs}e: f32{list(result.shape)} = einsum(({read}), equation='{equation}')\noutput e\n")
 
 
+def test_addcmul() -> None:
+    graph = "x: f32[2, 3] = input\n{}c: f32[2, 3] = addcmul(@b[3], (x, @a[3]), value={})\noutput c\n"
+    module = parse_graph(graph.format("", 2))
+    assert expand_products(module, CONTEXT) == 1
+    assert lines(module) == ["c_mul = mul(x, @a[3])", "c_mul_1 = mul(c_mul, 2)", "c = add(@b[3], c_mul_1)"]
+    computed = parse_graph(graph.format("s = size(x, dim=0)\n", "s"))
+    assert expand_products(computed, CONTEXT) == 0
+
+
 FORMS: dict[tuple[str, tuple[tuple[int, ...], ...]], list[str]] = {
     ("mk,kn->mn", ((2, 3), (3, 4))): ["e = matmul(a, b)"],
     ("bhwc,cd->bhwd", ((2, 5, 6, 3), (3, 4))): ["e = matmul(a, b)"],

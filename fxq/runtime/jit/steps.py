@@ -278,12 +278,13 @@ _VIEWS = (
     movement.select,
     movement.expand,
     movement.unbind,
+    movement.unfold,
     movement.getitem,
 )
 _ALIASES = (movement.contiguous, movement.clone, movement.identity, movement.dropout)
 # of sizes: a program is for one set of shapes, and what a trace has assumed of them is checked when it is planned
 _SIZES = (
-    movement.size, movement.dim, movement.numel, len, assume, operator.getitem, operator.add, operator.sub, operator.mul,
+    movement.size, movement.dim, movement.numel, movement.pieces, len, assume, operator.getitem, operator.add, operator.sub, operator.mul,
     operator.floordiv, operator.mod, operator.truediv, operator.neg, operator.eq, operator.ne, operator.lt, operator.le, operator.gt,
     operator.ge, operator.not_,
 )  # fmt: skip
