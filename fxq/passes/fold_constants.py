@@ -13,7 +13,7 @@ from torch.fx.node import map_arg
 from fxq.graph.annotation import copy_annotations
 from fxq.graph.constants import constant_of, insert_constant, remove_unread
 from fxq.graph.module import FxqModule
-from fxq.graph.opdef import Policy
+from fxq.graph.opdef import Call, Policy
 from fxq.graph.ops import call_of
 from fxq.graph.topology import find_mutated
 from fxq.passes.pipeline import Context
