@@ -146,6 +146,7 @@ class Resolution(Protocol):
         qconfig: None keeps the node float.
         rule: the rule that won, readable.
         explicit: some rule matched; False for a node that the mapping does not speak of.
+        is_default: the rule is the one for everything that no other speaks of.
     """
 
     @property
@@ -154,6 +155,8 @@ class Resolution(Protocol):
     def rule(self) -> str: ...
     @property
     def explicit(self) -> bool: ...
+    @property
+    def is_default(self) -> bool: ...
 
 
 _KEYS = (

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from fxq.graph.annotation import Resolution, asks_for, resolution_of, tensor_type, whole_reason_of
+from fxq.graph.annotation import Resolution, asks_for, origin_of, resolution_of, tensor_type, whole_reason_of
 from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
 from fxq.graph.objections import changes_rows
@@ -19,6 +19,9 @@ from fxq.graph.ops import call_of
 from fxq.graph.profile import BackendProfile
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import recognise
+
+# docs/decisions/0013-dynamic.md: a dynamic QConfig for everything leaves these float
+_DYNAMIC_WHERE_NAMED = frozenset({"conv"})
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class Refusals:
         yield from _dtype_objections(node, call, () if is_weight_only else call.op.by_role[Role.ACTIVATION])
         if is_weight_only:
             return
+        if resolution.is_default and resolution.qconfig.activation.spec.dynamic and call.op.name in _DYNAMIC_WHERE_NAMED:
+            yield _not_by_default(node)
         weight = resolution.qconfig.weight.spec if "weight" in call.operands else None
         refused = self.profile.accepts(node.name, call.op.name, resolution.qconfig.activation.spec, weight)
         if refused is not None:
@@ -129,6 +134,13 @@ class Refusals:
 
     def _is_mutated(self, node: Node, value: Node) -> Reason:
         return Reason(Why.MUTATED, node.name, f"{value.name} is changed in place by {self.mutated[value].name}; use the out-of-place form")
+
+
+def _not_by_default(node: Node) -> Reason:
+    origin = origin_of(node)
+    kind = "torch.nn.Conv2d" if origin is None else origin.object_type
+    costs = "the range of its input, found as it arrives, mostly takes longer than int8 gains, so a QConfig for all leaves it float"
+    return Reason(Why.OTHER_QCONFIG, node.name, f'{costs}; a rule of its own, such as set_object_type("{kind}", ...), makes it int8')
 
 
 def _not_configured(node: Node, resolution: Resolution | None) -> Reason:

@@ -27,11 +27,13 @@ class Resolution:
         qconfig: how to quantize it; None: keep float.
         rule: the rule that won, as the setter that made it: `set_module_name("layer1")`.
         explicit: some rule matched. With qconfig None: it was switched off, rather than left out.
+        is_default: the rule is the one for everything that no other speaks of.
     """
 
     qconfig: QConfig | None
     rule: str
     explicit: bool
+    is_default: bool = False
 
 
 NO_RULE = Resolution(None, "no rule matches", explicit=False)
@@ -92,4 +94,4 @@ def lookup_of(rules: Sequence[AnyRule]) -> Lookup:
 
 
 def _won_by(rule: AnyRule) -> Resolution:
-    return Resolution(rule.qconfig, str(rule), explicit=True)
+    return Resolution(rule.qconfig, str(rule), explicit=True, is_default=isinstance(rule, GlobalRule))

@@ -132,7 +132,9 @@ class Convolving(nn.Module):
 def make_convolving() -> tuple[fxq.FxqModule, tuple[Tensor, ...]]:
     torch.manual_seed(0)
     x = torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(0))
-    mapping = fxq.QConfigMapping().set_global(fxq.per_channel_dynamic_qconfig).set_module_name("second", fxq.per_row_dynamic_qconfig)
+    mapping = fxq.QConfigMapping().set_module_name("second", fxq.per_row_dynamic_qconfig)
+    for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        mapping.set_object_type(kind, fxq.per_channel_dynamic_qconfig)
     return fxq.convert_fx(fxq.prepare_fx(Convolving().eval(), mapping, (x,))), (x,)
 
 

@@ -148,7 +148,7 @@ class Convolving(nn.Module):
 def test_convolutions(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Convolving().eval(), torch.randn(2, 3, 9, 9)
-    prepared = fxq.prepare_fx(model, fxq.QConfigMapping().set_global(getattr(fxq, name)), (x,))
+    prepared = fxq.prepare_fx(model, fxq.QConfigMapping().set_object_type(nn.Conv2d, getattr(fxq, name)), (x,))
     quantized, reference = fxq.convert_fx(prepared), fxq.convert_to_reference_fx(prepared)
     layers = [module for module in quantized.modules() if isinstance(module, DynamicConv)]
     assert [str(layer.output) for layer in layers] == ["hardswish, float32", "float32"]

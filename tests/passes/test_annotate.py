@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxq
@@ -413,6 +414,30 @@ def test_ops_beside_dynamic_layers_stay_float() -> None:
     assert decisions(module)["_1"] == expected
     linear = quant_of(next(node for node in module.graph.nodes if node.name == "_0"))
     assert linear is not None and linear.is_dynamic and linear.output is None
+
+
+def test_convolutions_are_dynamic_where_a_rule_speaks_of_them() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.weight = nn.Conv1d(4, 4, 1), nn.Parameter(torch.zeros(4, 4, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv1d(self.conv(x), self.weight)
+
+    def found(mapping: QConfigMapping) -> list[str]:
+        decided = decisions(up_to("annotate", trace(Pair().eval(), torch.zeros(2, 4, 5)), mapping))
+        return [decided[name] for name in ("conv", "conv1d")]
+
+    every = QConfigMapping().set_global(fxq.per_row_dynamic_qconfig)
+    why = (
+        "another qconfig: the range of its input, found as it arrives, mostly takes longer than int8 gains, so a QConfig for all leaves it "
+        'float; a rule of its own, such as set_object_type("{}", ...), makes it int8'
+    ).format
+    module, function = why("torch.nn.Conv1d"), why("torch.conv1d")
+    assert found(every) == [module, function]
+    assert found(every.set_object_type(F.conv1d, fxq.default_dynamic_qconfig)) == [module, "int8 → float"]
+    assert found(every.set_module_name("conv", fxq.default_dynamic_qconfig)) == ["int8 → float"] * 2
 
 
 def test_modules_that_are_called_whole_say_which_qconfig_they_need() -> None:

@@ -60,12 +60,16 @@ def strength(rule: AnyRule, place: int, origin: Origin) -> tuple[int, int] | Non
     return None
 
 
+def won_by(rule: AnyRule) -> Resolution:
+    return Resolution(rule.qconfig, str(rule), explicit=True, is_default=isinstance(rule, GlobalRule))
+
+
 def strongest(rules: list[AnyRule], origin: Origin) -> Resolution:
     matching = [(found, rule) for place, rule in enumerate(rules) if (found := strength(rule, place, origin)) is not None]
     if not matching:
         return NO_RULE
     _, rule = max(matching, key=lambda pair: pair[0])
-    return Resolution(rule.qconfig, str(rule), explicit=True)
+    return won_by(rule)
 
 
 @settings(deadline=None, max_examples=200)
@@ -88,7 +92,7 @@ def test_one_step_at_a_time() -> None:
         ModuleNameObjectTypeOrderRule(module_name="a.b", object_type="torch.add", index=1, qconfig=Q3),
     ]
     resolved = [lookup_of(steps[: count + 1]).resolve(origin) for count in range(len(steps))]
-    assert resolved == [Resolution(rule.qconfig, str(rule), explicit=True) for rule in steps]
+    assert resolved == [won_by(rule) for rule in steps]
 
 
 def test_first_regex_that_matches_wins() -> None:

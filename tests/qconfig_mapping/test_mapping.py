@@ -71,7 +71,7 @@ def test_a_later_setting_is_seen_by_the_next_question() -> None:
 def test_resolve() -> None:
     mapping = full()
     assert mapping.resolve(module_call("head", LINEAR)) == Resolution(None, 'set_object_type("torch.nn.Linear")', explicit=True)
-    assert mapping.resolve(module_call("stem")) == Resolution(Q0, "set_global", explicit=True)
+    assert mapping.resolve(module_call("stem")) == Resolution(Q0, "set_global", explicit=True, is_default=True)
     assert mapping.resolve(module_call("layer2.0.conv")) == Resolution(Q1, 'set_module_name_regex("layer[0-9]")', explicit=True)
     assert mapping.resolve(module_call("layer1.0.conv")) == Resolution(Q2, 'set_module_name("layer1.0")', explicit=True)
     assert mapping.resolve(module_call("layer1.1.conv")) == Resolution(None, 'set_module_name("layer1")', explicit=True)
@@ -133,7 +133,7 @@ def test_order_of_regexes_is_part_of_the_value() -> None:
 
 def test_switched_off_globally_is_not_unset() -> None:
     assert QConfigMapping().set_global(None) != QConfigMapping()
-    assert QConfigMapping().set_global(None).resolve(module_call("a")) == Resolution(None, "set_global", explicit=True)
+    assert QConfigMapping().set_global(None).resolve(module_call("a")) == Resolution(None, "set_global", explicit=True, is_default=True)
 
 
 def test_text() -> None:
