@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 ARCHITECTURES = ("resnet18", "resnet50", "mobilenet_v2", "vgg11_bn", "squeezenet1_1")
 
-_WARMING_BATCHES, _WARMING_SIZE = 5, 8
+_WARMING_SIZE = 8
 # what torchvision's Python part expects of its compiled part when it is imported; nothing here calls these
 _DETECTION_OPS = ("nms", "qnms")
 _defined: list[Library] = []
@@ -45,15 +45,19 @@ def build(name: str, size: int, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: nn.Module = getattr(import_models(), name)(weights=None)
-        return warm_batch_norms(model, (_WARMING_SIZE, 3, size, size))
+        return warm_batch_norms(model, lambda: model(torch.randn(_WARMING_SIZE, 3, size, size)))
 
 
 @torch.no_grad()
-def warm_batch_norms(model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
-    """The model in eval mode, after a few batches of this shape in training mode where it has batch norms. Draws random numbers."""
+def warm_batch_norms(model: nn.Module, run: Callable[[], object], batches: int = 5) -> nn.Module:
+    """The model in eval mode, after that many calls of `run` in training mode where it has batch norms.
+
+    Args:
+        run: calls the model on a batch of its own.
+    """
     model.train()
-    for _ in range(_WARMING_BATCHES if any(isinstance(module, _BatchNorm) for module in model.modules()) else 0):
-        model(torch.randn(shape))
+    for _ in range(batches if any(isinstance(module, _BatchNorm) for module in model.modules()) else 0):
+        run()
     return model.eval()
 
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 import fxq
 from benchmarks.alone import run_alone
-from benchmarks.architectures import import_models, sqnr
+from benchmarks.architectures import import_models, sqnr, warm_batch_norms
 from benchmarks.dynamic import by_torch_ao
 from benchmarks.results import replace_between_marks, without_folders, write_json
 from fxq.graph.reasons import Why
@@ -160,16 +160,7 @@ def build(entry: Entry, seed: int = 0) -> nn.Module:
         for module in model.modules():
             if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
                 module.reset_parameters()
-        _warm(model, entry)
-        return model.eval()
-
-
-@torch.no_grad()
-def _warm(model: nn.Module, entry: Entry) -> None:
-    if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules()):
-        model.train()
-        for _ in range(_WARMING_BATCHES):
-            model(**entry.inputs(4, 16))
+        return warm_batch_norms(model, lambda: model(**entry.inputs(4, 16)), _WARMING_BATCHES)
 
 
 @dataclass(frozen=True)

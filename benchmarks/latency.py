@@ -69,7 +69,8 @@ def load(name: str, size: int) -> Subject:
         return Subject(build(name, size), (3, size, size))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Subject(warm_batch_norms(_DIGITS[name](), (64, *_DIGITS_IMAGE)), _DIGITS_IMAGE)
+        model = _DIGITS[name]()
+        return Subject(warm_batch_norms(model, lambda: model(torch.randn(64, *_DIGITS_IMAGE))), _DIGITS_IMAGE)
 
 
 def images(subject: Subject, batch: int, seed: int) -> Tensor:

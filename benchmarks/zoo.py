@@ -91,7 +91,8 @@ def build(entry: Entry, seed: int = 0) -> nn.Module:
         if entry.family is Family.DETECTION:
             model = cast(nn.Module, model.backbone)
         _wake(model)
-        return warm_batch_norms(model, (max(entry.shape[0], _LEAST_WARMING_BATCH), *entry.shape[1:]))
+        shape = (max(entry.shape[0], _LEAST_WARMING_BATCH), *entry.shape[1:])
+        return warm_batch_norms(model, lambda: model(torch.randn(shape)))
 
 
 def _wake(model: nn.Module) -> None:

@@ -22,20 +22,13 @@ from fxq.graph.names import join_path, qualified_name
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.source import definition_of
 from fxq.passes.arguments import Argument, Inputs, called_with, is_literal
-from fxq.passes.tracer import COMPOSED, Untraceable
-from fxq.runtime.integer.module import IntegerOp
+from fxq.passes.tracer import Untraceable, is_leaf
 
 _PARAMETERS = "parameters"
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 
 # (module, path in the user's model, what it is called with) → its graph
 MakePart = Callable[[nn.Module, str, list[Inputs]], FxqModule]
-
-
-def is_leaf(module: nn.Module) -> bool:
-    """Whether a trace does not go into the module: what torch.fx says of those of torch.nn, and ops that are int8 already."""
-    is_torchs = type(module).__module__.startswith("torch.nn.") and not isinstance(module, (nn.Sequential, *COMPOSED))
-    return isinstance(module, IntegerOp) or is_torchs
 
 
 # --- one call --------------------------------------------------------------------------------------------------------------

@@ -34,9 +34,17 @@ _REMEDIES = (
     "or wrap the function with torch.fx.wrap, or quantize the traceable submodules one by one"
 )
 # modules of torch.nn whose forward calls others, as a user's would
-COMPOSED = (nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer)
+_COMPOSED = (
+    nn.Sequential, nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer,
+)  # fmt: skip
 # what Python may branch on, count with or compare: values without elements
 _PLAIN = (bool, int, float, str, type(None), torch.Size, torch.dtype, torch.device)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a trace does not go into the module: those of torch.nn that compute something themselves, and ops that are int8 already."""
+    is_torchs = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn.")) and not isinstance(module, _COMPOSED)
+    return isinstance(module, IntegerOp) or is_torchs
 
 
 @dataclass(frozen=True)
@@ -124,9 +132,8 @@ class OriginTracer(Tracer):
         return attr_val if self._examples.is_computing else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """What is to stay whole, what is int8 already, and what torch.fx says."""
-        stays_whole = m in self._whole or type(m) in self._plan.targets or isinstance(m, IntegerOp)
-        return stays_whole or (not isinstance(m, COMPOSED) and super().is_leaf_module(m, module_qualified_name))
+        """What is to stay whole, and what every trace calls."""
+        return m in self._whole or type(m) in self._plan.targets or is_leaf(m)
 
     def open(self, function: FunctionType, whole: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The calls that a function under torch.fx.wrap makes; one call of it where it cannot be traced."""
