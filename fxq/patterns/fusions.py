@@ -65,7 +65,7 @@ def fold_bn(match: Match) -> Node:
 
 
 def fold_scale(match: Match) -> Node:
-    """op(x) · g = op'(x):  W' = W · g,  b' = b · g"""
+    """op(x) · g = op'(x):  W' = W · g,  b' = b · g.  A relu behind op stays there."""
     gain = _channels(match)
     return _fold(match, match.nodes["weighted"], Affine(gain, torch.zeros_like(gain)))
 
@@ -184,7 +184,7 @@ def _holds_sum(label: str) -> tuple[Guard, ...]:
     )  # fmt: skip
 
 
-SCALABLE = (g.per_channel("weighted", "C"), g.single_use("weighted"), g.bare("weighted"), g.constant("weighted", "weight", "bias"))
+SCALABLE = (g.per_channel("weighted", "C"), g.single_use("weighted"), g.constant("weighted", "weight", "bias"))
 
 ACTIVATIONS = (
     # y = clip(rint(acc · m) + z, low, high): the activation becomes the bounds, and costs nothing
@@ -229,13 +229,13 @@ FUSIONS = (
     Rule(
         "op_scale",
         mul(weighted, C),
-        when=(*SCALABLE, g.not_switched_off("mul"), g.no_activation("mul")),
+        when=(*SCALABLE, g.lets_factors_through("weighted", "C"), g.not_switched_off("mul"), g.no_activation("mul")),
         rewrite=fold_scale,
     ),
     Rule(
         "op_shift",
         add(weighted, C),
-        when=(*SCALABLE, g.not_switched_off("add"), g.no_activation("add"), g.equals("add", "alpha", 1)),
+        when=(*SCALABLE, g.bare("weighted"), g.not_switched_off("add"), g.no_activation("add"), g.equals("add", "alpha", 1)),
         rewrite=fold_shift,
     ),
     *ACTIVATIONS,

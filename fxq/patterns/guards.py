@@ -8,6 +8,8 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from fxq.graph.annotation import asks_for, resolution_of, tensor_type
+from fxq.graph.constants import constant_of
+from fxq.graph.functional import RELU
 from fxq.graph.opdef import Policy
 from fxq.graph.ops import call_of
 from fxq.graph.reasons import Reason, Why
@@ -54,6 +56,21 @@ def bare(label: str) -> Guard:
         if not fused:
             return None
         return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{match.nodes[label].name} already has its {fused[-1]} fused")
+
+    return guard
+
+
+def lets_factors_through(label: str, var: str) -> Guard:
+    """Nothing has been fused behind the op, or a relu alone, which positive factors pass."""
+
+    def guard(match: Match) -> Reason | None:
+        factors = constant_of(match.values[var]) if isinstance(match.values[var], Node) else None
+        if _operand(match, label, "act") == RELU and _operand(match, label, "residual") is None and factors is not None:
+            is_positive = bool((factors > 0).all())
+            return (
+                None if is_positive else Reason(Why.NOT_FUSABLE, match.anchor.name, f"{match.values[var]} has factors that are not above 0")
+            )
+        return bare(label)(match)
 
     return guard
 

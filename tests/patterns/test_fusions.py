@@ -404,6 +404,23 @@ def test_scale_and_shift_by_hand() -> None:
     assert folded == {"c.weight": [[[1.0]]], "c.bias": [8.5]}
 
 
+def test_positive_factors_pass_a_relu() -> None:
+    """relu(2·x + 3) · 0.5 = relu(1·x + 1.5)"""
+    values = {"c.weight": [[[2.0]]], "c.bias": [3.0], "g": [0.5]}
+    module = parse_graph(
+        dedent("""
+        x: f32[1, 1, 4] = input
+        c: f32[1, 1, 4] = conv(x, @c.weight[1, 1, 1], @c.bias[1])
+        r: f32[1, 1, 4] = relu(c)
+        y: f32[1, 1, 4] = mul(r, @g[1])
+        output y
+        """),
+        {path: torch.tensor(value) for path, value in values.items()},
+    )
+    assert [each.rule for each in rewrite(module, FUSIONS)] == ["op_relu", "op_scale"]
+    assert module(torch.tensor([[[-3.0, -1.0, 0.0, 1.0]]])).tolist() == [[[0.0, 0.5, 1.5, 2.5]]]
+
+
 def test_folding_rounds_once() -> None:
     """The new weight and bias are the float64 results, rounded to float32."""
     before = parse_graph(REWRITES["conv_bn"]["conv with bias"].before)
@@ -540,10 +557,17 @@ REFUSALS = {
     ),
     "scale behind an activation": Refusal(
         "op_scale",
-        graph(X, _ACT, "y: f32[2, 4, 6, 6] = mul(c, @g[1])", "output y"),
+        graph(X, _ACT.replace("relu", "relu6"), "y: f32[2, 4, 6, 6] = mul(c, @g[1])", "output y"),
         "y",
         Why.NOT_FUSABLE,
         "c already has its act fused",
+    ),
+    "scale behind a relu, with factors below 0": Refusal(
+        "op_scale",
+        graph(X, _ACT, "y: f32[2, 4, 6, 6] = mul(c, @g[1, 4, 1, 1])", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "g has factors that are not above 0",
     ),
     "scaled conv that is read twice": Refusal(
         "op_scale",

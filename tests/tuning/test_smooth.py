@@ -109,12 +109,86 @@ def test_in_a_graph() -> None:
     mapping = fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig)
     int8 = fxq.convert_fx(fxq.prepare_fx(smoothed, mapping, (x,)))
     assert fxq.report(int8).totals.macs_share_int8 == 1.0
-    assert torch.equal(int8(x), fxq.quantize_dynamic(smoothed)(x))
+    assert sqnr(int8(x), fxq.quantize_dynamic(smoothed)(x)) > 40  # factors pass the relu in front: other weights are rounded
+
+
+def test_calibrated() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 8)).eval(), torch.randn(64, 32)
+    with torch.no_grad():
+        model[0].weight[[3, 17]] *= 60
+        model[1].weight[:, [3, 17]] /= 60
+    smoothed = fxq.smooth(model, batches(), fxq.get_default_qconfig("x86"))
+    torch.testing.assert_close(smoothed(x), model(x), rtol=1e-4, atol=1e-4)
+    plain, better = (fxq.quantize(each, batches(), progress=False) for each in (model, smoothed))
+    assert sqnr(better(x), model(x)) > sqnr(plain(x), model(x)) + 10
+    assert not [row for row in fxq.report(better).rows if row.type == "mul"]
+
+
+class Block(nn.Module):
+    """A norm, and two layers that read it."""
+
+    def __init__(self, norm: nn.Module, *, with_residual: bool = False) -> None:
+        super().__init__()
+        self.norm, self.first, self.second = norm, nn.Linear(32, 8), nn.Linear(32, 32)
+        self.with_residual = with_residual
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.norm(x)
+        second = self.second(y.reshape(y.shape[0], -1) if self.with_residual else y)
+        return self.first(y), second
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(32), nn.RMSNorm(32), nn.Linear(32, 32)])
+def test_factors_go_into_what_makes_the_input(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        norm.get_parameter("weight")[[3, 17]] *= 60
+    model, x = Block(norm).eval(), torch.randn(16, 32)
+    before = norm.get_parameter("weight").clone()
+    smoothed = fxq.smooth(model, batches())
+    assert type(smoothed.first) is nn.Linear and type(smoothed.second) is nn.Linear
+    assert not torch.equal(smoothed.first.weight, model.first.weight) and torch.equal(norm.get_parameter("weight"), before)
+    for found, exact in zip(smoothed(x), model(x), strict=True):
+        torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(32, elementwise_affine=False), nn.Sequential(nn.LayerNorm(32), nn.Identity())])
+def test_layers_behind_what_takes_no_factors_get_products(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    model, wide = Block(norm).eval(), batches()[0] * Spiky().size
+    smoothed = fxq.smooth(model, [wide])
+    assert isinstance(smoothed.first, Smoothed) and smoothed.first.factors is smoothed.second.factors
+    torch.testing.assert_close(smoothed(wide), model(wide), rtol=1e-4, atol=1e-4)
+
+
+def test_what_else_is_read_stays() -> None:
+    torch.manual_seed(0)
+    norm = nn.LayerNorm(32)
+    with torch.no_grad():
+        norm.weight[[3, 17]] *= 60
+    model, x = Block(norm, with_residual=True).eval(), torch.randn(16, 32)
+    smoothed = fxq.smooth(model, batches())
+    assert torch.equal(smoothed.norm.weight, norm.weight) and isinstance(smoothed.first, Smoothed)
+    torch.testing.assert_close(smoothed(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_layers_of_gpt2() -> None:
+    from transformers.pytorch_utils import Conv1D
+
+    torch.manual_seed(0)
+    norm = nn.LayerNorm(32)
+    with torch.no_grad():
+        norm.weight[[3, 17]] *= 60
+    model, x = nn.Sequential(norm, Conv1D(8, 32)).eval(), torch.randn(16, 32)
+    smoothed = fxq.smooth(model, batches())
+    assert not torch.equal(smoothed[0].weight, norm.weight) and not torch.equal(smoothed[1].weight, model[1].weight)
+    torch.testing.assert_close(smoothed(x), model(x), rtol=1e-4, atol=1e-4)
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ConfigError, match="a dynamic QConfig"):
-        fxq.smooth(Spiky(), batches(), fxq.get_default_qconfig("x86"))
+    with pytest.raises(ConfigError, match="a QConfig that quantizes activations"):
+        fxq.smooth(Spiky(), batches(), fxq.weight_only_qconfig())
     with pytest.raises(CalibrationError, match="linear layers of the model are called"):
         fxq.smooth(Spiky(), [])
     with pytest.raises(CalibrationError, match="linear layers of the model are called"):
