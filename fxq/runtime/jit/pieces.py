@@ -1,4 +1,4 @@
-"""How ops are planned whose result is pieces of their operand in another order: roll, repeat and flip are copies of the pieces."""
+"""How ops are planned whose result is pieces of their operand in another order, and borders: roll, repeat, flip, pad."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from math import prod
 from typing import Any
 
 from fxq.graph import movement
-from fxq.runtime.jit.planner import Site, Unplannable
+from fxq.runtime.jit.kernels.copy import plan_copy, plan_fill
+from fxq.runtime.jit.planner import KernelCall, Site, Unplannable
 from fxq.runtime.region import fill_in
 
 # copies of one op: more are not worth planning
@@ -35,12 +36,40 @@ def plan_pieces(site: Site) -> None:
     pieces = PIECES[site.step.function](whole.shape, fill_in(site.step.kwargs, planner.values))
     if prod(map(len, pieces)) > _MOST:
         raise Unplannable(f"{site.step.name} takes its operand to {prod(map(len, pieces))} pieces")
-    target = planner.place(site.value)
+    target, copies = planner.place(site.value), []
     for chosen in product(*map(_placed, pieces)):
         part, place = whole, target
         for dim, (piece, start) in enumerate(chosen):
             part, place = part.part(dim, piece.start, piece.count), place.part(dim, start, piece.count)
-        planner.copy(site.step.name, part, place)
+        copies.append(KernelCall(plan_copy(part, place, planner.isa), {"x": part, "y": place}))
+    planner.call_together(site.step.name, copies)
+
+
+def plan_pad(site: Site) -> None:
+    """A border of other elements is pieces of the operand, one of a constant is written around a copy."""
+    if site.step.kwargs.get("mode", "constant") != "constant":
+        plan_pieces(site)
+        return
+    planner, source, calls = site.planner, site.view(0), []
+    borders = _borders(source.shape, fill_in(site.step.kwargs, planner.values))
+    if not any(map(any, borders)) and site.value not in (*planner.homes, *planner.frames):
+        planner.views[site.value] = source
+        return
+    inside, byte = planner.place(site.value), (site.step.kwargs.get("value") or 0) + 128 * site.kind.signed
+    for dim, (before, after) in enumerate(borders):
+        source = source.part(dim, max(0, -before), source.shape[dim] + min(0, before) + min(0, after))
+        ends = (inside.part(dim, 0, before), inside.part(dim, before + source.shape[dim], after))
+        calls += [KernelCall(plan_fill(end, byte, planner.isa), {"y": end}) for end in ends if end.shape[dim] > 0]
+        inside = inside.part(dim, max(0, before), source.shape[dim])
+    calls.append(KernelCall(plan_copy(source, inside, planner.isa), {"x": source, "y": inside}))
+    planner.call_together(site.step.name, calls)
+
+
+def _borders(shape: Sequence[int], options: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """(before, after) of each dimension; pad speaks of the last ones, and of the last one first."""
+    pad = options["pad"]
+    given = list(zip(pad[::2], pad[1::2], strict=True))
+    return [(0, 0)] * (len(shape) - len(given)) + given[::-1]
 
 
 def _placed(pieces: Sequence[Piece]) -> list[tuple[Piece, int]]:
@@ -72,8 +101,29 @@ def _flipped(shape: Sequence[int], options: Mapping[str, Any]) -> Pieces:
     ]
 
 
+def _bordered(shape: Sequence[int], options: Mapping[str, Any]) -> Pieces:
+    border_of = _BORDERS[options["mode"]]
+    return [border_of(length, before, after) for length, (before, after) in zip(shape, _borders(shape, options), strict=True)]
+
+
+def _reflected(length: int, before: int, after: int) -> list[Piece]:
+    front, back = range(before, 0, -1), range(length - 2, length - 2 - after, -1)
+    return [*(Piece(place, 1) for place in front), Piece(0, length), *(Piece(place, 1) for place in back)]
+
+
+def _replicated(length: int, before: int, after: int) -> list[Piece]:
+    return [*[Piece(0, 1)] * before, Piece(0, length), *[Piece(length - 1, 1)] * after]
+
+
+def _circular(length: int, before: int, after: int) -> list[Piece]:
+    return [piece for piece in (Piece(length - before, before), Piece(0, length), Piece(0, after)) if piece.count]
+
+
+_BORDERS = {"reflect": _reflected, "replicate": _replicated, "circular": _circular}
+
 PIECES: Mapping[Any, Callable[[Sequence[int], Mapping[str, Any]], Pieces]] = {
     movement.roll: _rolled,
     movement.repeat: _repeated,
     movement.flip: _flipped,
+    movement.pad: _bordered,
 }

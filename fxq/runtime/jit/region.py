@@ -37,7 +37,9 @@ def accepts(step: Step, integers: bool) -> bool:
     """
     row = row_of(step)
     has_constants = any(isinstance(leaf, Tensor) for leaf in tree_leaves((step.args, dict(step.kwargs))))
-    return row is not None and (not integers if row.floats else not has_constants)
+    if row is None or (row.bytes if not integers else row.floats):
+        return False
+    return row.floats or not has_constants
 
 
 class CompiledRegion:

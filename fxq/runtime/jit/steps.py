@@ -29,7 +29,7 @@ from fxq.runtime.jit.attend import has_numbers, plan_attention
 from fxq.runtime.jit.floats import ARITHMETIC, CURVED, curve_of, plan_arithmetic, plan_curve, plan_dynamic_linear, plan_float_norm
 from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
 from fxq.runtime.jit.kernels.conv_transpose import phase_convs, transposed_border
-from fxq.runtime.jit.kernels.elementwise import plan_binary, plan_table
+from fxq.runtime.jit.kernels.elementwise import plan_binary, plan_clip, plan_table
 from fxq.runtime.jit.kernels.pool import plan_max_pool, plan_mean_pool
 from fxq.runtime.jit.kernels.prelu import plan_prelu
 from fxq.runtime.jit.kernels.quantize import FloatTensor, plan_dequantize, plan_quantize
@@ -37,7 +37,7 @@ from fxq.runtime.jit.kernels.resize import plan_bilinear, plan_nearest
 from fxq.runtime.jit.layers import Operands
 from fxq.runtime.jit.moves import RESHAPES, SHUFFLES, plan_alias, plan_cat, plan_nothing, plan_shuffle, plan_stack, plan_view
 from fxq.runtime.jit.norms import plan_group_norm_step, plan_layer_norm_step, plan_softmax_step
-from fxq.runtime.jit.pieces import PIECES, plan_pieces
+from fxq.runtime.jit.pieces import plan_pad, plan_pieces
 from fxq.runtime.jit.planner import Frame, KernelCall, Kind, Site, Unplannable
 from fxq.runtime.jit.products import plan_matmul_step
 from fxq.runtime.jit.views import Border, View, channels_last, row_major
@@ -60,6 +60,7 @@ class StepRow:
         order: the memory order that it reads operands in best, by their rank; None for the one that its readers like best.
         shape: of the result, for rows whose steps need not be run to know it.
         floats: it reads and writes floats only; bytes, whatever they stand for, are left to torch.
+        bytes: it reads and writes bytes only; floats are left to torch.
     """
 
     function: Any
@@ -70,6 +71,7 @@ class StepRow:
     order: Callable[[int], tuple[int, ...]] | None = None
     shape: Shape | None = None
     floats: bool = False
+    bytes: bool = False
 
 
 # ---- ops that compute
@@ -138,6 +140,15 @@ def _plan_table(site: Site) -> None:
     order = y.memory_order
     x = site.in_order(0, order)
     site.call(plan_table(op, x.layout(order), y.layout(order), site.planner.isa), x=x, y=y)
+
+
+def _plan_clamp(site: Site) -> None:
+    """Of integers, whose bounds are integers, too."""
+    y = site.planner.place(site.value, site.view(0).memory_order)
+    order = y.memory_order
+    x, stored = site.in_order(0, order), 128 * site.kind.signed
+    bounds = (site.step.kwargs["min"] + stored, site.step.kwargs["max"] + stored)
+    site.call(plan_clip(bounds, x.layout(order), y.layout(order), site.planner.isa), x=x, y=y)
 
 
 def _plan_prelu(site: Site) -> None:
@@ -225,6 +236,10 @@ def _keeps_shape(step: Step) -> bool:
     return step.kwargs.get("dims", ()) is not None
 
 
+def _adds_borders(step: Step) -> bool:
+    return step.kwargs.get("mode", "constant") == "constant" or all(isinstance(cells, int) and cells >= 0 for cells in step.kwargs["pad"])
+
+
 def _has_sizes(step: Step) -> bool:
     op: Any = step.function
     return bool(op.in_features and op.out_features)
@@ -251,6 +266,7 @@ def _projected(step: Step, values: Mapping[int, Any]) -> Sequence[int]:
 
 
 _float_row = partial(StepRow, order=row_major, floats=True)
+_byte_row = partial(StepRow, writes=True, bytes=True)
 
 
 def _is_curve(step: Step) -> bool:
@@ -304,6 +320,7 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(AddFixedPoint, _plan_binary, writes=True),
     StepRow(Mul, _plan_binary, writes=True),
     StepRow(Table, _plan_table, writes=True),
+    _byte_row(functional.clamp, _plan_clamp),
     StepRow(PRelu, _plan_prelu, writes=True, order=channels_last),
     StepRow(Softmax, plan_softmax_step),
     StepRow(LayerNorm, plan_layer_norm_step, order=row_major),
@@ -321,7 +338,8 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(movement.cat, plan_cat, writes=True),
     StepRow(movement.stack, plan_stack, writes=True),
     *(StepRow(function, plan_shuffle, writes=True) for function in SHUFFLES),
-    *(StepRow(function, plan_pieces, writes=True, accepts=_keeps_shape) for function in PIECES),
+    *(StepRow(function, plan_pieces, writes=True, accepts=_keeps_shape) for function in (movement.roll, movement.repeat, movement.flip)),
+    _byte_row(movement.pad, plan_pad, accepts=_adds_borders),
     *(StepRow(function, plan_view, order=row_major) for function in RESHAPES),
     *(StepRow(function, plan_view) for function in _VIEWS),
     *(StepRow(function, plan_alias) for function in _ALIASES),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fxq.graph import movement
-from fxq.graph.functional import add, dequantize, gelu, layer_norm, mul, quantize
+from fxq.graph.functional import add, clamp, dequantize, gelu, layer_norm, mul, quantize
 from fxq.graph.weight_format import WeightFormat
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand
 from fxq.runtime.integer.conv import ConvGeometry
@@ -86,6 +86,8 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(Mul(3, 9, 0.01, OUTPUTS["shifted"]), 2), [image, random_bytes((2, 37, 1, 1))]
     yield one_step(Mul(3, 9, 0.01, OUTPUTS["shifted"]), 2), [image, random_bytes((37, 1, 1))]
     yield one_step(Table(random_bytes((256,)))), [image]
+    yield one_step(clamp, min=9, max=200), [image]
+    yield one_step(movement.pad, pad=(2, 1, 0, 3), mode="constant", value=7), [image]
     yield from normalizing(image)
     for resize in (Nearest(ResizeTarget(size=13)), Bilinear(ResizeTarget(scale_factor=1.7))):
         yield one_step(resize), [image]

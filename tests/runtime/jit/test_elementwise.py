@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fxq.graph import movement
-from fxq.graph.functional import dequantize, quantize
+from fxq.graph.functional import clamp, dequantize, quantize
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
 from fxq.runtime.integer.outputs import IntegerOutput
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
@@ -70,6 +70,15 @@ def test_tables(isa: Isa, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     entries = torch.randint(0, 256, (256,)).to(torch.uint8).view(dtype)
     check(one_step(Table(entries)), [random_bytes(shape)], isa)
     check(one_step(Table(entries)), [random_bytes(shape, signed=True)], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("signed", [False, True])
+def test_clamps(isa: Isa, shape: tuple[int, ...], signed: bool) -> None:
+    low, high = (-128, 127) if signed else (0, 255)
+    for bounds in ((low + 37, high), (low, high - 60), (low + 100, low + 101)):
+        check(one_step(clamp, min=bounds[0], max=bounds[1]), [random_bytes(shape, signed=signed)], isa)
 
 
 POOLS: dict[str, Callable[[Any], Any]] = {

@@ -24,7 +24,7 @@ FAMILIES = {
     "norms": "bilinearpixels groupapply groupstatistics nearestpixels prelu rownorm rowsoftmax",
     "floats": "arithmetic curve normrows",
     "rows": "dynamic_gemm groupedrows quantizerows rowranges",
-    "rest": "attention border copy depthwise dequantize gemm lookup matmul maxpooling meanpooling pack packkeys quantize",
+    "rest": "attention border clip copy depthwise dequantize fill gemm lookup matmul maxpooling meanpooling pack packkeys quantize",
 }
 
 

@@ -1,4 +1,4 @@
-"""roll, repeat and flip: copies of pieces, bit for bit."""
+"""roll, repeat, flip and pad: copies of pieces, bit for bit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fxq.graph import movement
+from fxq.runtime.integer.conv import ConvGeometry
 from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.pieces import PIECES
@@ -15,7 +16,7 @@ from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.planner import Unplannable
 from fxq.runtime.jit.steps import row_of
 from fxq.runtime.region import Region, Step, Value
-from tests.runtime.jit.regions import EVERY_ISA, check, random_bytes
+from tests.runtime.jit.regions import EVERY_ISA, check, conv, one_step, random_bytes
 
 FORMS: list[tuple[Any, dict[str, Any]]] = [
     (movement.roll, {"shifts": 1, "dims": 1}),
@@ -27,7 +28,9 @@ FORMS: list[tuple[Any, dict[str, Any]]] = [
     (movement.repeat, {"repeats": (2, 1, 1, 1, 2)}),
     (movement.flip, {"dims": (1,)}),
     (movement.flip, {"dims": (0, -1)}),
+    *((movement.pad, {"pad": (2, 1, 0, 3), "mode": mode}) for mode in ("reflect", "replicate", "circular")),
 ]
+BORDERS = [(3, 0), (0, 2, 1, 0), (1, 2, 0, 0, 3, 4), (1, 1, 2, 2, 0, 5, 1, 0), (-1, 2, -2, -1), (0, 0, 0, 0), (0, 0, 0, 0, 1, 0)]
 
 
 def region(function: Any, options: dict[str, Any]) -> Region:
@@ -46,6 +49,37 @@ def test_bits(isa: Isa, function: Any, options: dict[str, Any]) -> None:
     x = random_bytes((2, 5, 7, 6))
     for layout in (x, x.contiguous(memory_format=torch.channels_last)):
         check(region(function, options), [layout], isa)
+
+
+@pytest.mark.parametrize("pad", BORDERS)
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("signed", [False, True])
+def test_constant_borders(isa: Isa, signed: bool, pad: tuple[int, ...]) -> None:
+    x = random_bytes((2, 5, 7, 6), signed=signed)
+    for layout in (x, x.contiguous(memory_format=torch.channels_last)):
+        check(one_step(movement.pad, pad=pad, mode="constant", value=37), [layout], isa)
+        check(region(movement.pad, {"pad": pad, "mode": "constant", "value": 200}), [layout.view(torch.uint8)], isa)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 5, 9), (1, 3, 4, 5, 6)])
+def test_borders_of_other_ranks(shape: tuple[int, ...]) -> None:
+    check(one_step(movement.pad, pad=(2, 1), mode="constant", value=9), [random_bytes(shape)], find_isa())
+    check(one_step(movement.pad, pad=(2, 1) * max(1, len(shape) - 2), mode="reflect"), [random_bytes(shape)], find_isa())
+
+
+def test_a_border_inside_a_concatenation_and_around_it() -> None:
+    steps = (
+        Step("padded", movement.pad, (Value(0),), {"pad": (0, 1, 0, 1), "mode": "constant", "value": 7}),
+        Step("same", movement.pad, (Value(1),), {"pad": (0, 0, 0, 0), "mode": "constant", "value": 7}),
+        Step("joined", movement.cat, ((Value(1), Value(3)),), {"dim": 1}),
+        Step("convolved", conv((4, 10, 3, 3), ConvGeometry((1, 1), ((1, 1),) * 2, (1, 1))), (Value(4),), {}),
+    )
+    check(Region("region", 2, steps, (5, 3)), [random_bytes((2, 5, 6, 4)), random_bytes((2, 5, 7, 5), 1)], find_isa())
+
+
+def test_modes_that_cut_off_are_not_accepted() -> None:
+    for mode, accepted in (("constant", True), ("reflect", False)):
+        assert (row_of(Step("y", movement.pad, (Value(0),), {"pad": (1, -1), "mode": mode})) is not None) is accepted
 
 
 def test_what_has_no_pieces_is_not_accepted() -> None:

@@ -1,4 +1,4 @@
-"""Kernels that move bytes: the border around an image, and any strided copy."""
+"""Kernels that move bytes: the border around an image, any strided copy, and one byte in place of all."""
 
 from __future__ import annotations
 
@@ -170,15 +170,71 @@ class Copy(Kernel):
 
 def plan_copy(x: View, y: View, isa: Isa, *, flip: bool = False) -> Planned:
     """The elements of x to y, both of one shape, whose first dimension is the images."""
-    scaled = [(n, xs * x.element, ys * x.element) for n, xs, ys in zip(x.shape, x.strides, y.strides, strict=True)]
-    inner = sorted((dim for dim in scaled[1:] if dim[0] != 1), key=lambda dim: -dim[2])
-    merged: list[tuple[int, int, int]] = []
-    for count, xs, ys in inner:
+    images, dims = _merged(x, y)
+    counts, x_bytes, y_bytes = (tuple(dim[i] for dim in dims) for i in range(3))
+    return Planned(Copy(isa, counts, x_bytes, y_bytes, images[1], images[2], x.element, flip), ())
+
+
+_Dimension = tuple[int, int, int]  # its length, and the bytes from one element to the next, in x and in y
+
+
+def _merged(x: View, y: View) -> tuple[_Dimension, list[_Dimension]]:
+    """The images, and at least two other dimensions, outermost first in y: as few as possible."""
+    images, *others = [(n, xs * x.element, ys * x.element) for n, xs, ys in zip(x.shape, x.strides, y.strides, strict=True)]
+    merged: list[_Dimension] = []
+    for count, xs, ys in sorted((dim for dim in others if dim[0] != 1), key=lambda dim: -dim[2]):
         if merged and merged[-1][1] == count * xs and merged[-1][2] == count * ys:
             merged[-1] = (merged[-1][0] * count, xs, ys)
         else:
             merged.append((count, xs, ys))
-    if len(merged) < 2:  # a unit is one step of the outermost dimension
-        merged.insert(0, (1, 0, 0))
-    counts, x_bytes, y_bytes = (tuple(dim[i] for dim in merged) for i in range(3))
-    return Planned(Copy(isa, counts, x_bytes, y_bytes, scaled[0][1], scaled[0][2], x.element, flip), ())
+    # a unit is one step of the outermost dimension
+    return images, merged if len(merged) > 1 else [(1, 0, 0), *merged]
+
+
+@dataclass(frozen=True)
+class Fill(Kernel):
+    """y[i] = one byte, for all indices.
+
+    Attributes:
+        shape: of one image, outermost first in memory.
+        strides: bytes, for each entry of shape.
+        image: bytes from one image to the next.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    image: int
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("byte", "y")
+
+    def units(self, images: int) -> int:
+        return images * self.shape[0]
+
+    def spans(self) -> tuple[Span, ...]:
+        reach = sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
+        return (Span(0, 1), Span(0, reach + 1, self.image))
+
+    def emit(self, e: Emitter, work: Work) -> None:
+        byte = e.load(work.pointers[0], I8)
+
+        def unit(number: Value, _: Any) -> None:
+            image, first = e.divide(number, self.shape[0]), e.remainder(number, self.shape[0])
+            self._inner(e, 1, e.at(work.pointers[1], e.add(e.mul(image, self.image), e.mul(first, self.strides[0]))), byte)
+
+        e.loop(work.begin, work.end, unit)
+
+    def _inner(self, e: Emitter, dim: int, y: Value, byte: Value) -> None:
+        if dim == len(self.shape):
+            e.store(byte, y)
+        elif dim == len(self.shape) - 1 and self.strides[dim] == 1:
+            e.fill(y, byte, self.shape[dim])
+        else:
+            e.loop(0, self.shape[dim], lambda i, _: self._inner(e, dim + 1, e.at(y, e.mul(i, self.strides[dim])), byte))
+
+
+def plan_fill(y: View, byte: int, isa: Isa) -> Planned:
+    """That byte for every element of y, whose first dimension is the images."""
+    images, dims = _merged(y, y)
+    return Planned(Fill(isa, tuple(dim[0] for dim in dims), tuple(dim[2] for dim in dims), images[2]), (np.array([byte], np.uint8),))

@@ -199,31 +199,27 @@ def _broadcast(layout: Layout) -> Layout:
 
 
 @dataclass(frozen=True)
-class Lookup(Kernel):
-    """y = T[q], 256 entries."""
+class _Bytewise(Kernel):
+    """y = f(q), byte by byte."""
 
     x: Layout
     y: Layout
 
-    @property
-    def operands(self) -> tuple[str, ...]:
-        return ("x", "table", "y")
-
     def units(self, images: int) -> int:
         return images * row_count(self.y.size)
 
-    def spans(self) -> tuple[Span, ...]:
+    def _spans(self, constants: int) -> tuple[Span, ...]:
         x, y = (Span(0, pixel_reach(layout) + layout.channels, layout.image) for layout in (self.x, self.y))
-        return (x, Span(0, 256), y)
+        return (x, Span(0, constants), y)
 
     def emit(self, e: Emitter, work: Work) -> None:
-        x, table, y = work.pointers
+        x, constants, y = work.pointers
         channels, width = self.y.channels, self.y.size[-1]
         flat = width == 1 or self.x.strides[-1] == self.y.strides[-1] == channels
 
         def run(x: Value, y: Value, count: int) -> None:
             each_vector(
-                e, count, self.isa.vector_bytes, lambda i, n: e.store(self.isa.lookup(e, table, e.load(e.at(x, i), vec(I8, n))), y, i)
+                e, count, self.isa.vector_bytes, lambda i, n: e.store(self._mapped(e, constants, e.load(e.at(x, i), vec(I8, n))), y, i)
             )
 
         def row(place: tuple[Any, ...]) -> None:
@@ -236,6 +232,47 @@ class Lookup(Kernel):
             )
 
         each_row(e, work, self.y.size, row)
+
+    def _mapped(self, e: Emitter, constants: Value, q: Value) -> Value:
+        """f of a vector of stored bytes."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Lookup(_Bytewise):
+    """y = T[q], 256 entries."""
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x", "table", "y")
+
+    def spans(self) -> tuple[Span, ...]:
+        return self._spans(256)
+
+    def _mapped(self, e: Emitter, constants: Value, q: Value) -> Value:
+        return self.isa.lookup(e, constants, q)
+
+
+@dataclass(frozen=True)
+class Clip(_Bytewise):
+    """y = min(max(q, low), high)"""
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x", "bounds", "y")
+
+    def spans(self) -> tuple[Span, ...]:
+        return self._spans(2)
+
+    def _mapped(self, e: Emitter, constants: Value, q: Value) -> Value:
+        low, high = (e.broadcast(e.load(constants, I8, place), q.type) for place in range(2))
+        raised = e.call(f"llvm.umax.v{q.type.count}i8", q.type, [q, low])
+        return e.call(f"llvm.umin.v{q.type.count}i8", q.type, [raised, high])
+
+
+def plan_clip(bounds: tuple[int, int], x: Layout, y: Layout, isa: Isa) -> Planned:
+    """Args: bounds: as programs store them."""
+    return Planned(Clip(isa, x, y), (np.array(bounds, np.uint8),))
 
 
 def plan_table(op: Table, x: Layout, y: Layout, isa: Isa) -> Planned:
