@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch.fx import Node
 
+from fxq.graph.moments import Moments
 from fxq.graph.names import join_path
 from fxq.graph.qtypes import QParams, QuantSpec
 from fxq.graph.reasons import Reason
@@ -75,6 +76,7 @@ class NodeQuant:
         qparams: what the value is quantized with; None before calibration has found it, and for a value that stays float.
         weight: what the weight is quantized with where training has found it; None: its own values say it.
         format: how the weight of an op that computes in float is stored in few bits; None for all others.
+        moments: of what a calibrated layer reads; None where it was not measured, and once the weight is rounded.
     """
 
     inputs: Mapping[str, QuantSpec] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class NodeQuant:
     qparams: QParams | None = None
     weight: QParams | None = None
     format: WeightFormat | None = None
+    moments: Moments | None = None
 
     @property
     def is_int8(self) -> bool:

@@ -63,7 +63,7 @@ class BackendProfile:
         weight_only: the same of those whose weights can be stored in few bits, while everything else stays float.
         multiplier_bits: significant bits of a requantization multiplier, 22 or 24.
         fixed_point_add: add of two tensors in QNNPACK's fixed-point arithmetic.
-        balanced_weights: rounding errors of calibrated weights cancel in each output channel; else each is the nearest integer.
+        balanced_weights: what rounding errors of calibrated weights do to each output channel cancels; else each is the nearest integer.
     """
 
     name: str

@@ -154,7 +154,7 @@ def _groups_have_one_observer(view: View) -> Iterator[Violation]:
     observers = defaultdict(set)
     for node in view.module.graph.find_nodes(op="call_module"):
         quant = quant_of(node)
-        if quant is not None and quant.rule == OBSERVER_RULE:
+        if quant is not None and quant.rule == OBSERVER_RULE and quant.group is not None:
             observers[quant.group].add(node.target)
             if len(observers[quant.group]) > 1:
                 yield Violation(node, f"is a second observer of group {quant.group}")

@@ -11,6 +11,7 @@ from fxq.passes.fold_constants import fold_buffers, fold_constants
 from fxq.passes.freeze_qparams import freeze_qparams
 from fxq.passes.fuse import attach, fuse
 from fxq.passes.insert_fake_quantizes import insert_fake_quantizes
+from fxq.passes.insert_moments import insert_moments
 from fxq.passes.insert_observers import insert_observers
 from fxq.passes.interface import expose_integers
 from fxq.passes.make_trainable import make_trainable
@@ -37,6 +38,7 @@ PREPARE = pipeline(
     Pass("annotate", Stage.FUSED, Stage.ANNOTATED, annotate),
     Pass("share_qparams", Stage.ANNOTATED, Stage.ANNOTATED, share_qparams),
     Pass("insert_observers", Stage.ANNOTATED, Stage.OBSERVED, insert_observers),
+    Pass("insert_moments", Stage.OBSERVED, Stage.OBSERVED, insert_moments),
 )
 
 # batch norms are trained behind the ops that PREPARE folds them into; everything else is decided in the same way
@@ -45,7 +47,7 @@ PREPARE_QAT = pipeline(
     Pass("fold_buffers", Stage.TRACED, Stage.TRACED, fold_buffers),  # what is computed from parameters changes with them
     Pass("attach", Stage.TRACED, Stage.FUSED, attach),
     Pass("decompose", Stage.FUSED, Stage.FUSED, decompose_trainable),
-    *PREPARE[-3:-1],
+    *PREPARE[-4:-2],
     Pass("insert_fake_quantizes", Stage.ANNOTATED, Stage.OBSERVED, insert_fake_quantizes),
     Pass("make_trainable", Stage.OBSERVED, Stage.OBSERVED, make_trainable),
 )

@@ -10,12 +10,14 @@ from fxq.errors import CalibrationError
 from fxq.graph.annotation import quant_of, resolution_of, update_quant
 from fxq.graph.constants import constant_of
 from fxq.graph.module import FxqModule
+from fxq.graph.moments import Moments
 from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of, write_call
 from fxq.graph.qdq import insert_qdq, insert_rounding, integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, enlarge_scales
 from fxq.graph.verify import OBSERVER_RULE
 from fxq.observers import Observer, search_together
+from fxq.observers.moments import MomentsObserver
 from fxq.passes.annotate import weight_factory
 from fxq.passes.insert_observers import reads_quantized
 from fxq.passes.pipeline import Context
@@ -32,7 +34,8 @@ def freeze_qparams(module: FxqModule, context: Context) -> int:
         CalibrationError: an observer never saw data, or found a scale that is not finite.
     """
     qparams = found_qparams(module)
-    remove_observers(module)
+    for layer, moments in remove_observers(module).items():
+        update_quant(layer, moments=moments)
     quantized = [node for node in module.graph.nodes if (quant := quant_of(node)) is not None and quant.group is not None]
     for value in quantized:
         _quantize_value(value, qparams[group_of(value)])
@@ -80,7 +83,8 @@ def observers_of(module: FxqModule) -> dict[Node, Observer]:
 
 
 def _observed(module: FxqModule) -> dict[int, QParams]:
-    by_group = {group_of(node): observer for node, observer in observers_of(module).items()}
+    observers = observers_of(module)
+    by_group = {group_of(node): observer for node, observer in observers.items() if not isinstance(observer, MomentsObserver)}
     found = search_together(list(by_group.values()))
     return {group: _finite(qparams, observer.name) for (group, observer), qparams in zip(by_group.items(), found, strict=True)}
 
@@ -96,12 +100,16 @@ def _finite(qparams: QParams, tensor: str) -> QParams:
     )
 
 
-def remove_observers(module: FxqModule) -> None:
-    """observer(x) → x"""
-    for node in observers_of(module):
+def remove_observers(module: FxqModule) -> dict[Node, Moments]:
+    """observer(x) → x. Returns what was measured in front of layers with weights."""
+    found: dict[Node, Moments] = {}
+    for node, observer in observers_of(module).items():
+        if isinstance(observer, MomentsObserver) and (moments := observer.moments()) is not None:
+            found |= dict.fromkeys(node.users, moments)
         node.replace_all_uses_with(node.all_input_nodes[0])
         module.graph.erase_node(node)
     module.delete_all_unused_submodules()
+    return found
 
 
 # --- values ----------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.fx import Node
 
-from fxq.graph.annotation import quant_of
+from fxq.graph.annotation import NodeQuant, quant_of, update_quant
 from fxq.graph.balance import quantize_balanced
 from fxq.graph.constants import constant_of, remove_unread, replace_constant
 from fxq.graph.module import FxqModule
@@ -34,6 +34,9 @@ def quantize_constants(module: FxqModule, context: Context) -> int:
     for node in nodes:
         source = str(node.args[0].target)
         done.setdefault(source, []).append(_quantize(node, done.get(source, []), context.profile))
+    for node in module.graph.nodes:
+        if (quant := quant_of(node)) is not None and quant.moments is not None:
+            update_quant(node, moments=None)
     remove_unread(module)
     return len(nodes)
 
@@ -43,10 +46,13 @@ def _rounded(q: Node, values: Tensor, profile: BackendProfile) -> Tensor:
     qparams = qparams_of(q)
     layer = next(reader for dq in q.users for reader in dq.users)
     call, quant = call_of(layer), quant_of(layer)
-    is_calibrated = quant is not None and "weight" in quant.inputs and not quant.is_dynamic and quant.weight is None
-    if call is None or not is_calibrated or not profile.balanced_weights:
+    if call is None or quant is None or not _is_calibrated(quant) or not profile.balanced_weights:
         return quantize_tensor(values, qparams)
-    return quantize_balanced(values, qparams, call.op.weight_axis, call.operands.get("groups", 1))
+    return quantize_balanced(values, qparams, call.op.weight_axis, call.operands.get("groups", 1), quant.moments)
+
+
+def _is_calibrated(quant: NodeQuant) -> bool:
+    return "weight" in quant.inputs and not quant.is_dynamic and quant.weight is None
 
 
 def _quantize(node: Node, done: list[_Quantized], profile: BackendProfile) -> _Quantized:

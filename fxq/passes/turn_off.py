@@ -35,7 +35,7 @@ def turn_off(module: FxqModule, context: Context) -> int:
     assert mapping is not None
     off = {node: resolution for node in module.graph.nodes if (resolution := _turning_off(module, node, mapping)) is not None}
     known = _qparams_by_value(module)
-    remove_observers(module)
+    moments = remove_observers(module)
     for node, resolution in off.items():
         set_resolution(node, resolution)
     annotate(module, context)
@@ -44,6 +44,8 @@ def turn_off(module: FxqModule, context: Context) -> int:
         quant = quant_of(node)
         if quant is not None and quant.output is not None:
             update_quant(node, qparams=_fitting(node, known[node], quant.output))
+        if node in moments:
+            update_quant(node, moments=moments[node])
     return len(off)
 
 

@@ -79,7 +79,7 @@ def _ops(model: FxqModule, found: Report) -> dict[str, _Op]:
 
 
 def _op(row: Row, node: Node) -> _Op:
-    values = [value for operand in node.all_input_nodes if kind_of(value := _value(operand)) is not Kind.CONSTANT]
+    values = dict.fromkeys(value for operand in node.all_input_nodes if kind_of(value := _value(operand)) is not Kind.CONSTANT)
     form = "module" if node.op == "call_module" else "call"
     return _Op(row, form, ", ".join(value.name for value in values), dict(_attributes(node)), dict(_tensors(node)))
 

@@ -138,4 +138,4 @@ def test_observers_belong_to_the_group_that_they_observe() -> None:
 def test_a_second_run_is_refused() -> None:
     module = up_to("insert_observers", network())
     with pytest.raises(StageError, match="insert_observers\n  expected: a model at stage ANNOTATED\n  found:    stage OBSERVED"):
-        run_pipeline(module, (PREPARE[-1],), Context(X86, EVERYTHING))
+        run_pipeline(module, (PREPARE[-2],), Context(X86, EVERYTHING))

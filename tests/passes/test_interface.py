@@ -83,9 +83,13 @@ def test_values_are_those_of_the_model_with_floats_outside() -> None:
     int8 = fxq.convert_fx(module)
     q = QTensor.from_float(x, int8.x_entry.qparams)
     expected = fxq.convert_fx(from_floats)(x)
-    for each in (int8, fxq.convert_to_reference_fx(module), copy.deepcopy(int8), pickle.loads(pickle.dumps(int8))):
+    for each in (int8, copy.deepcopy(int8), pickle.loads(pickle.dumps(int8))):
         result = each(q)
         assert isinstance(result, QTensor) and result.equal(expected)
+    # what the reference computes in float32 may be rounded to the other side
+    result = fxq.convert_to_reference_fx(module)(q)
+    assert isinstance(result, QTensor) and result.qparams == expected.qparams
+    assert int((result.int_repr().int() - expected.int_repr().int()).abs().max()) <= 1
 
 
 def test_one_model_feeds_another() -> None:

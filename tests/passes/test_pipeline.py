@@ -33,7 +33,7 @@ def forget_types(module: FxqModule, context: Context) -> int:
 def test_the_pipelines() -> None:
     assert [step.name for step in PREPARE] == [
         "canonicalize", "resolve_qconfigs", "expand_products", "fold_constants", "fuse", "decompose", "annotate", "share_qparams",
-        "insert_observers",
+        "insert_observers", "insert_moments",
     ]  # fmt: skip
     assert [step for step in PREPARE if step in FUSE] == list(FUSE)
     assert [step.name for step in CONVERT] == [

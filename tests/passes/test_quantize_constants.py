@@ -46,7 +46,7 @@ def test_errors_of_each_output_channel_cancel() -> None:
     weight[0, 0, 0, 0] = 127.0  # one scale for all, which is 1
     per_tensor = QConfig(activation=MinMaxObserver, weight=default_weight_observer)
     module = up_to("quantize_constants", parsed(lines, {"w": weight}), QConfigMapping().set_global(per_tensor))
-    assert tensor_at(module, "w").flatten().tolist() == [127, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0]
+    assert tensor_at(module, "w").flatten().tolist() == [127, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0]
 
 
 def test_qnnpack_has_the_nearest_integers() -> None:

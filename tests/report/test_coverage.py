@@ -62,7 +62,7 @@ def test_totals_are_the_sums_of_the_rows(model: FxqModule) -> None:
 
 def test_weight_bytes_are_those_of_the_model(model: FxqModule) -> None:
     """Without observers, and without the counter of batches that no op of the graph reads."""
-    others = ("observer", "num_batches_tracked")
+    others = ("observer", "moments", "num_batches_tracked")
     tensors = [tensor for name, tensor in model.state_dict().items() if not any(other in name for other in others)]
     counters = 2 * 8 if model.stage is fxq.Stage.TRACED else 0  # there the modules, which hold them, are still called
     assert fxq.report(model).totals.weight_bytes == sum(tensor.nbytes for tensor in tensors) + counters

@@ -34,7 +34,7 @@ In sum
 compute     31.2 kMACs for the example inputs, 100 % will be in int8
 heavy ops   2 Conv2d, 1 Linear: 3 of 3 will be in int8
 weights     1.97 kB, not quantized yet
-nodes       17: 1 input, 5 int8, 4 observer, 6 constant, 1 output
+nodes       20: 1 input, 5 int8, 7 observer, 6 constant, 1 output
 decided by  set_global (5 nodes)
 """
 
@@ -206,4 +206,4 @@ def test_names_are_not_markup() -> None:
 
 
 def test_repr_is_short() -> None:
-    assert repr(fxq.report(prepared_block())) == "<Report: stage OBSERVED, 17 nodes, 3 of 3 heavy ones int8>"
+    assert repr(fxq.report(prepared_block())) == "<Report: stage OBSERVED, 20 nodes, 3 of 3 heavy ones int8>"

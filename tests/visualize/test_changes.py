@@ -25,7 +25,7 @@ def test_what_was_fused_is_gone_into_its_layer() -> None:
 
 def test_observers_are_added_and_change_nothing_else() -> None:
     found = changes()["observed"]
-    assert found.added and all(name.endswith("_observer") for name in found.added)
+    assert found.added and all(name.endswith(("_observer", "_moments")) for name in found.added)
     assert found.changed == () and found.removed == ()
 
 
