@@ -58,9 +58,10 @@ def plan_pad(site: Site) -> None:
     inside, byte = planner.place(site.value), (site.step.kwargs.get("value") or 0) + 128 * site.kind.signed
     for dim, (before, after) in enumerate(borders):
         source = source.part(dim, max(0, -before), source.shape[dim] + min(0, before) + min(0, after))
-        ends = (inside.part(dim, 0, before), inside.part(dim, before + source.shape[dim], after))
+        start = max(0, before)
+        ends = (inside.part(dim, 0, start), inside.part(dim, start + source.shape[dim], after))
         calls += [KernelCall(plan_fill(end, byte, planner.isa), {"y": end}) for end in ends if end.shape[dim] > 0]
-        inside = inside.part(dim, max(0, before), source.shape[dim])
+        inside = inside.part(dim, start, source.shape[dim])
     calls.append(KernelCall(plan_copy(source, inside, planner.isa), {"x": source, "y": inside}))
     planner.call_together(site.step.name, calls)
 
