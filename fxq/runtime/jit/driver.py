@@ -25,8 +25,8 @@ CALL_WORDS = 3
 STAGE_WORDS = 3
 # words of a control block before its table of stages, behind which come its queues: threads, stages, table of calls
 BLOCK_WORDS = 8
-# words of the pool's own memory: one cache line each
-EPOCH, JOB, SLEEPERS, SEMAPHORE, POOL_WORDS = 0, 8, 16, 24, 32
+# words of the pool's own memory: one cache line each, which has room for a pthread_mutex_t and for a pthread_cond_t on every system
+EPOCH, JOB, SLEEPERS, MUTEX, CONDITION, POOL_WORDS = 0, 8, 16, 24, 32, 40
 
 _LINE = 64
 # turns of waiting for work before a thread goes to sleep, about 0.1 to 0.2 ms; and turns between two offers of the core to others
@@ -249,13 +249,33 @@ def _write_run_shared(module: Any, share: Any) -> None:
     b.atomic_rmw("xchg", e.at(pool, 8 * JOB), b.ptrtoint(pointer, I64), "monotonic")
     b.atomic_rmw("xchg", pool, epoch, "seq_cst")
     sleepers = b.load_atomic(e.at(pool, 8 * SLEEPERS), "seq_cst", 8, typ=I64)
-
-    def wake(_: Value, __: Any) -> None:
-        e.call("sem_post", I32, [e.at(pool, 8 * SEMAPHORE)])
-
-    e.loop(0, sleepers, wake)
+    e.when(b.icmp_signed(">", sleepers, i64(0)), lambda: _holding_mutex(e, pool, lambda: _signal_all(e, pool)))
     b.call(share, [pool, pointer, i64(0), epoch])
     b.ret_void()
+
+
+def _holding_mutex(e: Emitter, pool: Value, body: Callable[[], None]) -> None:
+    mutex = e.at(pool, 8 * MUTEX)
+    e.call("pthread_mutex_lock", I32, [mutex])
+    body()
+    e.call("pthread_mutex_unlock", I32, [mutex])
+
+
+def _signal_all(e: Emitter, pool: Value) -> None:
+    e.call("pthread_cond_broadcast", I32, [e.at(pool, 8 * CONDITION)])
+
+
+def _sleep(e: Emitter, pool: Value, is_new: Callable[[], Value]) -> None:
+    """Until there is a new run. Either it sees that a thread sleeps, or the thread sees it before it sleeps."""
+    b, new = e.b, e.function.append_basic_block
+    look, doze, awake = (new(name) for name in ("look", "doze", "awake"))
+    b.branch(look)
+    b.position_at_end(look)
+    b.cbranch(is_new(), awake, doze)
+    b.position_at_end(doze)
+    e.call("pthread_cond_wait", I32, [e.at(pool, 8 * CONDITION), e.at(pool, 8 * MUTEX)])
+    b.branch(look)
+    b.position_at_end(awake)
 
 
 def _write_work(module: Any, share: Any) -> None:
@@ -263,13 +283,12 @@ def _write_work(module: Any, share: Any) -> None:
     e = Emitter(module, "work", ir.FunctionType(VOID, [PTR, I64]))
     pool, thread = e.arguments
     b, new = e.b, e.function.append_basic_block
-    top, busy, idle, doze, awake, join = (new(name) for name in ("top", "busy", "idle", "doze", "awake", "join"))
+    top, busy, idle, join = (new(name) for name in ("top", "busy", "idle", "join"))
     first, entry = i64(0), b.block
     b.branch(top)
     b.position_at_end(top)
     last = b.phi(I64)
     last.add_incoming(first, entry)
-    last.add_incoming(last, awake)
 
     def is_new() -> Value:
         return b.icmp_unsigned("!=", b.load_atomic(pool, "seq_cst", 8, typ=I64), last)
@@ -278,13 +297,9 @@ def _write_work(module: Any, share: Any) -> None:
     b.position_at_end(idle)
     sleepers = e.at(pool, 8 * SLEEPERS)
     b.atomic_rmw("add", sleepers, i64(1), "seq_cst")
-    b.cbranch(is_new(), awake, doze)
-    b.position_at_end(doze)
-    e.call("sem_wait", I32, [e.at(pool, 8 * SEMAPHORE)])
-    b.branch(awake)
-    b.position_at_end(awake)
+    _holding_mutex(e, pool, lambda: _sleep(e, pool, is_new))
     b.atomic_rmw("sub", sleepers, i64(1), "seq_cst")
-    b.branch(top)
+    b.branch(busy)
     b.position_at_end(busy)
     epoch = b.load_atomic(pool, "acquire", 8, typ=I64)
     job = b.inttoptr(b.load_atomic(e.at(pool, 8 * JOB), "acquire", 8, typ=I64), PTR)

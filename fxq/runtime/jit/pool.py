@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fxq.runtime.jit.arena import aligned_bytes
-from fxq.runtime.jit.driver import POOL_WORDS, SEMAPHORE, block_bytes, driver
+from fxq.runtime.jit.driver import CONDITION, MUTEX, POOL_WORDS, block_bytes, driver
 
 
 class WorkerPool:
@@ -23,12 +23,12 @@ class WorkerPool:
         self._memory = aligned_bytes(8 * POOL_WORDS)
         self._busy = threading.Lock()
         self._workers = 0
-        # macOS has the function, and no such semaphores: there programs run alone
-        self._can_sleep = ctypes.CDLL(None).sem_init(ctypes.c_void_p(self._memory.ctypes.data + 8 * SEMAPHORE), 0, 0) == 0
+        for name, word in (("pthread_mutex_init", MUTEX), ("pthread_cond_init", CONDITION)):
+            _check(name, getattr(ctypes.CDLL(None), name)(ctypes.c_void_p(self._memory.ctypes.data + 8 * word), None))
 
     def run(self, block: NDArray[np.int64], threads: int) -> bool:
-        """Whether the program of the control block was run; not where the pool was busy, or can have no threads."""
-        if not self._can_sleep or not self._busy.acquire(blocking=False):
+        """Whether the program of the control block was run; not where the pool was busy."""
+        if not self._busy.acquire(blocking=False):
             return False
         try:
             self._start(threads - 1)
@@ -42,6 +42,11 @@ class WorkerPool:
             self._workers += 1
             arguments = (self._memory.ctypes.data, self._workers)
             threading.Thread(target=driver().work, args=arguments, daemon=True, name=f"fxq worker {self._workers}").start()
+
+
+def _check(function: str, error: int) -> None:
+    if error:
+        raise OSError(error, f"{function}: {os.strerror(error)}")
 
 
 class ControlBlocks:
