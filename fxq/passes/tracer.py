@@ -43,7 +43,7 @@ _PLAIN = (bool, int, float, str, type(None), torch.Size, torch.dtype, torch.devi
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a trace does not go into the module: those of torch.nn that compute something themselves, and ops that are int8 already."""
-    is_torchs = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn.")) and not isinstance(module, _COMPOSED)
+    is_torchs = type(module).__module__.startswith(("torch.nn", "torch.ao.nn")) and not isinstance(module, _COMPOSED)
     return isinstance(module, IntegerOp) or is_torchs
 
 
