@@ -21,7 +21,8 @@ from fxq.runtime.dynamic.product import RowWeights
 from fxq.runtime.dynamic.recurrent import DynamicRNN, DynamicRNNCell, RecurrentCell, RecurrentLayers, RecurrentShape
 from fxq.runtime.dynamic.rows import RowOp
 from fxq.runtime.integer.conv import ConvGeometry
-from fxq.runtime.weight_only.embedding import Bags, WeightOnlyEmbedding, WeightOnlyEmbeddingBag
+from fxq.runtime.weight_only.bags import Bags
+from fxq.runtime.weight_only.embedding import WeightOnlyEmbedding, WeightOnlyEmbeddingBag
 from fxq.runtime.weight_only.linear import WeightOnlyLinear
 from fxq.runtime.weight_only.recurrent import Stored, WeightOnlyRNN, WeightOnlyRNNCell
 

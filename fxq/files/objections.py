@@ -185,7 +185,7 @@ def _stored(groups: _Groups, tensors: Tensors) -> Iterator[str]:
     wanted = {"scale"} if format.bits < 16 else set()
     if unknown := wanted ^ (found.keys() & {"scale"}) or {name for name in ("zero",) if name in found and not wanted}:
         yield f"{min(unknown)}{groups.end} is missing, or there is no place for it"
-    for name in found.keys() & {"scale", "zero"}:
+    for name in [name for name in ("scale", "zero") if name in found]:
         yield from _tensor(f"{name}{groups.end}", found[name], (torch.float32,), 2, weight.shape[0])
         if found[name].shape[1] != format.groups(features):
             yield f"{name}{groups.end} has {found[name].shape[1]} groups, not {format.groups(features)}"

@@ -14,6 +14,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from fxq.errors import ConfigError
 from fxq.graph.module import FxqModule
+from fxq.graph.stages import Stage
 from fxq.lowering.regions import GraphRegion, Partition, find_regions
 from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.dynamic.op import DynamicOp
@@ -47,11 +48,11 @@ def choose_executor(runtime: str) -> JitExecutor | None:
 
 
 def run_with(model: FxqModule, runtime: str) -> None:
-    """From the next call on, graphs and dynamic ops in the model run with it. Raises ConfigError as `choose_executor`."""
+    """From the next call on, lowered graphs and dynamic ops in the model run with it. Raises ConfigError as `choose_executor`."""
     executor = choose_executor(runtime)
     for module in model.modules():
         if isinstance(module, FxqModule):
-            module.run_with(executor)
+            module.run_with(executor if module.stage >= Stage.LOWERED else None)
         elif isinstance(module, DynamicOp):
             module.run_with(runtime)
 

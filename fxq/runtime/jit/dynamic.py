@@ -30,41 +30,49 @@ def compile_product(product: RowProduct) -> CompiledProduct | None:
     return None if empty or unavailable() is not None else CompiledProduct(product, find_isa())
 
 
-class CompiledRows(ABC):
+class RowPrograms(ABC):
     """A program for each power of two of rows.
 
     Kernels do not depend on the number of rows: nothing is compiled for another one. Any number of threads may call at once.
     """
 
-    def __init__(self, outputs: int) -> None:
-        self._outputs = outputs
+    def __init__(self) -> None:
         self._programs: dict[int, CompiledProgram] = {}
         self._lock = threading.Lock()
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """f32 [rows, I], contiguous → f32 [rows, O]."""
-        count = len(rows)
-        y = torch.empty(count, self._outputs)
-        if count:
-            self._program(count).run_rows([rows], [y], count)
-        return y
 
     @property
     def programs(self) -> tuple[Program, ...]:
         """The one for the most rows so far; none before the first call."""
         return tuple(self._programs[rows].program for rows in sorted(self._programs)[-1:])
 
-    def _program(self, rows: int) -> CompiledProgram:
+    def program_for(self, rows: int) -> CompiledProgram:
+        """The one that is planned for that many rows."""
         capacity = 1 << (rows - 1).bit_length()
         program = self._programs.get(capacity)
         if program is None:
             with self._lock:
-                program = self._programs.setdefault(capacity, CompiledProgram(self.plan(capacity), [torch.float32]))
+                program = self._programs.setdefault(capacity, CompiledProgram(self.plan(capacity), []))
         return program
 
     @abstractmethod
     def plan(self, rows: int) -> Program:
         """For at most that many rows."""
+
+
+class CompiledRows(RowPrograms):
+    """Rows from rows."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self._outputs = outputs
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """f32 [rows, I], contiguous → f32 [rows, O]."""
+        count = len(rows)
+        y = torch.empty(count, self._outputs)
+        if count:
+            self.program_for(count).run_rows([rows], [y], count)
+        return y
 
 
 class CompiledProduct(CompiledRows):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,9 +15,9 @@ from fxq.runtime.dynamic.cells import Cell, States
 from fxq.runtime.dynamic.layers import Layer, Product, Steps, run_steps
 from fxq.runtime.dynamic.product import RowProduct
 from fxq.runtime.integer.outputs import FloatOutput
-from fxq.runtime.jit.dynamic import Buffers, CompiledProduct, CompiledRows
+from fxq.runtime.jit.dynamic import Buffers, CompiledProduct, CompiledRows, RowPrograms
 from fxq.runtime.jit.epilogue import Form
-from fxq.runtime.jit.execute import CompiledProgram, unavailable
+from fxq.runtime.jit.execute import unavailable
 from fxq.runtime.jit.grouped import CompiledGrouped, pack_grouped, rows_kernel
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.kernels.dynamic_gemm import RowShape, dynamic_gemm
@@ -68,10 +67,11 @@ class _Projected:
         return run_steps(self._layer, rows, steps, states, lambda x, product: self._compiled[product](x.contiguous()))
 
 
-class _CompiledLayer:
+class _CompiledLayer(RowPrograms):
     """Weights in blocks of channels: all gates of one block beside each other, so that a panel has all that a step of a cell needs."""
 
     def __init__(self, layer: Layer, isa: Isa) -> None:
+        super().__init__()
         self._isa, self._cell = isa, layer.cell
         self._hidden = layer.hidden.weights.outputs // layer.cell.gates
         self._input = _compiled(self._by_blocks(layer.input), isa)
@@ -81,13 +81,11 @@ class _CompiledLayer:
         )
         self._macs = hidden.weights.outputs * self._hidden
         self._kernel = Recurrence(isa, layer.cell.name, self._hidden, product)
-        self._programs: dict[int, CompiledProgram] = {}
-        self._lock = threading.Lock()
 
     @property
     def programs(self) -> tuple[Program, ...]:
         """The products of all inputs, and the time loop for the most sequences so far."""
-        return (*self._input.programs, *(self._programs[sequences].program for sequences in sorted(self._programs)[-1:]))
+        return (*self._input.programs, *super().programs)
 
     def __call__(self, rows: Tensor, steps: Steps, states: States) -> tuple[Tensor, States]:
         """As run_steps."""
@@ -98,7 +96,7 @@ class _CompiledLayer:
             state[:, :hidden] = given
         if len(rows):
             gates, table = self._input(rows), torch.from_numpy(_table(steps))
-            self._program(sequences).run_rows([gates, table], [*padded, outputs], sequences)
+            self.program_for(sequences).run_rows([gates, table], [*padded, outputs], sequences)
         return outputs, tuple(state[:, :hidden] for state in padded)
 
     @cached_property
@@ -112,17 +110,9 @@ class _CompiledLayer:
         """The same product with its outputs in that order."""
         return replace(product, weights=product.weights.select(self._order), output=FloatOutput())  # type: ignore[arg-type]
 
-    def _program(self, sequences: int) -> CompiledProgram:
-        capacity = 1 << (sequences - 1).bit_length()
-        program = self._programs.get(capacity)
-        if program is None:
-            with self._lock:
-                program = self._programs.setdefault(capacity, CompiledProgram(self.plan(capacity), []))
-        return program
-
-    def plan(self, sequences: int) -> Program:
+    def plan(self, rows: int) -> Program:
         """The time loop for at most that many sequences. The caller answers for gates, table and y, which have a row for each step."""
-        kernel, buffers = self._kernel, Buffers(sequences)
+        kernel, buffers = self._kernel, Buffers(rows)
         gates, table = (buffers.add(name, 0, "input") for name in ("gates", "table"))
         constants = [Pointer("constant", number) for number in range(len(self._constants))]
         kept = [buffers.add(name, size) for name, size in kernel.product.kept.items()]

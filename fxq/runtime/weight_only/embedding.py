@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fxq.graph.groups import GroupedWeights
+from fxq.runtime.dynamic.op import Compiled
+from fxq.runtime.weight_only.bags import Bags, are_rows, read_bags
 from fxq.runtime.weight_only.op import WeightOnlyOp
 
 # of what is looked up, as torch calls them
@@ -28,29 +29,23 @@ class WeightOnlyEmbedding(WeightOnlyOp):
         super().__init__(weights)
         self.dtype = dtype
 
-    @torch.no_grad()
     def forward(self, input: Tensor) -> Tensor:
         """Indices of any shape [...] → [..., features]. Raises IndexError as torch does."""
-        rows = self.weights.select(input.reshape(-1)).real().to(getattr(torch, self.dtype))
-        return rows.reshape(*input.shape, self.shape[1])
+        flat = input.reshape(-1)
+        compiled = self.compiled() if flat.is_cpu else None
+        if compiled is None or not are_rows(flat, self.shape[0]):
+            rows = self.weights.select(flat).real()
+        else:
+            rows = compiled(flat.to(torch.int64).contiguous(), self.constants)
+        return rows.to(getattr(torch, self.dtype)).reshape(*input.shape, self.shape[1])
+
+    def compile_code(self) -> Compiled | None:
+        from fxq.runtime.jit.embedding import compile_lookup  # only where it is wanted: LLVM takes a moment to load
+
+        return compile_lookup(self.weights)
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]}, {self.shape[1]}, w: {self.format}"
-
-
-@dataclass(frozen=True)
-class Bags:
-    """How rows come together, in torch's terms.
-
-    Attributes:
-        mode: what is made of the rows of a bag.
-        include_last_offset: the offsets end with the number of indices.
-        padding_idx: a row that counts in no bag; None: all count.
-    """
-
-    mode: Literal["sum", "mean", "max"]
-    include_last_offset: bool = False
-    padding_idx: int | None = None
 
 
 class WeightOnlyEmbeddingBag(WeightOnlyOp):
@@ -66,12 +61,20 @@ class WeightOnlyEmbeddingBag(WeightOnlyOp):
         super().__init__(weights)
         self.bags, self.dtype = bags, dtype
 
-    @torch.no_grad()
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """As the float module's: indices [bags, n], or [n] with the offsets of bags → [bags, features].
 
-        Only rows that are asked for become floats; torch puts them together.
+        Sums of compiled code go in the order of the indices.
         """
+        compiled = self.compiled() if input.is_cpu else None
+        given = None if compiled is None else read_bags(self.bags, self.shape[0], input, offsets, per_sample_weights)
+        if compiled is None or given is None:
+            return self._by_torch(input, offsets, per_sample_weights).to(getattr(torch, self.dtype))
+        return compiled(given, self.constants).to(getattr(torch, self.dtype))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _by_torch(self, input: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None) -> Tensor:
+        """Only rows that are asked for become floats; torch puts them together."""
         flat = input.reshape(-1)
         rows, numbers = self.weights.select(flat).real(), torch.arange(len(flat), device=flat.device)
         padding = None
@@ -80,11 +83,16 @@ class WeightOnlyEmbeddingBag(WeightOnlyOp):
             numbers, rows = numbers.masked_fill_(flat == self.bags.padding_idx, padding), F.pad(rows, (0, 0, 0, 1))
         if per_sample_weights is not None:
             per_sample_weights = per_sample_weights.to(rows.dtype)
-        found = F.embedding_bag(
+        found: Tensor = F.embedding_bag(
             numbers.reshape(input.shape), rows, None if offsets is None else offsets.to(numbers.dtype), mode=self.bags.mode,
             per_sample_weights=per_sample_weights, include_last_offset=self.bags.include_last_offset, padding_idx=padding,
         )  # fmt: skip
-        return found.to(getattr(torch, self.dtype))
+        return found
+
+    def compile_code(self) -> Compiled | None:
+        from fxq.runtime.jit.embedding import compile_bags  # only where it is wanted: LLVM takes a moment to load
+
+        return compile_bags(self.weights, self.bags.mode)
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]}, {self.shape[1]}, mode={self.bags.mode}, w: {self.format}"

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from fxq.graph.groups import GroupedWeights
 from fxq.graph.weight_format import WeightFormat
-from fxq.runtime.integer.module import IntegerOp
+from fxq.runtime.dynamic.op import DynamicOp
 
 
-class WeightOnlyOp(IntegerOp):
+class WeightOnlyOp(DynamicOp):
     """Reads and writes float32; its weights are the floats that few bits stand for.
 
     Args:
@@ -36,6 +36,11 @@ class WeightOnlyOp(IntegerOp):
     def weights(self) -> GroupedWeights:
         """The constants that it has now."""
         return GroupedWeights(self.weight, self.scale, self.zero, self._format, self._shape[1], self.bias)
+
+    @property
+    def constants(self) -> list[Tensor]:
+        """Weight, scale, zero and bias, without those that there are not."""
+        return [tensor for tensor in self._buffers.values() if tensor is not None]
 
     @property
     def shape(self) -> tuple[int, int]:

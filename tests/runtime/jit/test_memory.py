@@ -39,7 +39,9 @@ def test_kernels_stay_inside_their_spans(isa: Isa) -> None:
 def test_every_family_is_among_the_examples() -> None:
     """A new file of kernels needs an example in guarded.py."""
     folder = Path(inspect.getfile(kernels)).parent
-    families = "attention conv conv_transpose copy depthwise doubles dynamic_gemm dynamic_rows elementwise float_rows gemm gemm_shape"
+    families = (
+        "attention conv conv_transpose copy depthwise doubles dynamic_gemm dynamic_rows elementwise embedding float_rows gemm gemm_shape"
+    )
     families += " grouped_rows hidden_product keys matmul norm pack pool prelu quantize recurrence resize softmax tile_end tile_sum"
     assert {path.stem for path in folder.glob("*.py")} == {"__init__", *families.split()}
 
