@@ -19,6 +19,7 @@ from fxq.graph.opdef import Call
 from fxq.graph.ops import ops_by_name, write_call
 from fxq.patterns.fusions import new_weights
 from fxq.qat.fake_quantize import DIVERGED, FakeQuantize
+from fxq.qat.grouped import GroupedFakeQuantize
 from fxq.qat.trained import Folded, TrainedDropout, TrainedNorm, TrainedOp
 
 
@@ -66,7 +67,7 @@ def _fold_op(node: Node, trained: TrainedOp) -> None:
         write_call(node, Call(op, {**call.operands, **new_weights(node, call, folded.weight, bias)}))
     elif bias is not None and bias is not folded.bias:
         write_call(node, Call(op, {**call.operands, "bias": replace_constant(call.operands["bias"], bias)}))
-    if fake_quant is not None:
+    if fake_quant is not None and not isinstance(fake_quant, GroupedFakeQuantize):
         update_quant(node, weight=fake_quant.qparams())
 
 

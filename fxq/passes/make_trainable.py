@@ -22,6 +22,7 @@ from fxq.passes.insert_fake_quantizes import fake_quantizing
 from fxq.passes.pipeline import Context
 from fxq.patterns.trainable import ADDED, describe_norm
 from fxq.qat.fake_quantize import FakeQuantize
+from fxq.qat.grouped import GroupedFakeQuantize
 from fxq.qat.trained import NORM_TENSORS, TrainedDropout, TrainedNorm, TrainedOp
 
 # what draws once for several elements → the number of leading dimensions that draw on their own
@@ -55,8 +56,8 @@ def make_trainable(module: FxqModule, context: Context) -> int:
 
 def _make_trainable(node: Node, call: Call) -> bool:
     quant = quant_of(node)
-    is_int8_weight = quant is not None and quant.is_int8 and "weight" in quant.inputs
-    if norm_of(node) is not None or is_int8_weight:
+    rounds_weight = quant is not None and (quant.is_weight_only or (quant.is_int8 and "weight" in quant.inputs))
+    if norm_of(node) is not None or rounds_weight:
         _train_op(node, call)
     elif call.op.name == "batch_norm" and not call.operands["training"]:
         _train_norm(node, call)
@@ -89,7 +90,7 @@ def _train_op(node: Node, call: Call) -> None:
 def _round_input(node: Node, by_group: Mapping[int, Observer]) -> None:
     """An int8 op knows the module that rounds its input, since their scales are the bias's; a dynamic one has a module of its own."""
     trained, quant, resolution = module_of(node).get_submodule(str(node.target)), quant_of(node), resolution_of(node)
-    if not isinstance(trained, TrainedOp) or trained.weight_fake_quant is None:
+    if not isinstance(trained, TrainedOp) or trained.weight_fake_quant is None or (quant is not None and quant.is_weight_only):
         return
     assert quant is not None and resolution is not None
     if quant.is_dynamic:
@@ -109,9 +110,14 @@ def _value(module: FxqModule, node: Node) -> Tensor:
 
 def _weight_fake_quant(node: Node, call: Call) -> FakeQuantize | None:
     quant, resolution = quant_of(node), resolution_of(node)
-    if quant is None or not quant.is_int8 or "weight" not in quant.inputs or resolution is None:
+    if quant is None or not quant.is_int8 or resolution is None:
         return None
-    made = fake_quantizing(weight_factory(call, resolution)(), forgets=True)
+    if quant.format is not None:
+        made: FakeQuantize = GroupedFakeQuantize(resolution.qconfig.weight(), quant.format)
+    elif "weight" in quant.inputs:
+        made = fake_quantizing(weight_factory(call, resolution)(), forgets=True)
+    else:
+        return None
     made.name = f"weight of {node.name}"
     return made
 

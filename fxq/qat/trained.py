@@ -165,7 +165,8 @@ class TrainedOp(nn.Module):
             return self._with_batch_statistics(operands, self.norm, tensors[len(self.names) :])
         folded = self.fold(tensors)
         weight = folded.weight if self.weight_fake_quant is None else self.weight_fake_quant(folded.weight)
-        return self._compute({**self.attributes, **operands, "weight": weight, "bias": self.round_bias(folded.bias)})
+        bias = {} if folded.bias is None else {"bias": self.round_bias(folded.bias)}
+        return self._compute({**self.attributes, **operands, "weight": weight, **bias})
 
     def fold(self, tensors: tuple[Tensor, ...]) -> Folded:
         """Weight and bias with the running statistics in them, not rounded. Takes the same tensors as forward."""

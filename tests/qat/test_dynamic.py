@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxq
-from fxq.errors import CalibrationError
+from fxq.errors import CalibrationError, ConfigError
 from fxq.graph.functional import round_to_bytes
 from fxq.graph.qtypes import ACTIVATION, QuantSpec
 from fxq.observers import MinMaxObserver, PlaceholderObserver
-from fxq.qat import FakeQuantize, disable_fake_quant, float_state_dict
+from fxq.qat import FakeQuantize, disable_fake_quant, disable_observer, float_state_dict
 from fxq.qat.trained import TrainedOp
 from fxq.qconfig_mapping import QConfig, default_dynamic_qconfig, per_channel_dynamic_qconfig, per_row_dynamic_qconfig
 from fxq.runtime.dynamic.linear import DynamicLinear
@@ -174,7 +174,7 @@ class _TiedTagger(nn.Module):
         return self.out(self.gru(self.embed(tokens) + self.bag(tokens)[:, None])[0])
 
 
-def test_weights_in_few_bits_train_in_float_and_are_stored_afterwards() -> None:
+def test_bags_and_recurrent_layers_in_few_bits_train_in_float_and_are_stored_afterwards() -> None:
     torch.manual_seed(0)
     tokens = torch.randint(10, (16, 5))
     mapping = fxq.QConfigMapping().set_global(fxq.weight_only_qconfig(8, 0)).set_object_type(nn.GRU, per_channel_dynamic_qconfig)
@@ -186,3 +186,36 @@ def test_weights_in_few_bits_train_in_float_and_are_stored_afterwards() -> None:
     assert names == ["WeightOnlyEmbedding", "WeightOnlyEmbeddingBag", "DynamicRNN", "WeightOnlyLinear"]
     assert small.get_submodule("embed").weight is small.get_submodule("out").weight
     torch.testing.assert_close(small(tokens), qat(tokens), rtol=0, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    "qconfig", [fxq.weight_only_qconfig(4, 8), fxq.weight_only_qconfig(4, 0, symmetric=True), fxq.float16_dynamic_qconfig]
+)
+def test_weights_in_few_bits_train_as_they_will_be_stored(qconfig: QConfig) -> None:
+    torch.manual_seed(0)
+    model, tokens = nn.Sequential(nn.Embedding(10, 16), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 10)).train(), torch.randint(10, (16, 5))
+    qat = fxq.prepare_qat_fx(model, fxq.QConfigMapping().set_global(qconfig), (tokens,))
+    losses = fit_tokens(qat, tokens, torch.optim.Adam(qat.parameters(), lr=1e-2))
+    assert losses[-1] < 0.5 * losses[0]
+    assert list(float_state_dict(qat)) == list(model.state_dict())
+    qat.eval().apply(disable_observer)  # scales follow the weights all the same
+    assert torch.equal(fxq.convert_to_reference_fx(qat)(tokens), qat(tokens))
+    torch.testing.assert_close(fxq.convert_fx(qat)(tokens), qat(tokens), rtol=0, atol=1e-4)  # a float product in another order
+    rounded = qat(tokens)
+    assert not torch.equal(qat.apply(disable_fake_quant)(tokens), rounded)
+
+
+def test_a_batch_norm_behind_weights_in_few_bits() -> None:
+    qat, data = _prepared(fxq.weight_only_qconfig(4, 8)), _classes(30)
+    losses = fit(qat, data)
+    assert sum(losses[-5:]) < sum(losses[:5])
+    x = data[0][0]
+    assert torch.equal(fxq.convert_to_reference_fx(qat.eval())(x), qat(x))
+
+
+def test_weights_in_few_bits_that_are_not_finite() -> None:
+    qat, (x, _) = _prepared(fxq.weight_only_qconfig(4, 8)), _classes(1)[0]
+    with torch.no_grad():
+        next(iter(qat.parameters())).fill_(torch.nan)
+    with pytest.raises(ConfigError, match=r"(?s)weight of _0.*finite"):
+        qat(x)
