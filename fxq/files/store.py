@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from fxq.errors import FileError, StageError
 from fxq.files.container import MOST_HEADER_BYTES, read_file, write_file
 from fxq.files.reading import STAGES, Given, Unknown, build_model
@@ -17,6 +19,7 @@ from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
 from fxq.graph.opdef import OpDef
 from fxq.lowering.executable import choose_executor, run_with
+from fxq.runtime.dynamic.op import DynamicOp
 
 
 def save(model: FxqModule, path: str | os.PathLike[str], *, known: Iterable[Any] = ()) -> None:
@@ -37,6 +40,13 @@ def save(model: FxqModule, path: str | os.PathLike[str], *, known: Iterable[Any]
     _require_stage(model)
     contents = contents_of(model, _by_name(known), f"fxq {_version()}")
     write_file(Path(path), contents)
+
+
+# what to do with a model that is Python, with int8 layers in it
+_SWAPPED = (
+    "make a graph of it: fxq.convert_fx(fxq.prepare_fx(model, fxq.QConfigMapping(), example_inputs)) computes the same; or keep "
+    "model.state_dict(), and load it into what fxq.quantize_dynamic makes of the float model with the same arguments"
+)
 
 
 def load(
@@ -93,12 +103,14 @@ def _version() -> str:
 def _require_stage(model: Any) -> None:
     if isinstance(model, FxqModule) and model.stage in STAGES and all(graph.stage in STAGES for graph in graphs_of(model)):
         return
-    found = f"a model at stage {model.stage.name}" if isinstance(model, FxqModule) else f"a {type(model).__qualname__}"
+    is_graph = isinstance(model, FxqModule)
+    found = f"a model at stage {model.stage.name}" if is_graph else f"a {type(model).__qualname__}"
+    is_swapped = isinstance(model, nn.Module) and not is_graph and any(isinstance(each, DynamicOp) for each in model.modules())
     raise StageError(
         "fxq.save",
-        expected="a model that fxq.convert_fx or fxq.quantize returned",
-        found=found,
-        remedy="convert it first; a prepared model, or one of fxq.quantize_dynamic, is stored by its state_dict, a float one by torch.save",
+        expected="a graph: a model that fxq.convert_fx or fxq.quantize returned",
+        found=f"{found} with layers that fxq.quantize_dynamic has replaced" if is_swapped else found,
+        remedy=_SWAPPED if is_swapped else "convert it first; a prepared model is stored by its state_dict, a float one by torch.save",
     )
 
 

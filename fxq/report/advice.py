@@ -13,7 +13,7 @@ ADVICE: Mapping[Why, str] = {
     Why.FLOAT_ONLY: "these have no integer form and compute in float between a dequantize and a quantize",
     Why.FLOAT_INPUT: "these read what float ops have made, and are as well off in float",
     Why.FLOAT_READERS: "only float ops read these: rounding them would gain nothing",
-    Why.DTYPE: "int8 ops stand for float32 ones: cast inputs to float32 to have these in int8",
+    Why.DTYPE: "int8 ops stand for float32 ones: model.float() before prepare_fx, or fxq.quantize_dynamic, which takes any float dtype",
     Why.MUTATED: "write x = x + y instead of x += y where a view of x is read later",
     Why.NOT_CONSTANT: "weights have to be parameters or buffers, attributes plain numbers",
     Why.OPERAND: "the way these are called has no integer form; each says what is in the way",

@@ -237,6 +237,24 @@ def test_ops_without_an_onnx_form_are_named_before_anything_is_written(path: Pat
     assert path.read_text() == "what was there" and list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("layer", "qconfig", "name"),
+    [
+        (nn.GRU(6, 6), fxq.per_row_dynamic_qconfig, "DynamicRNN"),
+        (nn.LSTM(6, 6), fxq.float16_dynamic_qconfig, "WeightOnlyRNN"),
+        (nn.RNN(6, 6), None, "RNN"),
+        (nn.EmbeddingBag(9, 6), fxq.float_qparams_weight_only_qconfig, "WeightOnlyEmbeddingBag"),
+    ],
+)
+def test_layers_that_are_called_whole_are_named(layer: nn.Module, qconfig: fxq.QConfig | None, name: str, path: Path) -> None:
+    x = torch.randint(0, 9, (4, 3)) if isinstance(layer, nn.EmbeddingBag) else ROWS
+    prepared = fxq.prepare_fx(nn.Sequential(layer).eval(), fxq.QConfigMapping().set_global(qconfig), (x,))
+    kind = type(layer).__name__
+    with pytest.raises(fxq.ExportError, match=rf"(?s)node _0, torch\.nn\.{kind}.*_0 \({name}\).*docs/export\.md"):
+        fxq.export_onnx(fxq.convert_fx(prepared), path)
+    assert not path.exists()
+
+
 def test_python_that_stays_is_named(path: Path) -> None:
     class Loops(nn.Module):
         def forward(self, y: Tensor) -> Tensor:

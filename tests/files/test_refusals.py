@@ -179,3 +179,14 @@ def test_what_is_not_converted(what: str, tmp_path: Path) -> None:
     model = {"prepared": prepared, "float": nn.Linear(1, 1), "nothing": None}[what]
     error = refused(model, tmp_path)
     assert isinstance(error, fxq.StageError) and "convert" in error.expected
+
+
+def test_a_model_with_replaced_layers(tmp_path: Path) -> None:
+    """What the message says works."""
+    model, x = fxq.quantize_dynamic(nn.Sequential(nn.LSTM(3, 4))), torch.randn(2, 3)
+    error = refused(model, tmp_path)
+    assert isinstance(error, fxq.StageError) and "a Sequential with layers that fxq.quantize_dynamic has replaced" in error.found
+    assert "fxq.prepare_fx(model, fxq.QConfigMapping(), example_inputs)" in error.remedy and "state_dict" in error.remedy
+    graph = fxq.convert_fx(fxq.prepare_fx(model, fxq.QConfigMapping(), (x,)))
+    fxq.save(graph, tmp_path / "model.fxq")
+    assert torch.equal(fxq.load(tmp_path / "model.fxq")(x)[0], model(x)[0])

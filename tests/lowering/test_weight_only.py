@@ -166,3 +166,4 @@ def test_a_model_in_half_precision_stays_as_it_is() -> None:
     report = fxq.report(small)
     assert [reason.why for reason in (report.row("_0").reason, report.row("_1").reason) if reason is not None] == [Why.DTYPE] * 2
     assert torch.equal(small(x), model(x))
+    assert "model.float()" in str(report) and "quantize_dynamic" in str(report)
