@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from fxq.export.site import Site
 from fxq.export.writer import Array
@@ -136,6 +137,17 @@ def layer_norm(site: Site) -> str:
     return site.emit("LayerNormalization", site.tensor("input"), scale, *optional, axis=-len(shape), epsilon=float(site["eps"]))
 
 
+def rms_norm(site: Site) -> str:
+    """x / sqrt(mean of squares + eps), and the gain: opset 23 has a node of its own for it."""
+    given = site["normalized_shape"]
+    axes = range(-len(given) if isinstance(given, tuple | list) else -1, 0)
+    x, gain, eps = site.tensor("input"), site.optional("gain"), site["eps"]
+    squares = site.reduce("ReduceMean", site.emit("Mul", x, x), [axis + site.rank() for axis in axes], keepdims=True)
+    added = site.writer.number(torch.finfo(torch.float32).eps if eps is None else eps)
+    y = site.emit("Div", x, site.emit("Sqrt", site.emit("Add", squares, added)))
+    return y if gain is None else site.emit("Mul", y, site.read(gain))
+
+
 def group_norm(site: Site) -> str:
     """InstanceNormalization of each group as one channel; gains and shifts of the channels behind it."""
     groups, number = site["num_groups"], site.writer.number
@@ -215,6 +227,7 @@ REDUCTIONS = {
     "amin": _reduced("ReduceMin"),
     "softmax": softmax,
     "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
     "group_norm": group_norm,
     "instance_norm": instance_norm,
     "interpolate": interpolate,

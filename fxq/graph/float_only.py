@@ -24,7 +24,7 @@ class FloatOnly:
 # fmt: off
 FLOAT_ONLY = (
     FloatOnly("is steeper near 0 than the steps of 8 bits can follow", (
-        torch.log, torch.log2, torch.log10, torch.rsqrt, torch.reciprocal, "log", "log2", "log10", "rsqrt", "reciprocal",
+        torch.log, torch.log2, torch.log10, torch.reciprocal, "log", "log2", "log10", "reciprocal",
     )),
     FloatOnly("needs more of a large angle than 8 bits", (torch.sin, torch.cos, torch.tan, "sin", "cos", "tan")),
     FloatOnly("gives logarithms, which span more than 8 bits resolve", (
@@ -35,7 +35,7 @@ FLOAT_ONLY = (
     )),
     FloatOnly("takes the deviation or length of its input, or divides by it, which spreads rounding", (
         torch.var, torch.std, torch.var_mean, torch.std_mean, torch.norm, "var", "std", "norm", F.normalize, F.cosine_similarity,
-        nn.CosineSimilarity, F.rms_norm, nn.RMSNorm, F.local_response_norm, nn.LocalResponseNorm,
+        nn.CosineSimilarity, F.local_response_norm, nn.LocalResponseNorm,
     )),
     FloatOnly("gives distances, which are small differences of large numbers", (torch.cdist, F.pairwise_distance, nn.PairwiseDistance)),
     FloatOnly("gives indices, also where it gives values as well", (
@@ -55,7 +55,7 @@ FLOAT_ONLY = (
         torch.chain_matmul, torch.linalg.multi_dot,
     )),
     FloatOnly("adds up products; einsum('bij,bjk->ik', a, b) + c is int8", (torch.addbmm, "addbmm")),
-    FloatOnly("changes the dtype", ("to", "type", "type_as", "float", "double", "half", "bfloat16", "long", "int", "bool")),
+    FloatOnly("changes the dtype", ("type_as", "float", "double", "half", "bfloat16", "long", "int", "bool")),
 )
 # fmt: on
 

@@ -252,6 +252,11 @@ def layer_norm(
     return F.layer_norm(input, normalized_shape if isinstance(normalized_shape, tuple) else (normalized_shape,), gain, shift, eps)
 
 
+def rms_norm(input: Tensor, gain: Tensor | None = None, normalized_shape: Any = (), eps: float | None = None) -> Tensor:
+    """γ · input / sqrt(mean of squares + eps) over the last dimensions."""
+    return F.rms_norm(input, normalized_shape if isinstance(normalized_shape, tuple) else (normalized_shape,), gain, eps)
+
+
 def group_norm(input: Tensor, gain: Tensor | None = None, shift: Tensor | None = None, num_groups: int = 1, eps: float = 1e-5) -> Tensor:
     """γ · (input − mean) / sqrt(variance + eps) + β over the channels of a group and all positions."""
     return F.group_norm(input, num_groups, gain, shift, eps)

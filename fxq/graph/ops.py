@@ -113,7 +113,7 @@ OPS = (
     OpDef("square", elementary.square, TABLE, spelled(torch.square, "square"), normalizes=True),
     OpDef("pow", elementary.pow, TABLE, spelled(
         torch.pow, operator.pow, "pow", read=read.power,
-    ), objection=objections.steep_power, normalizes=True),
+    ) + spelled(torch.rsqrt, "rsqrt", read=read.rsqrt), objection=objections.steep_power, normalizes=True),
     OpDef("expm1", elementary.expm1, TABLE, spelled(torch.expm1, "expm1")),
     OpDef("log1p", elementary.log1p, TABLE, spelled(torch.log1p, "log1p")),
     OpDef("erf", elementary.erf, TABLE, spelled(torch.erf, "erf")),
@@ -132,6 +132,9 @@ OPS = (
     OpDef("layer_norm", functional.layer_norm, OWN, (
         *spelled(nn.LayerNorm, read=read.norm_module("normalized_shape")), *spelled(F.layer_norm, read=read.layer_norm),
     ), normalizes=True),
+    OpDef("rms_norm", functional.rms_norm, FLOAT, (
+        *spelled(nn.RMSNorm, read=read.norm_module("normalized_shape")), *spelled(F.rms_norm, torch.rms_norm, read=read.rms_norm),
+    )),
     OpDef("group_norm", functional.group_norm, OWN, (
         *spelled(nn.GroupNorm, read=read.norm_module("num_groups")), *spelled(F.group_norm, read=read.group_norm),
     ), normalizes=True),
@@ -226,7 +229,7 @@ OPS = (
     OpDef("contiguous", movement.contiguous, MOVES, spelled("contiguous")),
     OpDef("clone", movement.clone, MOVES, spelled(torch.clone, "clone"), copies=True),
     OpDef("getitem", movement.getitem, MOVES, spelled(operator.getitem)),
-    OpDef("identity", movement.identity, MOVES, spelled(nn.Identity)),
+    OpDef("identity", movement.identity, MOVES, (*spelled(nn.Identity), *spelled("to", "type", read=read.cast))),
     OpDef("dropout", movement.dropout, MOVES, (
         *spelled(nn.Dropout, F.dropout), *spelled(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, read=read.channel_dropout_module),
         *spelled(Library("torchvision.ops.stochastic_depth.stochastic_depth"), read=read.stochastic_depth),

@@ -117,6 +117,22 @@ def power(input: Any, exponent: Any) -> Operands:
     return {"input": input, "exponent": exponent}
 
 
+def rsqrt(input: Any) -> Operands:
+    """1 / √x"""
+    return power(input, -0.5)
+
+
+def cast(input: Any, dtype: Any) -> Operands:
+    """A tensor in the dtype that it has already, or that of another tensor, which is the same one."""
+    if isinstance(dtype, Node) and dtype.target is getattr and dtype.args[1:] == ("dtype",):
+        of_other = tensor_type(dtype.all_input_nodes[0])
+        dtype = None if of_other is None else of_other.dtype
+    found = tensor_type(input) if isinstance(input, Node) else None
+    if found is None or found.dtype != dtype:
+        raise TypeError("it changes the dtype, or the device")
+    return {"input": input}
+
+
 def rrelu_module(module: nn.Module) -> Operands:
     """In evaluation its slope is the mean of those that training draws from."""
     if module.training:
@@ -313,6 +329,11 @@ def _gain_and_shift(module: nn.Module) -> Operands:
 def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Operands:
     """weight and bias are gain and shift."""
     return {"input": input, "normalized_shape": normalized_shape, "gain": weight, "shift": bias, "eps": eps}
+
+
+def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Operands:
+    """weight is the gain."""
+    return {"input": input, "normalized_shape": normalized_shape, "gain": weight, "eps": eps}
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Operands:

@@ -20,6 +20,7 @@ from fxq.patterns.expressions import Var, op
 from fxq.patterns.matcher import Match
 from fxq.patterns.matrices import transposes, weigh, weigh_transposed
 from fxq.patterns.rules import Guard, Rule
+from fxq.patterns.written_out import WRITTEN_OUT
 
 X, W, B, R, C = Var("X"), Var("W"), Var("B"), Var("R"), Var("C", is_constant=True)
 
@@ -210,6 +211,7 @@ ACTIVATIONS = (
 )
 
 FUSIONS = (
+    *WRITTEN_OUT,
     # a product with a matrix of the model: as a weight it has a scale for each column
     Rule("matmul_transposed_weight", matmul(X, transposed(C)), when=(g.matrix("C"), transposes), rewrite=weigh_transposed),
     Rule("matmul_weight", matmul(X, C), when=(g.matrix("C"),), rewrite=weigh),

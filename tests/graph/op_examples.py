@@ -407,6 +407,10 @@ _UNARY: Examples = {
         called(lambda x: torch.pow(x, exponent=2.0), "pow(x, exponent=2.0)"),
     ),
     ("pow", operator.pow): (called(lambda x: x**2, "pow(x, exponent=2)"),),
+    ("pow", torch.rsqrt): (called(lambda x: torch.rsqrt(x.square()), "square(x)", "pow(square, exponent=-0.5)"),),
+    ("pow", "rsqrt"): (called(lambda x: x.abs().rsqrt(), "abs(x)", "pow(abs_1, exponent=-0.5)"),),
+    ("identity", "to"): (called(lambda x: x.to(torch.float32), "identity(x)"),),
+    ("identity", "type"): (called(lambda x: x.type(torch.float32), "identity(x)"),),
     ("pow", "pow"): (called(lambda x: x.pow(4), "pow(x, exponent=4)"),),
     **_plain("expm1", torch.expm1, methods=("expm1",)),
     ("log1p", torch.log1p): (called(lambda x: torch.log1p(x.square()), "square(x)", "log1p(square)"),),
@@ -490,6 +494,21 @@ _NORMS: Examples = {
             constants=((8,), (8,)),
         ),
     ),
+    ("rms_norm", nn.RMSNorm): (
+        made(nn.RMSNorm, 8, graph="rms_norm(x, @m.weight[8], normalized_shape=(8,))"),
+        made(nn.RMSNorm, 8, 0.1, elementwise_affine=False, graph="rms_norm(x, normalized_shape=(8,), eps=0.1)"),
+    ),
+    **{
+        ("rms_norm", function): (
+            called(lambda x, function=function: function(x, (8,)), "rms_norm(x, normalized_shape=(8,))"),
+            called(
+                lambda x, a, function=function: function(x, [8], weight=a, eps=0.1),
+                "rms_norm(x, @m.a[8], normalized_shape=(8,), eps=0.1)",
+                constants=((8,),),
+            ),
+        )
+        for function in (F.rms_norm, torch.rms_norm)
+    },
     ("group_norm", nn.GroupNorm): (
         made(nn.GroupNorm, 3, 3, graph=f"group_norm(x, {_AFFINE3}, num_groups=3)"),
         made(nn.GroupNorm, 1, 3, affine=False, eps=0.1, graph="group_norm(x, eps=0.1)"),

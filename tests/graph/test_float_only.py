@@ -43,13 +43,12 @@ class Between(nn.Module):
     ("function", "name", "detail"),
     [
         (lambda x: torch.log(x + 1.0), "log", "log is steeper near 0 than the steps of 8 bits can follow"),
-        (lambda x: (x + 1.0).rsqrt(), "rsqrt", "rsqrt is steeper near 0 than the steps of 8 bits can follow"),
         (
             lambda x: torch.cumsum(x, 1),
             "cumsum",
             "cumsum adds up more and more of its input, and 8 bits would hold the first sums coarsely",
         ),
-        (nn.RMSNorm(6), "function", "RMSNorm takes the deviation or length of its input, or divides by it, which spreads rounding"),
+        (nn.RMSNorm(6), "function", "rms_norm has no integer form"),
         (lambda x: (x > 0).float() * x, "gt", "gt compares, and its result is true or false"),
         (lambda x: x.topk(6).values, "topk", "topk gives indices, also where it gives values as well"),
     ],

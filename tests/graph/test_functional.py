@@ -116,6 +116,10 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: f.layer_norm(X, normalized_shape=(6,)), lambda: F.layer_norm(X, (6,))),
         (lambda: f.layer_norm(X, L[0], L[1], 6, 0.1), lambda: F.layer_norm(X, (6,), L[0], L[1], 0.1)),
     ],
+    "rms_norm": [
+        (lambda: f.rms_norm(X, normalized_shape=(6,)), lambda: F.rms_norm(X, (6,))),
+        (lambda: f.rms_norm(X, L[0], 6, 0.1), lambda: F.rms_norm(X, (6,), L[0], 0.1)),
+    ],
     "group_norm": [
         (lambda: f.group_norm(X, V, V, 2, 0.1), lambda: F.group_norm(X, 2, V, V, 0.1)),
         (lambda: f.group_norm(X, num_groups=4), lambda: F.group_norm(X, 4)),

@@ -23,6 +23,7 @@ OPERANDS = {
     "conv_transpose": ("input", "weight", "bias"),
     "prelu": ("input", "slope"),
     "layer_norm": ("input", "gain", "shift"),
+    "rms_norm": ("input", "gain"),
     "instance_norm": ("input", "gain", "shift"),
     "group_norm": ("input", "gain", "shift"),
     "cat": ("tensors",),

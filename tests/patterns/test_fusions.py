@@ -51,6 +51,22 @@ class Rewrite:
     exact: bool = True
 
 
+_MEAN_SQUARE = ("x: f32[2, 6] = input", "s: f32[2, 6] = pow(x, exponent=2)", "m: f32[2, 1] = mean(s, dim=-1, keepdim=True)")
+_ROOT = ("e: f32[2, 1] = add(m, 1e-06)", "r: f32[2, 1] = pow(e, exponent=-0.5)", "y: f32[2, 6] = mul(x, r)")
+_NORM6 = ("x: f32[2, 6] = input", "n: f32[2, 6] = rms_norm(x, normalized_shape=(6,))")
+_CAST_GAIN = ("c: f32[2, 6] = identity(n)", "y: f32[2, 6] = mul(@g[6], c)", "output y")
+_GELU = (
+    "x: f32[2, 6] = input",
+    "h: f32[2, 6] = mul(0.5, x)",
+    "p: f32[2, 6] = pow(x, exponent=3.0)",
+    "k: f32[2, 6] = mul(0.044715, p)",
+    "a: f32[2, 6] = add(x, k)",
+    "f: f32[2, 6] = mul(0.7978845608028654, a)",
+    "t: f32[2, 6] = tanh(f)",
+    "o: f32[2, 6] = add(1.0, t)",
+    "y: f32[2, 6] = mul(h, o)",
+    "output y",
+)
 _L4 = ("x: f32[2, 6] = input", "r: f32[2, 4] = input", "l: f32[2, 4] = linear(x, @l.weight[4, 6], @l.bias[4])")
 PADDED = "c: f32[2, 4, 8, 10] = conv({}, @c.weight[4, 3, 3, 3], @c.bias[4]{})"
 _LINEAR = "l: f32[2, 4, 4] = linear(x, @l.weight[4, 6]"
@@ -101,6 +117,37 @@ REWRITES: dict[str, dict[str, Rewrite]] = {
             ),
             exact=False,
         ),
+    },
+    "rms_norm": {
+        "as it is defined": Rewrite(
+            graph(*_MEAN_SQUARE, *_ROOT, "output y"),
+            graph(_MEAN_SQUARE[0], "y: f32[2, 6] = rms_norm(x, normalized_shape=(6,), eps=1e-06)", "output y"),
+            exact=False,
+        ),
+    },
+    "rms_norm_of_cast": {
+        "squares in float32": Rewrite(
+            graph("x: f32[2, 6] = input", "c: f32[2, 6] = identity(x)", *_MEAN_SQUARE[1:], *_ROOT, "output y").replace("pow(x", "pow(c"),
+            graph(_MEAN_SQUARE[0], "y: f32[2, 6] = rms_norm(x, normalized_shape=(6,), eps=1e-06)", "output y"),
+            exact=False,
+        ),
+    },
+    "rms_norm_gain": {
+        "first operand": Rewrite(
+            graph(*_NORM6, "y: f32[2, 6] = mul(@g[6], n)", "output y"),
+            graph(_NORM6[0], "y: f32[2, 6] = rms_norm(x, @g[6], normalized_shape=(6,))", "output y"),
+            exact=False,
+        ),
+    },
+    "rms_norm_cast_gain": {
+        "behind a cast": Rewrite(
+            graph(*_NORM6, *_CAST_GAIN),
+            graph(_NORM6[0], "y: f32[2, 6] = rms_norm(x, @g[6], normalized_shape=(6,))", "output y"),
+            exact=False,
+        ),
+    },
+    "gelu_tanh": {
+        "as GPT-2 has it": Rewrite(graph(*_GELU), graph(_GELU[0], "y: f32[2, 6] = gelu(x, approximate='tanh')", "output y"), exact=False),
     },
     "op_scale": {
         "conv by channel": Rewrite(
@@ -478,6 +525,46 @@ _ACT = CONV.replace("@c.bias[4])", "@c.bias[4], act=relu)")
 _L3 = ("x: f32[2, 4, 6] = input", "l: f32[2, 4, 4] = linear(x, @l.weight[4, 6])")
 
 REFUSALS = {
+    "mean of another dimension": Refusal(
+        "rms_norm",
+        graph(*_MEAN_SQUARE, *_ROOT, "output y")
+        .replace("dim=-1", "dim=0")
+        .replace("m: f32[2, 1]", "m: f32[1, 6]")
+        .replace("2, 1]", "1, 6]"),
+        "y",
+        Why.NOT_FUSABLE,
+        "m is no mean of the squares of a row",
+    ),
+    "cube in place of a square": Refusal(
+        "rms_norm_of_cast",
+        graph("x: f32[2, 6] = input", "c: f32[2, 6] = identity(x)", *_MEAN_SQUARE[1:], *_ROOT, "output y")
+        .replace("pow(x", "pow(c")
+        .replace("=2)", "=3)"),
+        "y",
+        Why.NOT_FUSABLE,
+        "m is no mean of the squares of a row",
+    ),
+    "gain that is not one for each feature": Refusal(
+        "rms_norm_gain",
+        graph(*_NORM6, "y: f32[2, 6] = mul(n, @g[1])", "output y"),
+        "y",
+        Why.NOT_FUSABLE,
+        "g is no first factor for each feature",
+    ),
+    "second gain": Refusal(
+        "rms_norm_cast_gain",
+        graph(_NORM6[0], "n: f32[2, 6] = rms_norm(x, @h[6], normalized_shape=(6,))", *_CAST_GAIN),
+        "y",
+        Why.NOT_FUSABLE,
+        "g is no first factor for each feature",
+    ),
+    "another curve": Refusal(
+        "gelu_tanh",
+        graph(*_GELU).replace("0.044715", "0.05"),
+        "y",
+        Why.NOT_FUSABLE,
+        "its numbers are 0.5, 1.0, 0.7978845608028654, 0.05, not those of gelu",
+    ),
     "conv read twice before bn": Refusal(
         "conv_bn", graph(X, CONV, BN, "s: f32[2, 4, 6, 6] = sigmoid(c)", "output (b, s)"), "b", Why.SHARED, "c is read by b, s"
     ),

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from fxq.graph import elementary, functional
 from fxq.runtime.integer.outputs import FloatOutput
 from fxq.runtime.jit.kernel import Planned
 from fxq.runtime.jit.kernels.dynamic_rows import FLOAT, PAIR_BYTES, QuantizeRows, RowRanges
-from fxq.runtime.jit.kernels.float_rows import NUMBER, Arithmetic, Curve, NormRows
+from fxq.runtime.jit.kernels.float_rows import NUMBER, Arithmetic, Curve, NormForm, NormRows
 from fxq.runtime.jit.planner import Site, Unplannable
 from fxq.runtime.jit.row_product import gemm_for, pack_product, row_shape
 from fxq.runtime.jit.views import View, row_major, strides_in
@@ -40,6 +41,8 @@ _FORMS: Mapping[tuple[str, Any], str] = {
 }  # fmt: skip
 # and of two, as LLVM names them
 ARITHMETIC: Mapping[Function, str] = {functional.add: "fadd", functional.sub: "fsub", functional.mul: "fmul"}
+# over rows, and whether these are centered first
+NORMS: Mapping[Function, bool] = {functional.layer_norm: True, functional.rms_norm: False}
 
 
 def plan_dynamic_linear(site: Site) -> None:
@@ -94,7 +97,7 @@ def plan_curve(site: Site) -> None:
 
 def plan_arithmetic(site: Site) -> None:
     """Two tensors, or one and a row that all of its rows meet. A sum that a norm reads is computed by the norm."""
-    norm = next((reader for reader in site.readers if reader.step.function is functional.layer_norm), None)
+    norm = next((reader for reader in site.readers if reader.step.function in NORMS), None)
     a, b = (_operand(site, position) for position in range(2))
     instruction, x = ARITHMETIC[site.step.function], a if isinstance(a, View) else b
     assert isinstance(x, View), "a step without tensors computes sizes"
@@ -146,9 +149,11 @@ def _planned_norm(site: Site, features: int, *, added: bool, kept: bool) -> Plan
     gain, shift = (*site.step.args[1:], None, None)[:2]
     if isinstance(gain, Value) or isinstance(shift, Value):
         raise Unplannable(f"{site.step.name} has weights that are computed")
-    kernel = NormRows(site.planner.isa, features, added, kept, gained=gain is not None, shifted=shift is not None)
+    form = NormForm(NORMS[site.step.function], gained=gain is not None, shifted=shift is not None)
+    kernel = NormRows(site.planner.isa, features, added, kept, form)
     parameters = np.zeros(kernel.parameter_bytes // FLOAT, np.float32)
-    parameters[0] = site.step.kwargs.get("eps", 1e-5)
+    eps = site.step.kwargs.get("eps", 1e-5)
+    parameters[0] = torch.finfo(torch.float32).eps if eps is None else eps
     parameters[NUMBER // FLOAT :] = np.concatenate([[], *(vector.detach().numpy() for vector in (gain, shift) if vector is not None)])
     return Planned(kernel, (parameters.view(np.uint8),))
 

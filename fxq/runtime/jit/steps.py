@@ -311,6 +311,7 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(Linear, _plan_linear, order=row_major),
     _float_row(DynamicLinear, plan_dynamic_linear, shape=_projected, accepts=_has_sizes),
     _float_row(functional.layer_norm, plan_float_norm, shape=_alike, accepts=_is_of_rows),
+    _float_row(functional.rms_norm, plan_float_norm, shape=_alike, accepts=_is_of_rows),
     StepRow(products.attention, plan_attention, shape=_attended, accepts=has_numbers, floats=True),
     *(_float_row(function, plan_arithmetic, shape=_broadcast, accepts=_is_plain) for function in ARITHMETIC),
     *(_float_row(function, plan_curve, shape=_alike, accepts=_is_curve) for function in CURVED),

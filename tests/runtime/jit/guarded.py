@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fxq.graph import movement
-from fxq.graph.functional import add, clamp, dequantize, gelu, layer_norm, mul, quantize
+from fxq.graph.functional import add, clamp, dequantize, gelu, layer_norm, mul, quantize, rms_norm
 from fxq.graph.weight_format import WeightFormat
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand
 from fxq.runtime.integer.conv import ConvGeometry
@@ -120,6 +120,7 @@ def floats(x: Tensor) -> Iterator[tuple[Region, list[Tensor]]]:
     for outputs in ((2, 3), (3,), (2,)):
         yield Region("region", 2, steps[: max(outputs) - 1], outputs), [x, x]
     yield Region("region", 1, (Step("norm", layer_norm, (Value(0), *vectors), kwargs),), (1,)), [x]
+    yield Region("region", 1, (Step("norm", rms_norm, (Value(0), vectors[0]), kwargs),), (1,)), [x]
 
 
 def programs(isa: Isa) -> Iterator[Program]:

@@ -111,6 +111,26 @@ def test_layer_norm(isa: Isa, gain: bool, shift: bool) -> None:
         assert distance(found, normalized(x.double(), step)) < 4 * distance(step.run([x]), normalized(x.double(), step)) + 1e-6
 
 
+def rms_norm(value: int, width: int, gain: Tensor | None) -> Step:
+    return Step("norm", functional.rms_norm, (Value(value), gain), {"normalized_shape": (width,), "eps": None})
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("kept", [False, True])
+def test_rms_norm(isa: Isa, kept: bool) -> None:
+    for width in (3, 16, 37, 130, 768):
+        gain = torch.randn(width) if kept else None
+        a, b = 3 * torch.randn(4, 5, width) + 10, torch.randn(4, 5, width)
+        exact = F.rms_norm((a + b).double(), (width,), None if gain is None else gain.double(), torch.finfo(torch.float32).eps)
+        (alone,) = run(Region("region", 1, (rms_norm(0, width, gain),), (1,)), [a + b], isa)
+        steps = (Step("sum", functional.add, (Value(0), Value(1)), {}), rms_norm(2, width, gain))
+        region = Region("region", 2, steps, (2, 3) if kept else (3,))
+        results = run(region, [a, b], isa)
+        assert distance(alone, exact) < 2e-6 and torch.equal(results[-1], alone)
+        assert not kept or torch.equal(results[0], a + b)
+        assert kernels(region, [a, b]) == ["normrows"]
+
+
 @pytest.mark.parametrize("isa", EVERY_ISA)
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_sum_is_part_of_the_norm_behind(isa: Isa, kept: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -111,19 +112,31 @@ class Arithmetic(FloatRows):
 
 
 @dataclass(frozen=True)
+class NormForm:
+    """What a norm computes.
+
+    Attributes:
+        centered: the mean is taken off; else it counts as 0.
+        gained, shifted: whether there are γ, β.
+    """
+
+    centered: bool
+    gained: bool
+    shifted: bool
+
+
+@dataclass(frozen=True)
 class NormRows(FloatRows):
     """sum = x + other; y = γ·(sum − mean)/√(variance + eps) + β, of each row. Parameters are eps, γ and β.
 
     Attributes:
         added: there is another tensor; the sum is that of x alone otherwise.
         kept: the sum is a result, too.
-        gained, shifted: whether there are γ, β.
     """
 
     added: bool
     kept: bool
-    gained: bool
-    shifted: bool
+    form: NormForm
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -131,10 +144,31 @@ class NormRows(FloatRows):
 
     @property
     def parameter_bytes(self) -> int:
-        return NUMBER + FLOAT * self.features * (self.gained + self.shifted)
+        return NUMBER + FLOAT * self.features * (self.form.gained + self.form.shifted)
 
     def row(self, e: Emitter, pointers: dict[str, Value]) -> None:
-        total = self._total(e, lambda first, count: self._summand(e, pointers, first, count))
+        distance = self._centered(e, pointers) if self.form.centered else None
+        read = partial(self._summand, e, pointers) if distance is None else distance
+
+        def square(first: Any, count: int) -> Value:
+            values = read(first, count)
+            return e.b.fmul(values, values)
+
+        variance = e.b.fdiv(self._total(e, square), ir.Constant(F32, self.features))
+        source = self._sums(pointers)
+        root = e.call("llvm.sqrt.f32", F32, [e.b.fadd(variance, e.load(pointers["parameters"], F32))])
+        factor = e.b.fdiv(ir.Constant(F32, 1.0), root)
+
+        def part(first: Any, count: int) -> Value:
+            values = _vector(e, source, first, count) if distance is None else distance(first, count)
+            scaled = e.b.fmul(values, e.broadcast(factor, values.type))
+            return self._affine(e, pointers["parameters"], first, scaled)
+
+        self._each(e, lambda first, count: e.store(part(first, count), pointers["y"], e.mul(first, FLOAT)))
+
+    def _centered(self, e: Emitter, pointers: dict[str, Value]) -> Callable[[Any, int], Value]:
+        """(first, count) → the sums less their mean, for which they are all read."""
+        total = self._total(e, partial(self._summand, e, pointers))
         mean = e.b.fdiv(total, ir.Constant(F32, self.features))
         source = self._sums(pointers)
 
@@ -142,20 +176,7 @@ class NormRows(FloatRows):
             values = _vector(e, source, first, count)
             return e.b.fsub(values, e.broadcast(mean, values.type))
 
-        def square(first: Any, count: int) -> Value:
-            distance = centered(first, count)
-            return e.b.fmul(distance, distance)
-
-        variance = e.b.fdiv(self._total(e, square), ir.Constant(F32, self.features))
-        root = e.call("llvm.sqrt.f32", F32, [e.b.fadd(variance, e.load(pointers["parameters"], F32))])
-        factor = e.b.fdiv(ir.Constant(F32, 1.0), root)
-
-        def part(first: Any, count: int) -> Value:
-            values = centered(first, count)
-            scaled = e.b.fmul(values, e.broadcast(factor, values.type))
-            return self._affine(e, pointers["parameters"], first, scaled)
-
-        self._each(e, lambda first, count: e.store(part(first, count), pointers["y"], e.mul(first, FLOAT)))
+        return centered
 
     def _sums(self, pointers: dict[str, Value]) -> Value:
         """Where the sums of the row are: where they are kept, where the results will be, or in x."""
@@ -170,10 +191,10 @@ class NormRows(FloatRows):
 
     def _affine(self, e: Emitter, parameters: Value, first: Any, values: Value) -> Value:
         count, offset = values.type.count, e.add(NUMBER, e.mul(first, FLOAT))
-        if self.gained:
+        if self.form.gained:
             values = e.b.fmul(values, e.load(e.at(parameters, offset), vec(F32, count)))
             offset = e.add(offset, FLOAT * self.features)
-        return e.b.fadd(values, e.load(e.at(parameters, offset), vec(F32, count))) if self.shifted else values
+        return e.b.fadd(values, e.load(e.at(parameters, offset), vec(F32, count))) if self.form.shifted else values
 
     def _each(self, e: Emitter, body: Callable[[Any, int], None]) -> None:
         """Whole vectors, then the rest: none twice, since results may lie where they are computed from."""
