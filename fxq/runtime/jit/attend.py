@@ -12,7 +12,7 @@ from fxq.runtime.jit.kernels.attention import Attention, Heads, Masked
 from fxq.runtime.jit.kernels.keys import Geometry, PackKeys, Steps, packed_bytes
 from fxq.runtime.jit.planner import Site, Unplannable
 from fxq.runtime.jit.views import View, row_major
-from fxq.runtime.region import Step, Value
+from fxq.runtime.region import Step, Value, fill_in
 
 # [images, heads, rows, features]: the result lies as [images, rows, heads, features], for the projection behind it
 _ROWS_OUTSIDE = (0, 2, 1, 3)
@@ -25,7 +25,8 @@ def has_numbers(step: Step) -> bool:
 
 def plan_attention(site: Site) -> None:
     """Packs the keys, then does the rest; all tensors are read where they lie, as long as features are adjacent."""
-    planner, options = site.planner, site.step.kwargs
+    planner = site.planner
+    options: Any = fill_in(site.step.kwargs, planner.values)  # whether it is causal may be found out from sizes
     if len(site.kind.shape) != 4:
         raise Unplannable(f"{site.step.name} has {len(site.kind.shape)} dimensions, not images, heads, rows and features")
     query, keys, values = (site.in_order(position, row_major(4)) for position in range(3))
@@ -50,11 +51,14 @@ def _mask(site: Site, scores: tuple[int, ...]) -> View | None:
         return None
     if not isinstance(given, Value) or site.planner.kind(given.index).dtype not in (torch.bool, torch.float32):
         raise Unplannable(f"the mask of {site.step.name} is neither bool nor float32")
-    view = site.planner.views[given.index].moved(lambda mask: mask.expand(scores))
-    assert view is not None, "expanding copies nothing"
-    if view.strides[3] != 1 and scores[3] > 1:
-        raise Unplannable(f"the mask of {site.step.name} is not adjacent along the keys")
-    return view
+    view = site.planner.views[given.index]
+    if view.strides[-1] != 1 and view.shape[-1] > 1:
+        view = site.dense(given.index, row_major(len(view.shape)))
+    repeated = view.moved(lambda mask: mask.expand(scores))
+    assert repeated is not None, "expanding copies nothing"
+    if repeated.strides[3] != 1 and scores[3] > 1:
+        raise Unplannable(f"the mask of {site.step.name} has one element for all keys")
+    return repeated
 
 
 def _steps(view: View) -> Steps:

@@ -328,8 +328,12 @@ class Site:
 
     def relaid(self, position: int, order: tuple[int, ...]) -> View:
         """A copy of the operand, dense in that memory order."""
-        copied = self.planner.allocate(self.operand(position), order)
-        self.planner.copy(self.step.name, self.view(position), copied)
+        return self.dense(self.operand(position), order)
+
+    def dense(self, value: int, order: tuple[int, ...]) -> View:
+        """A copy of a value, dense in that memory order."""
+        copied = self.planner.allocate(value, order)
+        self.planner.copy(self.step.name, self.planner.views[value], copied)
         return copied
 
     def call(self, planned: Planned, **tensors: View) -> None:

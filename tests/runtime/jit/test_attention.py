@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import fxq
-from fxq.graph import products
+from fxq.graph import movement, products
 from fxq.lowering.executable import regions_of
 from fxq.runtime.dynamic.attention import attend
 from fxq.runtime.jit.attention import CompiledAttention, mask_kind
@@ -192,7 +193,16 @@ def test_a_step_of_a_program(options: dict[str, Any]) -> None:
     assert not region.refused and len(region.programs) == 3
 
 
-@pytest.mark.parametrize("mask", [torch.randn(2, 1, 1, 21), torch.randn(9, 21) > 0, torch.ones(1, 6, 9, 21, dtype=torch.bool)])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        torch.randn(2, 1, 1, 21),
+        torch.randn(9, 21) > 0,
+        torch.ones(1, 6, 9, 21, dtype=torch.bool),
+        torch.randn(9, 21, 6).permute(2, 0, 1)[None],
+        torch.randn(21, 9).mT > 0,
+    ],
+)
 def test_masks_of_a_step(mask: Tensor) -> None:
     region = CompiledRegion(step_of(4))
     tensors = [heads_of(2, 9, 6, 8), heads_of(2, 21, 6, 8, 1), heads_of(2, 21, 6, 8, 2)]
@@ -200,13 +210,26 @@ def test_masks_of_a_step(mask: Tensor) -> None:
     assert torch.allclose(found, F.scaled_dot_product_attention(*tensors, mask), atol=CLOSE) and not region.refused
 
 
+def test_whether_a_step_is_causal_may_depend_on_sizes() -> None:
+    """As in a decoder, of which one token looks at all before it."""
+    sizes = Step("size", movement.size, (Value(0),), {"dim": 2})
+    several = Step("several", operator.gt, (Value(3), 1), {})
+    attention = Step("attention", products.attention, tuple(map(Value, range(3))), {"is_causal": Value(4)})
+    region = CompiledRegion(Region("region", 3, (sizes, several, attention), (5,)))
+    for queries, keys in ((1, 9), (9, 9)):
+        tensors = [heads_of(2, queries, 6, 8), heads_of(2, keys, 6, 8, 1), heads_of(2, keys, 6, 8, 2)]
+        (found,) = region(tensors)
+        assert torch.allclose(found, F.scaled_dot_product_attention(*tensors, is_causal=queries > 1), atol=CLOSE)
+    assert not region.refused
+
+
 def test_steps_that_are_left_to_torch() -> None:
     tensors = [heads_of(2, 9, 6, 8), heads_of(2, 21, 6, 8, 1), heads_of(2, 21, 6, 8, 2)]
-    turned = torch.randn(21, 9).mT
+    repeated = torch.randn(9, 1)
     for inputs, reason in (
         (tensors, ""),
         ([each[0] for each in tensors], "3 dimensions"),
-        ([*tensors, turned], "not adjacent along the keys"),
+        ([*tensors, repeated], "one element for all keys"),
     ):
         region = CompiledRegion(step_of(len(inputs)))
         (found,) = region(inputs)
