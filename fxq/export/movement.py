@@ -10,6 +10,7 @@ import torch
 
 from fxq.export.site import Shape, Site
 from fxq.export.sizes import Size
+from fxq.graph import movement
 
 _PAD_MODES = {"constant": "constant", "zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 _TO_THE_FRONT = -(2**31)  # as the end of a slice that runs backwards
@@ -206,6 +207,15 @@ def flip(site: Site) -> str:
     return x
 
 
+def unfold(site: Site) -> str:
+    """Gather of all windows, whose elements then go to the end."""
+    dim, size = site["dimension"] % site.rank(), site["size"]
+    windows = [[start + place for place in range(size)] for start in range(0, site.length(dim) - size + 1, site["step"])]
+    gathered = site.emit("Gather", site.tensor("input"), site.writer.number(windows, torch.int64), axis=dim)
+    others = [axis for axis in range(site.rank() + 1) if axis != dim + 1]
+    return site.emit("Transpose", gathered, perm=[*others, dim + 1])
+
+
 def pixel_shuffle(site: Site) -> str:
     """[N, C·r², H, W] → [N, C, r, r, H, W] → [N, C, H, r, W, r] → [N, C, H·r, W·r]"""
     factor = site["upscale_factor"]
@@ -261,6 +271,18 @@ def numel(site: Site) -> Any:
     return math.prod(_length(site, axis) for axis in range(site.rank()))
 
 
+def pieces(site: Site) -> int:
+    """How many parts a dimension is cut into, which is as long as in the example."""
+    dim = site["dim"] % site.rank()
+    like = torch.empty([site.length(axis) if axis == dim else 1 for axis in range(site.rank())], device="meta")
+    return movement.pieces(like, site["cut"], site["by"], dim)
+
+
+def device(site: Site) -> torch.device:
+    """Where the model was when it was exported: an argument of what makes tensors, which become constants."""
+    return torch.device("cpu")
+
+
 def size(site: Site) -> Any:
     """The shape, or one number of it: computed in the model where it depends on the batch."""
     sizes = [_length(site, axis) for axis in range(site.rank())] if site["dim"] is None else None
@@ -306,6 +328,9 @@ MOVEMENT: dict[str, Callable[[Site], Any]] = {
     "clone": unchanged,
     "identity": unchanged,
     "dropout": dropout,
+    "unfold": unfold,
+    "pieces": pieces,
+    "device": device,
     "dim": dim,
     "numel": numel,
     "size": size,

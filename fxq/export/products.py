@@ -85,6 +85,13 @@ def addmm(site: Site) -> str:
     return site.emit("Add", x if beta == 1 else site.emit("Mul", x, site.read(beta)), y)
 
 
+def addcmul(site: Site) -> str:
+    """x + value·a·b"""
+    product = site.emit("Mul", *map(site.read, site["tensors"]))
+    scaled = product if site["value"] == 1 else site.emit("Mul", product, site.read(site["value"]))
+    return site.emit("Add", site.tensor("input"), scaled)
+
+
 def glu(site: Site) -> str:
     """a·sigmoid(b)"""
     x, axis = site.tensor("input"), site["dim"] % site.rank()
@@ -241,6 +248,7 @@ PRODUCTS = {
     "linear": linear,
     "matmul": matmul,
     "addmm": addmm,
+    "addcmul": addcmul,
     "bilinear": bilinear,
     "einsum": einsum,
     "attention": attention,

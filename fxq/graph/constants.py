@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from fxq.graph.annotation import TensorType, set_type
 from fxq.graph.module import FxqModule
@@ -132,6 +133,19 @@ def replace_constant(node: Node, value: Tensor) -> Node:
     put_tensor(module, path, value)
     _note_type(node, value)
     return node
+
+
+def replace_by_value(node: Node, value: Any) -> None:
+    """Readers of the node have the value, which is no tensor, in its place."""
+
+    def chosen(each: Node) -> Any:
+        return value if each is node else each
+
+    for reader in list(node.users):
+        args: Any = map_arg(reader.args, chosen)
+        kwargs: Any = map_arg(reader.kwargs, chosen)
+        reader.args, reader.kwargs = args, kwargs
+    node.graph.erase_node(node)
 
 
 def merge_reads(module: FxqModule) -> None:

@@ -210,6 +210,11 @@ def dim(input: Tensor) -> int:
     return input.dim()
 
 
+def device(input: Tensor) -> torch.device:
+    """Where the elements are; reads none."""
+    return input.device
+
+
 def numel(input: Tensor) -> int:
     """How many elements there are."""
     return input.numel()

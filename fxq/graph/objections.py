@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch.fx import Node
 
 from fxq.graph.annotation import tensor_type
@@ -24,8 +26,8 @@ def changes_rows(node: str, operands: Operands) -> Reason | None:
 
 
 def border_not_0(node: str, operands: Operands) -> Reason | None:
-    """Qparams stay only if the border is a value that every range contains."""
-    if not operands["value"]:
+    """Qparams stay only if the border is a value that every range contains, or −∞, a border for max pools: any range has a lowest."""
+    if not operands["value"] or operands["value"] == -math.inf:
         return None
     return Reason(Why.OPERAND, node, f"its border is {operands['value']}, and the range of its input need not contain that")
 

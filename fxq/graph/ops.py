@@ -235,6 +235,7 @@ OPS = (
         *spelled(Library("torchvision.ops.stochastic_depth.stochastic_depth"), read=read.stochastic_depth),
     ), objection=objections.in_training),
     OpDef("dim", movement.dim, METADATA, (*spelled("dim", "ndimension"), *spelled(Attribute("ndim"), read=read.attribute))),
+    OpDef("device", movement.device, METADATA, spelled(Attribute("device"), read=read.attribute)),
     OpDef("pieces", movement.pieces, METADATA),
     OpDef("numel", movement.numel, METADATA, spelled(torch.numel, "numel", "nelement")),
     OpDef("size", movement.size, METADATA, (*spelled("size"), *spelled(Attribute("shape"), read=read.attribute))),

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import torch
 from torch import nn
 from torch.fx import Node
 
 from fxq.graph import spellings as read
+from fxq.graph.annotation import tensor_type
 from fxq.graph.float_only import why_float
 from fxq.graph.names import qualified_name
 from fxq.graph.opdef import Attribute, Call, Library, OpDef, Spelling
@@ -86,6 +88,25 @@ def recognise_item(node: Node) -> Call | None:
     except TypeError:
         return None
     return Call(op, read.normal_form(op, {**operands, "item": item}, spelling.rank))
+
+
+# what gives its input back where that is a float32 on the CPU already; and what matters to gradients alone
+_CASTS = ("to", "type", "type_as", "float", "cpu")
+_DETACHES = (torch.detach, "detach")
+
+
+def recognise_cast(node: Node) -> Call | None:
+    """x.to(y.dtype), x.float() → identity(x), where x is float32 as it is; x.detach() too, where nothing is trained.
+
+    None for any other node.
+    """
+    is_detached = node.target in _DETACHES and not getattr(node.graph.owning_module, "training", True)
+    if not (is_detached or (node.op == "call_method" and node.target in _CASTS)) or "copy" in node.kwargs:
+        return None
+    source = node.args[0]
+    found = tensor_type(source) if isinstance(source, Node) else None
+    same = found is not None and found.dtype == torch.float32 and tensor_type(node) == found
+    return Call(ops_by_name()["identity"], {"input": source}) if same else None
 
 
 def recognise_length(node: Node) -> Call | None:

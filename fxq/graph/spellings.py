@@ -273,9 +273,11 @@ def stochastic_depth(input: Any, p: float, mode: str, training: bool = True) -> 
 
 
 def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Operands:
-    """Softmax with its dimension given and no change of dtype."""
-    if dim is None or dtype is not None or isinstance(_stacklevel, torch.dtype):  # torch.softmax takes its dtype third
-        raise TypeError("softmax needs dim and no dtype")
+    """Softmax with its dimension given, in float32."""
+    wanted = _stacklevel if isinstance(_stacklevel, torch.dtype) else dtype  # torch.softmax takes its dtype third
+    found = tensor_type(input) if isinstance(input, Node) else None
+    if dim is None or (wanted is not None and (wanted != torch.float32 or found is None or found.dtype != torch.float32)):
+        raise TypeError("softmax needs dim, and computes in float32")
     return {"input": input, "dim": dim}
 
 

@@ -6,17 +6,18 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
+import torch
 from torch import nn
 from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
 from fxq.graph.annotation import copy_annotations, set_type, tensor_type, type_of, whole_reason_of
-from fxq.graph.constants import insert_constant, merge_reads, owner_of, put_module, read_constant, tensor_at
+from fxq.graph.constants import insert_constant, merge_reads, owner_of, put_module, read_constant, replace_by_value, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import write_call
 from fxq.graph.reasons import Reason, Why
-from fxq.graph.recognise import makes_items, op_of_target, recognise, recognise_item, recognise_length
+from fxq.graph.recognise import makes_items, op_of_target, recognise, recognise_cast, recognise_item, recognise_length
 from fxq.graph.topology import find_aliases
 from fxq.passes.memory import Memory, whole_of
 from fxq.passes.pipeline import Context
@@ -31,6 +32,7 @@ def canonicalize(module: FxqModule, context: Context) -> int:
     """
     _pick_apart(module)
     _read_shapes(module)
+    _read_dtypes(module)
     calls = {node: call for node in module.graph.nodes if (call := _recognise(module, node)) is not None}
     _fix_parametrized(module, calls)
     for node in _functionalize(module, calls):
@@ -71,6 +73,16 @@ def _read_shapes(module: FxqModule) -> None:
             node.target, node.args, node.kwargs = _LIKE[str(node.target)], (values, shape), {}
 
 
+def _read_dtypes(module: FxqModule) -> None:
+    """y.dtype → float32: the dtype of what the model computes, which may be integers later."""
+    for node in list(module.graph.nodes):
+        if node.target is not getattr or node.args[1] != "dtype":
+            continue
+        found = tensor_type(cast(Node, node.args[0]))
+        if cast(Node, node.args[0]).op != "placeholder" and found is not None and found.dtype == torch.float32:
+            replace_by_value(node, torch.float32)
+
+
 def _items(source: Node) -> list[Node]:
     """A node for each value of a tuple that an op makes, or of a slice of it; none for anything else."""
     made, chosen = (source.args[0], cast(slice, source.args[1])) if _is_slice(source) else (source, slice(None))
@@ -95,7 +107,7 @@ def _recognise(module: FxqModule, node: Node) -> Call | None:
     if not node.op.startswith("call_") or (whole is not None and whole.why in (Why.CUSTOM, Why.STANDALONE)):
         return None
     called = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-    call = recognise_item(node) or recognise_length(node) or recognise(node, called)
+    call = recognise_item(node) or recognise_length(node) or recognise_cast(node) or recognise(node, called)
     if isinstance(call, Reason):
         return None
     of_tensors = all(tensor_type(operand) is not None for operand in call.activations.values())

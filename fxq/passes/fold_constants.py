@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.fx import Node
-from torch.fx.node import map_arg
 
 from fxq.graph.annotation import copy_annotations
-from fxq.graph.constants import constant_of, insert_constant, remove_unread
+from fxq.graph.constants import constant_of, insert_constant, remove_unread, replace_by_value
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Policy
 from fxq.graph.ops import call_of
@@ -44,25 +43,12 @@ def _fold_number(node: Node) -> bool:
     """size(@w, dim=0) → 8, and what is computed from such numbers."""
     call = call_of(node) if _reads_constants(node) else None
     if call is not None and call.op.policy is Policy.METADATA:
-        _replace(node, call.op.call(**{name: _value(value) for name, value in call.operands.items()}))
+        replace_by_value(node, call.op.call(**{name: _value(value) for name, value in call.operands.items()}))
         return True
     if callable(node.target) and node.target in _ARITHMETIC and all(map(_is_number, node.args)):
-        _replace(node, node.target(*node.args))
+        replace_by_value(node, node.target(*node.args))
         return True
     return False
-
-
-def _replace(node: Node, number: Any) -> None:
-    """Readers of the node have the number in its place."""
-
-    def chosen(each: Node) -> Any:
-        return number if each is node else each
-
-    for reader in list(node.users):
-        args: Any = map_arg(reader.args, chosen)
-        kwargs: Any = map_arg(reader.kwargs, chosen)
-        reader.args, reader.kwargs = args, kwargs
-    node.graph.erase_node(node)
 
 
 def _is_number(value: Any) -> bool:

@@ -33,5 +33,9 @@ class ShapeProxy(Proxy):
 class _ShapeAttribute(ShapeProxy, Attribute):
     """x.shape, x.dtype: a node of the graph only once it is used, as x.size may be called."""
 
+    def __getattr__(self, k: str) -> Attribute:
+        found = super().__getattr__(k)
+        return self.tracer.plain(found) if self.attr == "device" and k == "type" else found  # type: ignore[attr-defined]
+
 
 STAND_INS = frozenset((ShapeProxy, _ShapeAttribute))

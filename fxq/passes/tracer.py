@@ -111,6 +111,8 @@ class OriginTracer(Tracer):
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._examples.is_computing:
             return forward(*args, **kwargs)
+        if isinstance(m, nn.Sequential) and m not in (self.submodule_paths or {}):
+            return forward(*args, **kwargs)  # layers[:2], made by forward: its modules are the model's
         depth, height, path = len(self.path), len(self.module_stack), self.path_of_module(m)
         self.path.append(path)
         state = None if self.is_leaf_module(m, path) else State(m)

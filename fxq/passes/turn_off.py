@@ -11,6 +11,7 @@ from fxq.graph.annotation import Origin, Resolution, quant_of, resolution_of, se
 from fxq.graph.islands import origins_in_model
 from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
+from fxq.graph.opdef import Library
 from fxq.graph.ops import ops_by_name
 from fxq.graph.qtypes import QParams, QuantSpec
 from fxq.graph.reasons import Why
@@ -71,13 +72,15 @@ def _turning_off(module: FxqModule, node: Node, mapping: QConfigMapping) -> Reso
 
 
 def _is_folded(origin: Origin) -> bool:
-    """A batch norm becomes part of the weights, in float: to turn it off means nothing."""
-    return origin.object_type in _batch_norms()
+    """A batch norm becomes part of the weights, in float, and what gives its input back goes: to turn it off means nothing."""
+    return origin.object_type in _folded()
 
 
 @cache
-def _batch_norms() -> frozenset[str]:
-    return frozenset(qualified_name(spelling.target) for spelling in ops_by_name()["batch_norm"].spellings)
+def _folded() -> frozenset[str]:
+    rows = (ops_by_name()[name] for name in ("batch_norm", "identity", "dropout"))
+    targets = [spelling.target for row in rows for spelling in row.spellings]
+    return frozenset(target.name if isinstance(target, Library) else qualified_name(target) for target in targets)
 
 
 def _not_as_prepared(node: Node, prepared: Resolution, wanted: Resolution) -> ConfigError:

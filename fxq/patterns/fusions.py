@@ -59,6 +59,15 @@ def affine_of(bn: Node) -> Affine:
     return Affine(gain, (0.0 if beta is None else beta) - mean * gain)
 
 
+def give_input(match: Match) -> Node:
+    """identity(x) = x, and dropout(x) = x in evaluation"""
+    node: Node = match.values["X"]
+    match.anchor.replace_all_uses_with(node)
+    set_origins(node, origins_of(node) + origins_of(match.anchor))
+    match.anchor.graph.erase_node(match.anchor)
+    return node
+
+
 def fold_bn(match: Match) -> Node:
     """bn(op(x)) = op'(x):  W' = W · g,  b' = b · g + β − μ · g"""
     target = next(node for label, node in match.nodes.items() if label != "batch_norm")
@@ -211,6 +220,9 @@ ACTIVATIONS = (
 )
 
 FUSIONS = (
+    # what gives its input back would stand between an op and its batch norm or activation
+    Rule("identity_input", op("identity")(X), when=(g.computed("X"),), rewrite=give_input),
+    Rule("dropout_input", op("dropout")(X), when=(g.eval_mode("dropout"), g.computed("X")), rewrite=give_input),
     *WRITTEN_OUT,
     # a product with a matrix of the model: as a weight it has a scale for each column
     Rule("matmul_transposed_weight", matmul(X, transposed(C)), when=(g.matrix("C"), transposes), rewrite=weigh_transposed),

@@ -218,6 +218,18 @@ def not_switched_off(label: str) -> Guard:
     return guard
 
 
+def computed(var: str) -> Guard:
+    """The operand is the result of a call, which can take what is said of the op."""
+
+    def guard(match: Match) -> Reason | None:
+        operand = match.values[var]
+        if isinstance(operand, Node) and operand.op.startswith("call_"):
+            return None
+        return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{operand} is no result of a call")
+
+    return guard
+
+
 def not_dynamic(label: str) -> Guard:
     """The op does not read and write float, whatever is inside."""
 

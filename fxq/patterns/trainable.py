@@ -1,7 +1,7 @@
 """TRAINABLE: the rows of FUSIONS for training. Batch norms are attached to the op in front rather than folded into its weights.
 
 Scales and shifts of layers stay ops of their own: in the weights they could not be trained. So does a product with a matrix that
-would have to be transposed to be a weight: a parameter keeps its shape.
+would have to be transposed to be a weight: a parameter keeps its shape. Dropout stays, and drops.
 """
 
 from __future__ import annotations
@@ -72,5 +72,9 @@ def _trainable(rule: Rule) -> Rule:
     return replace(rule, rewrite=bn_behind_conv) if rule.rewrite is bn_as_conv else rule
 
 
-TRAINABLE = tuple(_trainable(rule) for rule in FUSIONS if rule.rewrite not in (fold_scale, fold_shift, weigh))
+def _is_trained_alike(rule: Rule) -> bool:
+    return rule.rewrite not in (fold_scale, fold_shift, weigh) and "dropout" not in rule.pattern.ops
+
+
+TRAINABLE = tuple(_trainable(rule) for rule in FUSIONS if _is_trained_alike(rule))
 TRAINABLE_DECOMPOSITIONS = tuple(map(_trainable, DECOMPOSITIONS))

@@ -195,6 +195,9 @@ MOVEMENT: Examples = {
     ("numel", "numel"): (called(lambda x: x.numel(), "numel(x)"),),
     ("numel", "nelement"): (called(lambda x: x.nelement(), "numel(x)"),),
     ("numel", torch.numel): (called(lambda x: torch.numel(x), "numel(x)"),),
+    ("device", Attribute("device")): (
+        called(lambda x: torch.ones(1, device=x.device), "device(x)", "call torch.ones(1, device=getattr_1)"),
+    ),
     ("dim", "dim"): (called(lambda x: x.dim(), "dim(x)"),),
     ("dim", "ndimension"): (called(lambda x: x.ndimension(), "dim(x)"),),
     ("dim", Attribute("ndim")): (called(lambda x: x.ndim, "dim(x)"),),

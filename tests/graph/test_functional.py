@@ -226,6 +226,7 @@ CALLS: dict[str, list[tuple[Callable[[], Any], Callable[[], Any]]]] = {
         (lambda: m.pieces(X, "unbind", (), 1), lambda: 4),
     ],
     "numel": [(lambda: m.numel(X), lambda: X.numel())],
+    "device": [(lambda: m.device(X), lambda: torch.device("cpu"))],
     "dim": [(lambda: m.dim(X), lambda: 4)],
     "size": [(lambda: m.size(X), lambda: X.shape), (lambda: m.size(X, -1), lambda: 6)],
     "quantize": [

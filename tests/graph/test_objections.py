@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ CASES: list[tuple[str, dict[str, Any], Reason | None]] = [
     ("dropout", {}, Reason(Why.TRAINING, "n", "it is in training mode; call model.eval() before prepare_fx")),
     ("pad", {"pad": (1, 1)}, None),
     ("pad", {"pad": (1, 1), "value": 0.0}, None),
+    ("pad", {"pad": (1, 1), "value": -math.inf}, None),
     ("pad", {"pad": (1, 1), "mode": "reflect"}, None),
     (
         "pad",

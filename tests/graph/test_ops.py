@@ -114,18 +114,18 @@ REFUSED = {
     ),
     "softmax of any dimension": Refused(
         called(lambda x: F.softmax(x), "call torch.nn.functional.softmax(x, dim=None, _stacklevel=3, dtype=None)"),
-        "softmax is called in a form that softmax does not cover: softmax needs dim and no dtype",
+        "softmax is called in a form that softmax does not cover: softmax needs dim, and computes in float32",
     ),
     "softmax in another dtype": Refused(
         called(
             lambda x: F.softmax(x, 1, dtype=torch.float64),
             "call torch.nn.functional.softmax(x, dim=1, _stacklevel=3, dtype=torch.float64)",
         ),
-        "softmax is called in a form that softmax does not cover: softmax needs dim and no dtype",
+        "softmax is called in a form that softmax does not cover: softmax needs dim, and computes in float32",
     ),
     "softmax method in another dtype, by position": Refused(
         called(lambda x: x.softmax(1, torch.float64), "method softmax(x, 1, torch.float64)"),
-        "softmax is called in a form that softmax does not cover: softmax needs dim and no dtype",
+        "softmax is called in a form that softmax does not cover: softmax needs dim, and computes in float32",
     ),
     "another memory format": Refused(
         called(lambda x: x.contiguous(memory_format=torch.channels_last), "method contiguous(x, memory_format=torch.channels_last)"),

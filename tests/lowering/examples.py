@@ -164,6 +164,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"{X}\ny = pad(x, pad=(1, 2, 0, 1))\nz = silu(y)\noutput z",
         f"{X}\ny = pad(x, pad=(1, 2, 3, 1), mode='reflect')\nz = silu(y)\noutput z",
         f"{X}\ny = pad(x, pad=(1, 2, 3, 1), mode='replicate')\nz = silu(y)\noutput z",
+        f"{X}\ny = pad(x, pad=(0, 1, 0, 1), value=-inf)\nz = amax(y, dim=-1)\noutput z",
         f"{X}\ny = pad(x, pad=(-1, 2))\nz = silu(y)\noutput z",
     ),
     "chunk": (

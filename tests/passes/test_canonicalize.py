@@ -411,3 +411,37 @@ def test_methods_that_take_a_tensor_for_its_shape() -> None:
         view_as: f32[2, 6] = reshape(expand_as, shape=getattr_2)
         output view_as
     """)
+
+
+def test_casts_to_what_it_is_already() -> None:
+    class Cast(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = (x * 2).float().to(x.dtype)
+            return (
+                (y.detach().type_as(x) + torch.zeros(6, dtype=y.dtype, device=y.device)).to(y, copy=True).softmax(-1, dtype=torch.float32)
+            )
+
+    assert canonical(Cast(), ramp(2, 6)) == text("""
+        x: f32[2, 6] = input
+        mul: f32[2, 6] = mul(x, 2)
+        float_1: f32[2, 6] = identity(mul)
+        getattr_1 = call getattr(x, 'dtype')
+        to: f32[2, 6] = identity(float_1)
+        detach: f32[2, 6] = identity(to)
+        type_as: f32[2, 6] = identity(detach)
+        getattr_3 = device(to)
+        zeros: f32[6] = call torch.zeros(6, dtype=torch.float32, device=getattr_3)
+        add: f32[2, 6] = add(type_as, zeros)
+        to_1: f32[2, 6] = method to(add, to, copy=True)
+        softmax: f32[2, 6] = softmax(to_1, dim=-1)
+        output softmax
+    """)
+
+
+def test_gradients_stop_where_a_model_in_training_says_so() -> None:
+    class Detached(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 2).detach()
+
+    module = trace(Detached(), ramp(2, 6))
+    assert module.training and "method detach(mul)" in print_graph(up_to("canonicalize", module))

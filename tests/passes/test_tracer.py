@@ -23,6 +23,7 @@ from fxq.graph.text import print_graph
 from fxq.passes.arguments import split_inputs
 from fxq.passes.trace import trace
 from fxq.passes.whole import TraceOptions
+from fxq.runtime.assumptions import assume
 from tests.passes.cases import text
 
 X = torch.randn(2, 3, 4, 4)
@@ -553,3 +554,30 @@ def test_the_reason_says_what_is_changed_and_where() -> None:
     line = Counting.forward.__code__.co_firstlineno + 1
     changed = "cannot be traced: `self.steps += 1` — forward changes 'steps', which the graph of a trace would not do again"
     assert reason.detail == f"{changed}, {__file__}:{line}"
+
+
+def test_layers_cut_out_of_a_container() -> None:
+    class Stages(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layers[2:](self.layers[:2](x))
+            return y
+
+    module = trace(Stages().eval(), torch.zeros(2, 3))
+    assert [node.target for node in module.graph.find_nodes(op="call_module")] == ["layers.0", "layers.1", "layers.2"]
+
+
+def test_kind_of_a_device() -> None:
+    """It has to be a string where torch asks for it, and is checked like any other value that Python has needed."""
+
+    class Careful(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 2
+            with torch.autocast(device_type=y.device.type, enabled=False):
+                return y if y.device.type == "cpu" else x
+
+    module = trace(Careful().eval(), torch.zeros(2, 3))
+    assert [node.args[1] for node in module.graph.nodes if node.target is assume] == ["cpu", "cpu"]

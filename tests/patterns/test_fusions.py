@@ -72,6 +72,15 @@ PADDED = "c: f32[2, 4, 8, 10] = conv({}, @c.weight[4, 3, 3, 3], @c.bias[4]{})"
 _LINEAR = "l: f32[2, 4, 4] = linear(x, @l.weight[4, 6]"
 
 REWRITES: dict[str, dict[str, Rewrite]] = {
+    "identity_input": {
+        "between others, and read twice": Rewrite(
+            graph(X, CONV, "i: f32[2, 4, 6, 6] = identity(c)", "y: f32[2, 4, 6, 6] = relu(i)", "output (y, i)"),
+            graph(X, CONV, "y: f32[2, 4, 6, 6] = relu(c)", "output (y, c)"),
+        ),
+    },
+    "dropout_input": {
+        "as the result": Rewrite(graph(X, CONV, "d: f32[2, 4, 6, 6] = dropout(c, training=False)", "output d"), graph(X, CONV, "output c")),
+    },
     "conv_bn": {
         "conv with bias": Rewrite(graph(X, CONV, BN, "output b"), graph(X, CONV, "output c"), exact=False),
         "conv without bias": Rewrite(graph(X, CONV.replace(", @c.bias[4]", ""), BN, "output b"), graph(X, CONV, "output c"), exact=False),
@@ -564,6 +573,16 @@ REFUSALS = {
         "y",
         Why.NOT_FUSABLE,
         "its numbers are 0.5, 1.0, 0.7978845608028654, 0.05, not those of gelu",
+    ),
+    "identity of an input": Refusal(
+        "identity_input", graph(X, "i: f32[2, 3, 8, 8] = identity(x)", "output i"), "i", Why.NOT_FUSABLE, "x is no result of a call"
+    ),
+    "dropout that drops": Refusal(
+        "dropout_input",
+        graph(X, CONV, "d: f32[2, 4, 6, 6] = dropout(c)", "output d"),
+        "d",
+        Why.TRAINING,
+        "d is in training mode; call model.eval() first",
     ),
     "conv read twice before bn": Refusal(
         "conv_bn", graph(X, CONV, BN, "s: f32[2, 4, 6, 6] = sigmoid(c)", "output (b, s)"), "b", Why.SHARED, "c is read by b, s"

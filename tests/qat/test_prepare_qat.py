@@ -76,7 +76,9 @@ def test_same_decisions_as_calibration() -> None:
 
     model = Residual()
     calibrated = fxq.prepare_fx(copy.deepcopy(model).eval(), X86, (torch.randn(2, 3, 8, 8),))
-    assert decisions(prepared(model)) == decisions(calibrated)
+    trained = decisions(prepared(model))
+    del trained["dropout"]  # which drops
+    assert trained == decisions(calibrated)
 
 
 def test_loss_falls_and_model_converts() -> None:
