@@ -34,6 +34,8 @@ from fxq.runtime.jit.dynamic import CompiledProduct
 from fxq.runtime.jit.grouped import CompiledGrouped
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.kernels.attention import Attention, Heads
+from fxq.runtime.jit.kernels.embedding import LookUpRows, SumRows
+from fxq.runtime.jit.kernels.embedding import Table as RowTable
 from fxq.runtime.jit.kernels.keys import Geometry, PackKeys, Steps, packed_bytes
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.program import Call, Program
@@ -182,9 +184,26 @@ def run_attention(isa: Isa) -> Iterator[str]:
         yield kernel.name
 
 
+def run_embeddings(isa: Isa) -> Iterator[str]:
+    """Tables are as long as their caller says: all rows of some, with exactly the bytes that they have."""
+    rows, indices = 5, np.arange(5, dtype=np.int64)
+    for bits in (4, 8, 16):
+        table = RowTable(37, bits, 16, bits < 16)
+        for kernel, images in ((LookUpRows(isa, table), rows), (SumRows(isa, table, "sum", weighted=True), 1)):
+            given = {"indices": indices, "offsets": np.array([0, rows]), "factors": np.ones(rows, np.float32)}
+            given |= {name: np.zeros(rows * table.row_bytes(name), np.uint8) for name in table.constants}
+            memory = [{**given, "y": np.zeros(images * 4 * table.features, np.uint8)}[name].view(np.uint8) for name in kernel.operands]
+            address = compile_kernels([kernel])[kernel]
+            sys.stderr.write(f"{kernel}\n")
+            for behind in (True, False):
+                words = np.array([*(guarded(each, behind=behind) for each in memory), images], np.int64)
+                _FUNCTION(address)(words.ctypes.data, 0, kernel.units(images))
+            yield kernel.name
+
+
 def main(isa: Isa) -> None:
     """Prints the names of the kernels that were run."""
-    names = set(run_attention(isa))
+    names = {*run_attention(isa), *run_embeddings(isa)}
     for program in programs(isa):
         program.verify()
         addresses = compile_kernels(call.planned.kernel for call in program.calls)

@@ -23,7 +23,7 @@ FAMILIES = {
     "binaries": "fixedpointsum product sum",
     "norms": "bilinearpixels groupapply groupstatistics nearestpixels prelu rownorm rowsoftmax",
     "floats": "arithmetic curve normrows",
-    "rows": "dynamic_gemm groupedrows quantizerows rowranges",
+    "rows": "dynamic_gemm groupedrows lookuprows quantizerows rowranges sumrows",
     "rest": "attention border clip copy depthwise dequantize fill gemm lookup matmul maxpooling meanpooling pack packkeys quantize",
 }
 
