@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 from llvmlite import binding, ir
 
@@ -15,32 +18,51 @@ from fxq.runtime.jit.ir import Emitter
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Kernel, emit_kernel
 
-# addresses of the functions, and what keeps their code alive: kernels live as long as the process
-_ADDRESSES: dict[Kernel, int] = {}
-_ENGINES: list[Any] = []
+# modules whose code stays for programs to come after those that it was compiled for are gone: each takes one to three megabytes
+_KEPT_MODULES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """One function, `void (ptr words, i64 begin, i64 end)`. It may be called as long as this object is held.
+
+    Attributes:
+        engine: what owns the machine code.
+    """
+
+    address: int
+    engine: Any
+
+
+_COMPILED: WeakValueDictionary[Kernel, Code] = WeakValueDictionary()
+_RECENT: deque[list[Code]] = deque(maxlen=_KEPT_MODULES)
 _LOCK = threading.Lock()
 
 
-def compile_kernels(kernels: Iterable[Kernel]) -> dict[Kernel, int]:
-    """Kernel → the address of its function, `void (ptr words, i64 begin, i64 end)`. Those not yet compiled become one LLVM module.
+def compile_kernels(kernels: Iterable[Kernel]) -> dict[Kernel, Code]:
+    """The code of each kernel. Those not yet compiled become one LLVM module.
 
     With FXQ_DEBUG=asm, the IR and the assembly of what is compiled are printed to standard error.
     """
     wanted = tuple(dict.fromkeys(kernels))
     with _LOCK:
-        missing = [kernel for kernel in wanted if kernel not in _ADDRESSES]
+        found = {kernel: code for kernel in wanted if (code := _COMPILED.get(kernel)) is not None}
+        missing = [kernel for kernel in wanted if kernel not in found]
         for isa in dict.fromkeys(kernel.isa for kernel in missing):
-            _compile([kernel for kernel in missing if kernel.isa == isa], isa)
-        return {kernel: _ADDRESSES[kernel] for kernel in wanted}
+            compiled = _compile([kernel for kernel in missing if kernel.isa == isa], isa)
+            _COMPILED.update(compiled)
+            _RECENT.append(list(compiled.values()))
+            found.update(compiled)
+        return found
 
 
-def _compile(kernels: list[Kernel], isa: Isa) -> None:
+def _compile(kernels: list[Kernel], isa: Isa) -> dict[Kernel, Code]:
     module = new_module()
-    symbols = {kernel: f"{kernel.name}_{len(_ADDRESSES) + index}" for index, kernel in enumerate(kernels)}
+    symbols = {kernel: f"{kernel.name}_{index}" for index, kernel in enumerate(kernels)}
     for kernel, symbol in symbols.items():
         emit_kernel(kernel, Emitter(module, symbol))
     engine = build_engine(module, isa)
-    _ADDRESSES.update((kernel, engine.get_function_address(symbol)) for kernel, symbol in symbols.items())
+    return {kernel: Code(engine.get_function_address(symbol), engine) for kernel, symbol in symbols.items()}
 
 
 def new_module() -> Any:
@@ -52,14 +74,13 @@ def new_module() -> Any:
 
 
 def build_engine(module: Any, isa: Isa) -> Any:
-    """IR → an engine with machine code, kept until the process ends."""
+    """IR → an engine, which owns the machine code."""
     machine = _target_machine(isa)
     parsed = _cleaned_up(module, machine)
     if os.environ.get("FXQ_DEBUG") == "asm":
         sys.stderr.write(f"{parsed}\n{machine.emit_assembly(parsed)}\n")
     engine = binding.create_mcjit_compiler(parsed, machine)
     engine.finalize_object()
-    _ENGINES.append(engine)
     return engine
 
 

@@ -41,11 +41,13 @@ class Driver:
         run_alone: (table of calls, rows): every call, all of its units.
         run_shared: (pool's memory, control block): the caller is thread 0; returns when all is done.
         work: (pool's memory, thread number): what the other threads do until the process ends.
+        engine: what owns the machine code.
     """
 
     run_alone: Callable[[int, int], None]
     run_shared: Callable[[int, int], None]
     work: Callable[[int, int], None]
+    engine: Any
 
 
 @cache
@@ -61,7 +63,7 @@ def driver() -> Driver:
     def function(name: str, second: Any) -> Any:
         return ctypes.CFUNCTYPE(None, ctypes.c_void_p, second)(engine.get_function_address(name))
 
-    return Driver(function("run_alone", ctypes.c_int64), function("run_shared", ctypes.c_void_p), function("work", ctypes.c_int64))
+    return Driver(function("run_alone", ctypes.c_int64), function("run_shared", ctypes.c_void_p), function("work", ctypes.c_int64), engine)
 
 
 def block_bytes(stages: int, threads: int) -> int:

@@ -165,8 +165,7 @@ class CompiledProgram:
         program.verify()
         self.program = program
         self._dtypes = tuple(dtypes)
-        addresses = compile_kernels(call.planned.kernel for call in program.calls)
-        self._functions = [addresses[call.planned.kernel] for call in program.calls]
+        self._code = compile_kernels(call.planned.kernel for call in program.calls)
         self._free: list[Execution] = []
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -209,7 +208,7 @@ class CompiledProgram:
         try:
             return self._free.pop()
         except IndexError:
-            return Execution(self.program, self._functions)
+            return Execution(self.program, [self._code[call.planned.kernel].address for call in self.program.calls])
 
 
 @cache

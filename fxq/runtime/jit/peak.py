@@ -65,7 +65,8 @@ class DotLoop(Kernel):
 def peak_macs(isa: Isa) -> float:
     """Multiplications per second, measured now; takes a few milliseconds."""
     kernel = DotLoop(isa.saturating or isa)
-    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(compile_kernels([kernel])[kernel])
+    code = compile_kernels([kernel])[kernel]
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(code.address)
     operands = [aligned_bytes(span.end) for span in kernel.spans()]
     words = np.array([*(operand.ctypes.data for operand in operands), 1], np.int64)
     least = float("inf")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -202,16 +202,16 @@ class Planner:
         self._stages.append([self._call(step, call.planned, call.tensors, call.tensors["y"]) for call in calls])
 
     def _call(self, step: str, planned: Planned, tensors: Mapping[str, View], result: View) -> Call:
-        constants = iter(planned.constants)
+        blocks = tuple(map(self.constants.keep, planned.constants))
+        constants = iter(blocks)
         pointers = tuple(
             Pointer("buffer", tensors[name].buffer, tensors[name].offset) if name in tensors else self._constant(next(constants))
             for name in planned.kernel.operands
         )
-        return Call(step, planned, pointers, result.shape[0], result)
+        return Call(step, replace(planned, constants=blocks), pointers, result.shape[0], result)
 
-    def _constant(self, data: NDArray[np.uint8]) -> Pointer:
+    def _constant(self, block: NDArray[np.uint8]) -> Pointer:
         """Equal constants are stored once."""
-        block = self.constants.keep(data)
         if id(block) not in self._numbers:
             self._numbers[id(block)] = len(self._blocks)
             self._blocks.append(block)

@@ -174,13 +174,13 @@ def run_attention(isa: Isa) -> Iterator[str]:
     for kernel in (PackKeys(isa, heads, features), Attention(isa, Heads(heads, 1, features, outputs, "float", False))):
         nbytes = {"geometry": len(words), **{name: images * heads * rows * width * 4 for name, (rows, width) in sizes.items()}}
         read = {"PackKeys": {"x": nbytes["keys"], "y": images * packed}, "Attention": {"keys": images * packed}}[type(kernel).__name__]
-        address = compile_kernels([kernel])[kernel]
+        code = compile_kernels([kernel])[kernel]
         for behind in (True, False):
             memory = [np.zeros({**nbytes, **read}[name], np.uint8) for name in kernel.operands]
             pointers = [guarded(each, behind=behind, alignment=4) for each in memory]
             ctypes.memmove(pointers[0], words.ctypes.data, len(words))
             table = np.array([*pointers, images], np.int64)
-            _FUNCTION(address)(table.ctypes.data, 0, kernel.units(images))
+            _FUNCTION(code.address)(table.ctypes.data, 0, kernel.units(images))
         yield kernel.name
 
 
@@ -206,12 +206,12 @@ def main(isa: Isa) -> None:
     names = {*run_attention(isa), *run_embeddings(isa)}
     for program in programs(isa):
         program.verify()
-        addresses = compile_kernels(call.planned.kernel for call in program.calls)
+        code = compile_kernels(call.planned.kernel for call in program.calls)
         for call in program.calls:
             names.add(call.planned.kernel.name)
             sys.stderr.write(f"{call.step} {call.planned.kernel}\n")  # the last line names the culprit
             for behind in (True, False):
-                run_guarded(call, program, addresses[call.planned.kernel], behind=behind)
+                run_guarded(call, program, code[call.planned.kernel].address, behind=behind)
     sys.stdout.write(" ".join(sorted(names)) + "\n")
 
 

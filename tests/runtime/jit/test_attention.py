@@ -143,9 +143,9 @@ def test_nothing_is_compiled_for_another_length() -> None:
     plans = [code.plan(images, queries, keys) for images, queries, keys in ((1, 1, 1), (4, 16, 128), (8, 512, 512))]
     kernels = {call.planned.kernel for plan in plans for call in plan.calls}
     assert len(kernels) == 2
-    addresses = compile_kernels(kernels)
+    code_of = compile_kernels(kernels)
     code(*tensors_of(100, 300, 8, 8), None, 0.5)
-    assert compile_kernels(kernels) == addresses and len(code.programs) == 1
+    assert compile_kernels(kernels) == code_of and len(code.programs) == 1
 
 
 def test_several_callers_and_threads() -> None:

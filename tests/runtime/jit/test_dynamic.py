@@ -82,9 +82,9 @@ def test_nothing_is_compiled_for_another_number_of_rows() -> None:
     compiled = CompiledProduct(dynamic_linear(24, 40).product, find_isa())
     kernels = {call.planned.kernel for rows in (1, 8, 1024) for call in compiled.plan(rows).calls}
     assert len(kernels) == 3
-    addresses = compile_kernels(kernels)
+    code_of = compile_kernels(kernels)
     compiled(rows_of(300, 24))
-    assert compile_kernels(kernels) == addresses
+    assert compile_kernels(kernels) == code_of
 
 
 def test_several_callers_and_threads() -> None:

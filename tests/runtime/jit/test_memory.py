@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import subprocess
 import sys
+import weakref
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fxq.runtime.integer.conv import ConvGeometry
+from fxq.runtime.jit import compile as compiler
 from fxq.runtime.jit import kernels
+from fxq.runtime.jit.compile import compile_kernels
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
 from fxq.runtime.jit.program import Pointer, Program
@@ -50,6 +55,26 @@ def program(layers: int = 1) -> Program:
     op = conv((8, 8, 3, 3), ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1)))
     region = Region("region", 1, tuple(Step("step", op, (Value(number),), {}) for number in range(layers)), (layers,))
     return plan(region, region.trace([random_bytes((2, 8, 6, 7))]), find_isa())
+
+
+def test_code_goes_with_the_programs_that_call_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "_RECENT", deque(maxlen=1))
+    monkeypatch.setattr(compiler, "_COMPILED", weakref.WeakValueDictionary())
+    one, two = ([call.planned.kernel for call in program(layers).calls] for layers in (1, 2))
+    held = compile_kernels(one)
+    codes = [weakref.ref(code) for code in held.values()]
+    rest = [weakref.ref(code) for kernel, code in compile_kernels(two).items() if kernel not in held]
+    gc.collect()
+    assert all(code() for code in codes) and compile_kernels(one) == held
+    del held
+    gc.collect()
+    assert not any(code() for code in codes) and rest and all(code() for code in rest)
+
+
+def test_constants_are_in_memory_once() -> None:
+    planned = program(layers=2)
+    held = {id(block): block for call in planned.calls for block in call.planned.constants}
+    assert held.keys() == {id(block) for block in planned.constants}
 
 
 def test_verify_accepts_what_is_planned() -> None:
