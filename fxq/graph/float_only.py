@@ -45,8 +45,12 @@ FLOAT_ONLY = (
     FloatOnly("compares, and its result is true or false", (
         torch.eq, torch.ne, torch.lt, torch.le, torch.gt, torch.ge, operator.eq, operator.ne, operator.lt, operator.le, operator.gt,
         operator.ge, "eq", "ne", "lt", "le", "gt", "ge", torch.logical_not, torch.logical_and, torch.logical_or, "logical_not",
-        "logical_and", "logical_or", torch.isnan, torch.isinf, "isnan", "isinf",
+        "logical_and", "logical_or", operator.and_, operator.or_, operator.xor, operator.invert, torch.isnan, torch.isinf, "isnan", "isinf",
     )),
+    FloatOnly("takes elements from places that another tensor names", (
+        torch.gather, "gather", torch.take_along_dim, "take_along_dim", F.grid_sample,
+    )),
+    FloatOnly("lays out coordinates", (torch.meshgrid, torch.cartesian_prod)),
     FloatOnly("makes a tensor, and reads no element", (
         torch.zeros, torch.ones, torch.empty, torch.full, torch.arange, torch.linspace, torch.eye, torch.tensor, torch.zeros_like,
         torch.ones_like, torch.full_like, torch.empty_like, "new_zeros", "new_ones", "new_full", "new_empty",

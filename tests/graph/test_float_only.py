@@ -50,6 +50,8 @@ class Between(nn.Module):
         ),
         (nn.RMSNorm(6), "function", "rms_norm has no integer form"),
         (lambda x: (x > 0).float() * x, "gt", "gt compares, and its result is true or false"),
+        (lambda x: (~(x > 0) | (x > 1)).float() * x, "invert", "invert compares, and its result is true or false"),
+        (lambda x: x.gather(1, x.argsort(1)), "gather", "gather takes elements from places that another tensor names"),
         (lambda x: x.topk(6).values, "topk", "topk gives indices, also where it gives values as well"),
     ],
 )
