@@ -193,11 +193,11 @@ def run_embeddings(isa: Isa) -> Iterator[str]:
             given = {"indices": indices, "offsets": np.array([0, rows]), "factors": np.ones(rows, np.float32)}
             given |= {name: np.zeros(rows * table.row_bytes(name), np.uint8) for name in table.constants}
             memory = [{**given, "y": np.zeros(images * 4 * table.features, np.uint8)}[name].view(np.uint8) for name in kernel.operands]
-            address = compile_kernels([kernel])[kernel]
+            code = compile_kernels([kernel])[kernel]
             sys.stderr.write(f"{kernel}\n")
             for behind in (True, False):
                 words = np.array([*(guarded(each, behind=behind) for each in memory), images], np.int64)
-                _FUNCTION(address)(words.ctypes.data, 0, kernel.units(images))
+                _FUNCTION(code.address)(words.ctypes.data, 0, kernel.units(images))
             yield kernel.name
 
 
