@@ -2,7 +2,7 @@
 
 fxq has two forms: the graph of `prepare_fx` and `convert_fx`, and `quantize_dynamic`, module by module. The peers are torch.ao,
 ONNX Runtime, which reads torch's own export, and OpenVINO with weights in int8 and activations quantized in groups as they arrive.
-BERT-base is Hugging Face's, with random weights. No time is printed of a result that is far from float32.
+BERT-base and GPT-2 are Hugging Face's, with random weights. No time is printed of a result that is far from float32.
 """
 
 from __future__ import annotations
@@ -57,20 +57,34 @@ class Recurrent(nn.Module):
         return found
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model, and its input for a length and a batch."""
+class DecoderStep(nn.Module):
+    """i64 [batch, 1] → f32 [batch, 1, words]: GPT-2 after 128 words whose keys and values it has kept, the same at each call."""
 
-    name: str
-    make: Callable[[], nn.Module]
-    input: Callable[[int, int], Tensor]
-    lengths: tuple[int, ...]
+    def __init__(self, decoder: nn.Module | None = None) -> None:
+        super().__init__()
+        import_models()  # transformers imports torchvision
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        self.decoder = GPT2LMHeadModel(GPT2Config()) if decoder is None else decoder
+        self.cache: Any = None
+
+    def forward(self, word: Tensor) -> Tensor:
+        if self.cache is None:
+            self.cache = _filled_cache(len(word))
+        found: Tensor = self.decoder(input_ids=word, past_key_values=self.cache, use_cache=True).logits
+        self.cache.crop(-1)
+        return found
 
 
-SUBJECTS = (
-    Subject("bert_base", Bert, lambda length, batch: torch.randint(0, 30000, (batch, length)), (32, 128)),
-    Subject("lstm_512x2", Recurrent, lambda length, batch: torch.randn(length, batch, 512), (35,)),
-)
+def _filled_cache(batch: int) -> Any:
+    """Random keys and values of 128 words, always the same."""
+    from transformers import DynamicCache
+
+    cache, generator = DynamicCache(), torch.Generator().manual_seed(0)
+    for layer in range(12):
+        keys, values = (torch.randn(batch, 12, 128, 64, generator=generator) for _ in range(2))
+        cache.update(keys, values, layer)
+    return cache
 
 
 def by_torch_ao(model: nn.Module) -> nn.Module:
@@ -111,24 +125,53 @@ def by_openvino(model: nn.Module, example: Tensor, threads: int) -> Run:
     return lambda x: torch.from_numpy(request.infer([x.numpy()])[0])
 
 
+_DYNAMIC = fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig)
+
+
 def by_graph(model: nn.Module, example: Tensor) -> Run:
     """int8 by prepare_fx and convert_fx."""
-    mapping = fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig)
-    return fxq.convert_fx(fxq.prepare_fx(model, mapping, (example,)))
+    return fxq.convert_fx(fxq.prepare_fx(model, _DYNAMIC, (example,)))
+
+
+def step_by_graph(model: nn.Module, example: Tensor) -> Run:
+    """The decoder as one graph, which takes the kept keys and values as an argument."""
+    inputs = {"input_ids": example, "past_key_values": _filled_cache(len(example)), "use_cache": True}
+    return DecoderStep(fxq.convert_fx(fxq.prepare_fx(model.get_submodule("decoder"), _DYNAMIC, inputs)))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model.
+
+    Attributes:
+        input: of a length and a batch.
+        graph: how it becomes a graph of int8 layers.
+        peers: besides torch.ao, by what of _OTHERS it is made int8.
+    """
+
+    name: str
+    make: Callable[[], nn.Module]
+    input: Callable[[int, int], Tensor]
+    lengths: tuple[int, ...]
+    graph: Callable[[nn.Module, Tensor], Run] = by_graph
+    peers: tuple[str, ...] = ()
 
 
 _OTHERS = {"onnxruntime": by_onnxruntime, "openvino": by_openvino}
+SUBJECTS = (
+    Subject("bert_base", Bert, lambda length, batch: torch.randint(0, 30000, (batch, length)), (32, 128), peers=tuple(_OTHERS)),
+    Subject("lstm_512x2", Recurrent, lambda length, batch: torch.randn(length, batch, 512), (35,)),
+    Subject("gpt2_step", DecoderStep, lambda length, batch: torch.randint(0, 50000, (batch, length)), (1,), step_by_graph),
+)
 
 
-def contenders(model: nn.Module, example: Tensor, threads: int) -> dict[str, Run]:
+def contenders(subject: Subject, model: nn.Module, example: Tensor, threads: int) -> dict[str, Run]:
     """float32, fxq, torch.ao, and the others where they are installed and have a form for the model."""
-    found: dict[str, Run] = {"float32": model, "fxq": by_graph(model, example)}
+    found: dict[str, Run] = {"float32": model, "fxq": subject.graph(model, example)}
     found |= {"fxq by modules": fxq.quantize_dynamic(model), "torch.ao": by_torch_ao(model)}
-    if any(isinstance(module, nn.LSTM) for module in model.modules()):  # which the others keep in float
-        return found
-    for name, make in _OTHERS.items():
+    for name in subject.peers:
         try:
-            found[name] = make(model, example, threads)
+            found[name] = _OTHERS[name](model, example, threads)
         except ImportError as missing:
             print(f"{name}: not installed ({missing.name})")
     return found
@@ -141,7 +184,7 @@ def measure(subject: Subject, threads: int, batch: int, rounds: int) -> Iterator
     model = subject.make().eval()
     for length in subject.lengths:
         x = subject.input(length, batch)
-        runs = contenders(model, x, threads)
+        runs = contenders(subject, model, x, threads)
         with torch.inference_mode():
             exact = model(x)
             for name, run in runs.items():

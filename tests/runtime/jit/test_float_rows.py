@@ -104,6 +104,7 @@ def normalized(x: Tensor, step: Step) -> Tensor:
 @pytest.mark.parametrize("gain", [False, True])
 @pytest.mark.parametrize("shift", [False, True])
 def test_layer_norm(isa: Isa, gain: bool, shift: bool) -> None:
+    torch.manual_seed(0)  # three values that are nearly the same enlarge the rounding of their mean
     for width in (3, 16, 37, 64, 130, 768):
         step, x = norm(0, width, gain=gain, shift=shift), 3 * torch.randn(4, 5, width) + 10
         (found,) = run(Region("region", 1, (step,), (1,)), [x], isa)
