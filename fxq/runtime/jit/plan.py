@@ -53,15 +53,27 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa, constants: Constan
 
 
 def _check_values(planner: Planner) -> None:
-    """Kernels take a batch of something that they know."""
+    """Kernels take a batch of something that they know; some of them also vectors."""
+    vectors = _vectors(planner)
     for value in filter(planner.is_tensor, planner.values):
         kind, is_input = planner.kind(value), value < planner.region.inputs
         if is_input and value not in planner.readers:
             continue
         if is_input and kind.dtype not in _DTYPES:
             raise Unplannable(f"input {value} of {planner.region.name} is {kind.dtype}")
-        if len(kind.shape) < 2 or 0 in kind.shape:
+        if len(kind.shape) < 1 + (value not in vectors) or 0 in kind.shape:
             raise Unplannable(f"a value of shape {kind.shape} is no batch")
+
+
+def _vectors(planner: Planner) -> set[int]:
+    """Values that only steps have to do with that take vectors."""
+    region = planner.region
+    vectors = set(planner.values)
+    for number, step in enumerate(region.steps):
+        row = row_of(step)
+        if row is None or not row.vectors:
+            vectors -= {region.inputs + number, *step.reads}
+    return vectors
 
 
 def _check_dtypes(planner: Planner) -> None:

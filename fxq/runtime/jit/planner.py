@@ -208,7 +208,7 @@ class Planner:
             Pointer("buffer", tensors[name].buffer, tensors[name].offset) if name in tensors else self._constant(next(constants))
             for name in planned.kernel.operands
         )
-        return Call(step, replace(planned, constants=blocks), pointers, result.shape[0], result)
+        return Call(step, replace(planned, constants=blocks), pointers, result.batched.shape[0], result)
 
     def _constant(self, block: NDArray[np.uint8]) -> Pointer:
         """Equal constants are stored once."""

@@ -40,6 +40,7 @@ from fxq.runtime.jit.norms import plan_group_norm_step, plan_layer_norm_step, pl
 from fxq.runtime.jit.pieces import plan_pad, plan_pieces
 from fxq.runtime.jit.planner import Frame, KernelCall, Kind, Site, Unplannable
 from fxq.runtime.jit.products import plan_matmul_step
+from fxq.runtime.jit.reductions import plan_amax, plan_mean
 from fxq.runtime.jit.views import Border, View, channels_last, row_major
 from fxq.runtime.region import Step, fill_in
 
@@ -61,6 +62,7 @@ class StepRow:
         shape: of the result, for rows whose steps need not be run to know it.
         floats: it reads and writes floats only; bytes, whatever they stand for, are left to torch.
         bytes: it reads and writes bytes only; floats are left to torch.
+        vectors: tensors of one dimension will do; others need a batch in front.
     """
 
     function: Any
@@ -72,6 +74,7 @@ class StepRow:
     shape: Shape | None = None
     floats: bool = False
     bytes: bool = False
+    vectors: bool = False
 
 
 # ---- ops that compute
@@ -121,17 +124,7 @@ def _plan_mean_pool(site: Site) -> None:
     op: Any = site.step.function
     x, y = site.image(0), site.planner.place(site.value)
     order = channels_last(len(x.shape))
-    if isinstance(op, Mean) and sorted(dim % len(x.shape) for dim in op.dims) != list(range(2, len(x.shape))):
-        raise Unplannable(f"{site.step.name} reduces dimensions {op.dims} of {x.shape}, which are not all spatial ones")
-    kept = y if len(y.shape) == len(x.shape) else _with_ones(y, len(x.shape))
-    site.call(plan_mean_pool(op, x.layout(order), kept.layout(order), site.planner.isa, signed=site.signed[0]), x=x, y=y)
-
-
-def _with_ones(view: View, rank: int) -> View:
-    """[N, C] → [N, C, 1, 1]: a mean that drops its dimensions writes what one that keeps them would."""
-    reshaped = view.moved(lambda tensor: tensor.reshape(*view.shape, *(1,) * (rank - len(view.shape))))
-    assert reshaped is not None, "a matrix is always an image of one pixel"
-    return reshaped
+    site.call(plan_mean_pool(op, x.layout(order), y.layout(order), site.planner.isa, signed=site.signed[0]), x=x, y=y)
 
 
 def _plan_table(site: Site) -> None:
@@ -316,12 +309,12 @@ STEPS: tuple[StepRow, ...] = (
     *(_float_row(function, plan_arithmetic, shape=_broadcast, accepts=_is_plain) for function in ARITHMETIC),
     *(_float_row(function, plan_curve, shape=_alike, accepts=_is_curve) for function in CURVED),
     StepRow(MatMul, plan_matmul_step, order=row_major),
-    StepRow(Add, _plan_binary, writes=True),
-    StepRow(Sub, _plan_binary, writes=True),
-    StepRow(AddFixedPoint, _plan_binary, writes=True),
-    StepRow(Mul, _plan_binary, writes=True),
-    StepRow(Table, _plan_table, writes=True),
-    _byte_row(functional.clamp, _plan_clamp),
+    StepRow(Add, _plan_binary, writes=True, vectors=True),
+    StepRow(Sub, _plan_binary, writes=True, vectors=True),
+    StepRow(AddFixedPoint, _plan_binary, writes=True, vectors=True),
+    StepRow(Mul, _plan_binary, writes=True, vectors=True),
+    StepRow(Table, _plan_table, writes=True, vectors=True),
+    _byte_row(functional.clamp, _plan_clamp, vectors=True),
     StepRow(PRelu, _plan_prelu, writes=True, order=channels_last),
     StepRow(Softmax, plan_softmax_step),
     StepRow(LayerNorm, plan_layer_norm_step, order=row_major),
@@ -332,18 +325,19 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(AdaptiveMaxPool, _plan_max_pool, writes=True, order=channels_last),
     StepRow(AvgPool, _plan_mean_pool, writes=True, order=channels_last),
     StepRow(AdaptiveAvgPool, _plan_mean_pool, writes=True, order=channels_last),
-    StepRow(Mean, _plan_mean_pool, order=channels_last),
-    StepRow(Sum, _plan_mean_pool, order=channels_last),
-    StepRow(functional.quantize, _plan_quantize, writes=True, accepts=_is_per_tensor),
-    StepRow(functional.dequantize, _plan_dequantize, accepts=_is_per_tensor),
+    StepRow(Mean, plan_mean, vectors=True),
+    StepRow(Sum, plan_mean, vectors=True),
+    _byte_row(functional.amax, plan_amax, writes=False, vectors=True),
+    StepRow(functional.quantize, _plan_quantize, writes=True, accepts=_is_per_tensor, vectors=True),
+    StepRow(functional.dequantize, _plan_dequantize, accepts=_is_per_tensor, vectors=True),
     StepRow(movement.cat, plan_cat, writes=True),
     StepRow(movement.stack, plan_stack, writes=True),
     *(StepRow(function, plan_shuffle, writes=True) for function in SHUFFLES),
     *(StepRow(function, plan_pieces, writes=True, accepts=_keeps_shape) for function in (movement.roll, movement.repeat, movement.flip)),
     _byte_row(movement.pad, plan_pad, accepts=_adds_borders),
-    *(StepRow(function, plan_view, order=row_major) for function in RESHAPES),
-    *(StepRow(function, plan_view) for function in _VIEWS),
-    *(StepRow(function, plan_alias) for function in _ALIASES),
+    *(StepRow(function, plan_view, order=row_major, vectors=True) for function in RESHAPES),
+    *(StepRow(function, plan_view, vectors=True) for function in _VIEWS),
+    *(StepRow(function, plan_alias, vectors=True) for function in _ALIASES),
     *(StepRow(function, plan_nothing) for function in _SIZES),
 )
 

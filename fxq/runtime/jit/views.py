@@ -61,8 +61,15 @@ class View:
         inner = range(1, len(self.shape))
         return (0, *sorted(inner, key=lambda dim: -self.strides[dim]))
 
+    @property
+    def batched(self) -> View:
+        """A vector as the only row of a matrix; all else is a batch."""
+        return self if len(self.shape) > 1 else replace(self, shape=(1, *self.shape), strides=(0, *self.strides))
+
     def layout(self, order: tuple[int, ...]) -> Layout:
-        """With dimensions in that order: images, spatial ones, channels. A matrix has one pixel in each image."""
+        """With dimensions in that order: images, spatial ones, channels. A matrix has one pixel in each image; a vector is one pixel."""
+        if len(self.shape) == 1:
+            return self.batched.layout((0, 1))
         shape, strides = [self.shape[dim] for dim in order], [self.strides[dim] * self.element for dim in order]
         size, steps = tuple(shape[1:-1]) or (1,), tuple(strides[1:-1]) or (strides[0],)
         return Layout(shape[-1], size, steps, strides[0])

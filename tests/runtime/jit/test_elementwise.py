@@ -12,11 +12,13 @@ from torch import Tensor
 from fxq.graph import movement
 from fxq.graph.functional import clamp, dequantize, quantize
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
+from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.outputs import IntegerOutput
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
 from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.plan import plan
+from fxq.runtime.jit.region import CompiledRegion
 from fxq.runtime.region import Region, Step, Value
 from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, one_step, random_bytes
 
@@ -61,6 +63,27 @@ def test_constants_without_a_batch(scales: tuple[int, ...], images: int) -> None
         tensors = [random_bytes(shape, number) for number, shape in enumerate(operands)]
         for op in (Mul(3, 0, 0.01, OUTPUTS["relu"]), Add(Operand(10, 0.4), Operand(200, 0.5), OUTPUTS["shifted"])):
             check(one_step(op, 2), tensors, find_isa())
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("count", [1, 5, 70])
+def test_vectors(isa: Isa, count: int) -> None:
+    """A bias or a scale for the last dimension, and what is computed of vectors alone."""
+    tables = [Step(name, Table(torch.arange(255, -1, -1).to(torch.uint8)), (Value(value),), {}) for name, value in (("a", 1), ("b", 2))]
+    total = Step("total", Add(Operand(10, 0.4), Operand(200, 0.5), OUTPUTS["shifted"]), (Value(2), Value(3)), {})
+    product = Step("product", Mul(3, 9, 0.01, OUTPUTS["relu"]), (Value(0), Value(4)), {})
+    floats = Step("floats", dequantize, (Value(4),), {"scale": 0.1, "zero_point": 7})
+    for shape in ((2, 3, count), (4, count), (count,)):
+        region = Region("region", 2, (*tables, total, product, floats), (5, 6, 4))
+        check(region, [random_bytes(shape), random_bytes((count,), 1)], isa)
+
+
+def test_vectors_are_left_to_ops_that_know_them() -> None:
+    region = one_step(MatMul(3, 9, 0.01, OUTPUTS["shifted"]), 2)
+    compiled = CompiledRegion(region)
+    inputs = [random_bytes((4, 5)), random_bytes((5,), 1)]
+    assert torch.equal(compiled(inputs)[0], region.run(inputs)[0])
+    assert list(compiled.refused.values()) == ["a value of shape (5,) is no batch"]
 
 
 @pytest.mark.parametrize("isa", EVERY_ISA)

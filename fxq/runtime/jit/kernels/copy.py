@@ -169,8 +169,8 @@ class Copy(Kernel):
 
 
 def plan_copy(x: View, y: View, isa: Isa, *, flip: bool = False) -> Planned:
-    """The elements of x to y, both of one shape, whose first dimension is the images."""
-    images, dims = _merged(x, y)
+    """The elements of x to y, both of one shape, whose first dimension is the images, or of one vector."""
+    images, dims = _merged(x.batched, y.batched)
     counts, x_bytes, y_bytes = (tuple(dim[i] for dim in dims) for i in range(3))
     return Planned(Copy(isa, counts, x_bytes, y_bytes, images[1], images[2], x.element, flip), ())
 
@@ -235,6 +235,6 @@ class Fill(Kernel):
 
 
 def plan_fill(y: View, byte: int, isa: Isa) -> Planned:
-    """That byte for every element of y, whose first dimension is the images."""
-    images, dims = _merged(y, y)
+    """That byte for every element of y, whose first dimension is the images, or of a vector."""
+    images, dims = _merged(y.batched, y.batched)
     return Planned(Fill(isa, tuple(dim[0] for dim in dims), tuple(dim[2] for dim in dims), images[2]), (np.array([byte], np.uint8),))
