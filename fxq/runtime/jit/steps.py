@@ -196,11 +196,8 @@ def _plan_quantize(site: Site) -> None:
 
 
 def _plan_dequantize(site: Site) -> None:
-    order = site.view(0).memory_order
-    if site.view(0).strides[order[-1]] != 1:
-        order = channels_last(len(order))
-    x = site.in_order(0, order)
-    y = site.planner.place(site.value, row_major(len(order)))
+    order = row_major(len(site.kind.shape))
+    x, y = site.in_order(0, order), site.planner.place(site.value, order)
     site.call(plan_dequantize(site.step.kwargs, x.layout(order), _floats(y, order), site.planner.isa), x=x, y=y)
 
 

@@ -172,6 +172,22 @@ def test_flatten_and_cat(isa: Isa) -> None:
         check(region, [x, random_bytes((2, 5, 3, 4), 1)], isa)
 
 
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize(("rows", "columns"), [(3, 40), (4, 4), (5, 16), (15, 17), (16, 33), (70, 64)])
+def test_other_elements_side_by_side(isa: Isa, rows: int, columns: int) -> None:
+    """Around the squares that change places in registers, of floats and of bytes, within images of several planes."""
+    floats = torch.randn(2, columns, rows, generator=torch.Generator().manual_seed(0)).transpose(1, 2)
+    check(one_step(movement.contiguous), [floats], isa)
+    check(one_step(movement.contiguous), [torch.stack([floats, floats + 1], 1)], isa)
+    for signed in (False, True):
+        table = Table(torch.arange(-128, 128).to(torch.int8) if signed else torch.arange(255, -1, -1).to(torch.uint8))
+        steps = Step("a", table, (Value(0),), {}), Step("b", movement.transpose, (Value(1),), {"dim0": 1, "dim1": 2})
+        x = random_bytes((2, rows, columns), signed=signed)
+        spec = {"scale": 0.1, "zero_point": 7, "qmin": -128 * signed, "qmax": 255 - 128 * signed}
+        check(_round_trip(*steps, Step("c", dequantize, (Value(2),), spec)), [x], isa)
+        check(_round_trip(*steps), [x.transpose(1, 2).contiguous().transpose(1, 2)], isa)
+
+
 MOVES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "narrow": (movement.narrow, {"dim": 2, "start": 1, "length": 3}),
     "select": (movement.select, {"dim": 2, "index": 1}),

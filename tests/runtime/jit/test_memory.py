@@ -29,7 +29,8 @@ FAMILIES = {
     "norms": "bilinearpixels groupapply groupstatistics nearestpixels prelu rownorm rowsoftmax",
     "floats": "arithmetic curve normrows",
     "rows": "dynamic_gemm groupedrows lookuprows quantizerows rowranges sumrows",
-    "rest": "attention border clip copy depthwise dequantize fill gemm lookup matmul maxpooling meanpooling pack packkeys quantize",
+    "moves": "border copy fill transpose",
+    "rest": "attention clip depthwise dequantize gemm lookup matmul maxpooling meanpooling pack packkeys quantize",
 }
 
 
@@ -48,6 +49,7 @@ def test_every_family_is_among_the_examples() -> None:
         "attention conv conv_transpose copy depthwise doubles dynamic_gemm dynamic_rows elementwise embedding float_rows gemm gemm_shape"
     )
     families += " grouped_rows hidden_product keys matmul norm pack pool prelu quantize recurrence resize softmax tile_end tile_sum"
+    families += " transpose"
     assert {path.stem for path in folder.glob("*.py")} == {"__init__", *families.split()}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from fxq.runtime.jit.ir import I8, I64, Emitter, Value, splat, vec
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
+from fxq.runtime.jit.kernels.transpose import Along, Transpose, square_side
 from fxq.runtime.jit.rows import each_row, pixel_reach, row_count, row_offset
 from fxq.runtime.jit.views import Border, View
 
@@ -171,6 +172,11 @@ class Copy(Kernel):
 def plan_copy(x: View, y: View, isa: Isa, *, flip: bool = False) -> Planned:
     """The elements of x to y, both of one shape, whose first dimension is the images, or of one vector."""
     images, dims = _merged(x.batched, y.batched)
+    *outer, columns = (Along(*dim) for dim in dims)
+    rows = next((along for along in outer if along.x == x.element), None)
+    if rows is not None and columns.y == x.element and square_side(rows.count, columns.count, x.element, isa):
+        others = tuple(along for along in outer if along is not rows and along.count > 1)
+        return Planned(Transpose(isa, others, rows, columns, images[1], images[2], x.element, flip), ())
     counts, x_bytes, y_bytes = (tuple(dim[i] for dim in dims) for i in range(3))
     return Planned(Copy(isa, counts, x_bytes, y_bytes, images[1], images[2], x.element, flip), ())
 
