@@ -174,7 +174,7 @@ OPS = (
     OpDef("minimum", functional.minimum, SHARES, (*spelled(torch.minimum, "minimum"), *spelled(torch.min, "min", read=read.of_two))),
     OpDef("embedding", functional.embedding, FLOAT, spelled(nn.Embedding, F.embedding), objection=objections.changes_rows),
     # movement
-    OpDef("cat", movement.cat, SHARES, spelled(torch.cat, torch.concat, torch.concatenate)),
+    OpDef("cat", movement.cat, MOVES, spelled(torch.cat, torch.concat, torch.concatenate), copies=True),
     OpDef("pad", movement.pad, MOVES, (
         *spelled(F.pad),
         *spelled(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, read=read.pad_module("constant")),
@@ -191,7 +191,7 @@ OPS = (
         *spelled(torch.where, read=read.where), *spelled("where", read=read.where_method),
         *spelled(torch.masked_fill, "masked_fill", read=read.masked_fill), *in_place("masked_fill_", read=read.masked_fill),
     ), copies=True, objection=objections.copies_number),
-    OpDef("stack", movement.stack, SHARES, spelled(torch.stack)),
+    OpDef("stack", movement.stack, MOVES, spelled(torch.stack), copies=True),
     OpDef("chunk", movement.chunk, MOVES, spelled(torch.chunk, "chunk")),
     OpDef("split", movement.split, MOVES, (*spelled(torch.split, read=read.split), *spelled("split", read=read.split_method))),
     OpDef("tensor_split", movement.tensor_split, MOVES, spelled(torch.tensor_split, "tensor_split", read=read.tensor_split)),

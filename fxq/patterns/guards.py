@@ -172,11 +172,12 @@ def not_normalized(label: str) -> Guard:
 
 def _readers_behind_movement(node: Node) -> Iterator[Node]:
     """The readers of the node, and those of its elements in other places."""
-    found = list(node.users)
+    found, seen = list(node.users), set(node.users)
     for reader in found:
         call = call_of(reader)
         if call is not None and call.op.policy is Policy.MOVES:
-            found += reader.users
+            found += (behind for behind in reader.users if behind not in seen)
+            seen.update(reader.users)
         yield reader
 
 

@@ -113,9 +113,16 @@ CASES = {
         f"{INPUT}\nf = flatten(x, start_dim=1)\nl = linear(f, @l.weight[3, 32])\noutput l",
         {"x": IS_INPUT, "f": "int8", "l": "int8 → float"},
     ),
-    "cat of an int8 and a float value": (
-        f"{INPUT}\nc = {CONV}\nt = call torch.sin(x)\nj = cat((c, t), dim=1)\noutput j",
-        {"x": IS_INPUT, "c": "int8", "t": FLOAT_ONLY, "j": "int8"},
+    "cat of a convolution's result and a float value for float ops": (
+        f"{INPUT}\nc = {CONV}\nt = call torch.sin(x)\nj = cat((c, t), dim=1)\nn = layer_norm(j, normalized_shape=(4,))\noutput n",
+        {
+            "x": IS_INPUT, "c": "int8 → float", "t": FLOAT_ONLY, "j": MOVES_BESIDE_FLOAT,
+            "n": "float input: spreads rounding, and does not stand between int8 ops",
+        },
+    ),
+    "cat of an int8 and a float value for an int8 op": (
+        f"{INPUT}\nc = {CONV}\nt = call torch.sin(x)\nj = stack((c, t))\ns = silu(j)\noutput s",
+        {"x": IS_INPUT, "c": "int8", "t": FLOAT_ONLY, "j": "int8", "s": "int8"},
     ),
     "shapes are read, not elements": (
         f"{INPUT}\nc = {CONV}\nn = size(c, dim=0)\nf = reshape(c, shape=(n, -1))\nl = linear(f, @l.weight[3, 32])\noutput l",

@@ -144,7 +144,7 @@ def test_qparams_are_those_of_the_reference(stages: dict[str, FxqModule]) -> Non
 def test_requantization_is_an_int8_node() -> None:
     class Model(nn.Module):
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
-            return torch.cat([torch.sigmoid(x + y), x * y], 1)
+            return nn.functional.silu(torch.cat([torch.sigmoid(x + y), x * y], 1))
 
     inputs = torch.randn(2, 3), torch.randn(2, 3)
     observed = fxq.prepare_fx(Model().eval(), fxq.get_default_qconfig_mapping("x86"), inputs)
