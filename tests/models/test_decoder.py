@@ -43,3 +43,17 @@ def test_one_token_after_the_other(model: nn.Module) -> None:
             found = quantized(words[:, step : step + 1], past_key_values=past, use_cache=True)
             past, steps = found.past_key_values, [*steps, found.logits]
     torch.testing.assert_close(torch.cat(steps, 1), whole, rtol=0, atol=1e-4)  # each row has a scale of its own
+
+
+def test_a_step_with_a_cache_as_one_graph(model: nn.Module) -> None:
+    """The token looks at all that came before, however much that is."""
+    words, mapping = torch.randint(0, 50, (1, 8)), fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig)
+    with torch.no_grad():
+        exact, ours = (model(words[:, :4], use_cache=True).past_key_values for _ in range(2))
+        inputs = {"input_ids": words[:, 4:5], "past_key_values": ours, "use_cache": True}
+        int8 = fxq.convert_fx(fxq.prepare_fx(model, mapping, inputs))
+        for step in range(4, 8):
+            expected = model(words[:, step : step + 1], past_key_values=exact, use_cache=True).logits
+            found = int8(input_ids=words[:, step : step + 1], past_key_values=ours, use_cache=True).logits
+            assert sqnr(found, expected) > 30
+    assert ours.get_seq_length() == 8 and not int8.islands
