@@ -15,7 +15,7 @@ from fxq.graph.annotation import copy_annotations, set_type, tensor_type, type_o
 from fxq.graph.constants import insert_constant, merge_reads, owner_of, put_module, read_constant, replace_by_value, tensor_at
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
-from fxq.graph.ops import write_call
+from fxq.graph.ops import call_of, write_call
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import makes_items, op_of_target, recognise, recognise_cast, recognise_item, recognise_length
 from fxq.graph.topology import find_aliases
@@ -42,6 +42,7 @@ def canonicalize(module: FxqModule, context: Context) -> int:
     for node, call in calls.items():
         write_call(node, Call(call.op, {name: _operand(module, node, value) for name, value in call.operands.items()}))
     _remove_what_was_picked_apart(module)
+    _read_ranks_early(module)
     merge_reads(module)
     module.delete_all_unused_submodules()
     return len(calls)
@@ -81,6 +82,39 @@ def _read_dtypes(module: FxqModule) -> None:
         found = tensor_type(cast(Node, node.args[0]))
         if cast(Node, node.args[0]).op != "placeholder" and found is not None and found.dtype == torch.float32:
             replace_by_value(node, torch.float32)
+
+
+_KEEP_RANK = frozenset(
+    {
+        "conv",
+        "conv_transpose",
+        "linear",
+        "batch_norm",
+        "relu",
+        "clamp",
+        "max_pool",
+        "avg_pool",
+        "identity",
+        "dropout",
+        "layer_norm",
+        "group_norm",
+    }
+)
+
+
+def _read_ranks_early(module: FxqModule) -> None:
+    """dim(conv(x)) → dim(x): a check of the rank, as layers have it in front of a batch norm, is no second reader of the convolution."""
+    for node in list(module.graph.nodes):
+        if (call := call_of(node)) is not None and call.op.name == "dim":
+            node.args = (_with_the_rank_of(call.operands["input"]),)
+
+
+def _with_the_rank_of(value: Node) -> Node:
+    call = call_of(value)
+    while call is not None and (call.op.policy in (Policy.TABLE, Policy.FIXED) or call.op.name in _KEEP_RANK):
+        value = call.operands["input"]
+        call = call_of(value)
+    return value
 
 
 def _items(source: Node) -> list[Node]:

@@ -445,3 +445,28 @@ def test_gradients_stop_where_a_model_in_training_says_so() -> None:
 
     module = trace(Detached(), ramp(2, 6))
     assert module.training and "method detach(mul)" in print_graph(up_to("canonicalize", module))
+
+
+def test_checks_of_the_rank_are_no_readers_of_what_is_fused() -> None:
+    """As in layers that are a batch norm with an activation."""
+
+    class Checked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x.sigmoid())
+            torch._assert(y.ndim == 4, "one image")
+            return torch.relu(self.norm(y))
+
+    module = up_to("fuse", trace(Checked().eval(), torch.zeros(2, 3, 4, 4)))
+    assert print_graph(module) == text("""
+        x: f32[2, 3, 4, 4] = input
+        sigmoid: f32[2, 3, 4, 4] = sigmoid(x)
+        getattr_1 = dim(x)
+        eq = call _operator.eq(getattr_1, 4)
+        _assert = call torch._assert(eq, 'one image')
+        conv: f32[2, 4, 4, 4] = conv(sigmoid, @conv.weight[4, 3, 1, 1], @conv.bias[4], act=relu)
+        output conv
+    """)
