@@ -65,7 +65,8 @@ class _TypeRecorder(GraphInterpreter):
         set_type(n, value_type(value))
         if self._versions(n) != before:
             note_writing(n)
-        if _memory(value).isdisjoint(_memory([self.env.get(operand) for operand in n.all_input_nodes])):
+        memory = _memory(value)
+        if all(memory.isdisjoint(_memory(self.env.get(operand))) for operand in n.all_input_nodes):
             note_new(n)
         return value
 
@@ -77,7 +78,8 @@ class _TypeRecorder(GraphInterpreter):
 
 def _memory(value: Any) -> set[int]:
     """Addresses of the storages that the tensors of a value lie in."""
-    return {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.layout is torch.strided}
+    leaves = [value] if isinstance(value, Tensor) else tree_leaves(value)
+    return {leaf.untyped_storage().data_ptr() for leaf in leaves if isinstance(leaf, Tensor) and leaf.layout is torch.strided}
 
 
 def _writable(value: Any) -> Any:

@@ -149,6 +149,11 @@ class OpDef:
         return tuple(self.signature.parameters)
 
     @cached_property
+    def defaults(self) -> Operands:
+        """What the operands are that a call leaves out; without those that it has to give."""
+        return {name: each.default for name, each in self.signature.parameters.items() if each.default is not each.empty}
+
+    @cached_property
     def by_role(self) -> Mapping[Role, tuple[str, ...]]:
         """The operands of each role."""
         return {role: tuple(name for name in self.operands if role_of(name) is role) for role in Role}

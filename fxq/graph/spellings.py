@@ -60,9 +60,10 @@ def writes_in_place(spelling: Spelling, module: nn.Module | None, kwargs: dict[s
 
 def normal_form(op: OpDef, operands: Operands, rank: int) -> Operands:
     """Every operand by name in the op's order, defaults filled in, lists as tuples, one number per spatial dimension."""
-    bound = op.signature.bind(**operands)
-    bound.apply_defaults()
-    normal = {name: tuple(value) if isinstance(value, list) else value for name, value in bound.arguments.items()}
+    given = {**op.defaults, **operands}
+    if given.keys() != set(op.operands):
+        op.signature.bind(**operands)  # says what is missing, or too much
+    normal = {name: tuple(given[name]) if isinstance(given[name], list) else given[name] for name in op.operands}
     for name in _SPATIAL:
         if name in normal:
             normal[name] = _one_for_each_dimension(normal[name], rank)

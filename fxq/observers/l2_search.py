@@ -57,6 +57,8 @@ class Histogram:
 
     def channels(self) -> Iterator[Histogram]:
         """One histogram per channel, in the memory of the CPU; a tensor is one channel."""
+        if self.low.ndim == 0:
+            return iter([Histogram(self.counts.cpu(), self.exponent.cpu(), self.low.cpu(), self.high.cpu())])
         rows = self.counts.reshape(-1, self.counts.shape[-1]).cpu()
         columns = (each.reshape(-1).cpu() for each in (self.exponent, self.low, self.high))
         return (Histogram(*channel) for channel in zip(rows, *columns, strict=True))

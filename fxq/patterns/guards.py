@@ -257,8 +257,7 @@ def has_integer_form(label: str) -> Guard:
     """The op's row has no objection to this very call."""
 
     def guard(match: Match) -> Reason | None:
-        call = call_of(match.nodes[label])
-        assert call is not None
+        call = match.calls[label]
         return call.op.objection(match.anchor.name, call.operands)
 
     return guard
@@ -278,6 +277,4 @@ def rank_from(label: str, least: int, most: int) -> Guard:
 
 
 def _operand(match: Match, label: str, name: str) -> object:
-    call = call_of(match.nodes[label])
-    assert call is not None
-    return call.operands.get(name)
+    return match.calls[label].operands.get(name)

@@ -7,11 +7,12 @@ linear in it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch.fx import Node
 
+from fxq.graph.opdef import Call
 from fxq.graph.ops import call_of, op_of
 from fxq.patterns.expressions import OpPattern, Pattern, Var
 
@@ -24,11 +25,13 @@ class Match:
         anchor: the node that was matched with the whole pattern.
         nodes: label → node.
         values: Var name → operand, a Node or a constant.
+        calls: label → what the node calls, until a rewrite changes it.
     """
 
     anchor: Node
     nodes: Mapping[str, Node]
     values: Mapping[str, Any]
+    calls: Mapping[str, Call] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,21 @@ class Mismatch:
 class _Bound:
     nodes: Mapping[str, Node]
     values: Mapping[str, Any]
+    calls: Mapping[str, Call]
 
 
 def match(pattern: OpPattern, node: Node) -> Match | Mismatch:
     """Matches the pattern with the graph that ends in `node`. Of several solutions the one with operands as written wins."""
     failures: list[Mismatch] = []
-    for bound in _solutions(pattern, node, _Bound({}, {}), failures, 0):
-        return Match(node, bound.nodes, bound.values)
+    for bound in _solutions(pattern, node, _Bound({}, {}, {}), failures, 0):
+        return Match(node, bound.nodes, bound.values, bound.calls)
     return max(failures, key=lambda failure: failure.depth)
 
 
 def all_matches(pattern: OpPattern, node: Node) -> Iterator[Match]:
     """Every solution: commutative operands in both orders."""
-    for bound in _solutions(pattern, node, _Bound({}, {}), [], 0):
-        yield Match(node, bound.nodes, bound.values)
+    for bound in _solutions(pattern, node, _Bound({}, {}, {}), [], 0):
+        yield Match(node, bound.nodes, bound.values, bound.calls)
 
 
 def _solutions(pattern: Pattern, value: Any, bound: _Bound, failures: list[Mismatch], depth: int) -> Iterator[_Bound]:
@@ -75,7 +79,7 @@ def _solutions(pattern: Pattern, value: Any, bound: _Bound, failures: list[Misma
     if len(operands) < len(pattern.operands):
         failures.append(Mismatch(str(value), f"expected {len(pattern.operands)} tensor operands, found {len(operands)}", depth))
         return
-    here = _Bound({**bound.nodes, pattern.label: value}, bound.values)
+    here = _Bound({**bound.nodes, pattern.label: value}, bound.values, {**bound.calls, pattern.label: call})
     for order in _orders(pattern, operands):
         yield from _all(pattern.operands, order, here, failures, depth + 1)
 
@@ -101,4 +105,4 @@ def _bind(var: Var, value: Any, bound: _Bound, failures: list[Mismatch], depth: 
     if var.is_constant and not (isinstance(value, Node) and value.op == "get_attr"):
         failures.append(Mismatch(str(value), f"{var.name} is no constant", depth))
         return
-    yield _Bound(bound.nodes, {**bound.values, var.name: value})
+    yield _Bound(bound.nodes, {**bound.values, var.name: value}, bound.calls)
