@@ -133,7 +133,7 @@ class Meaning:
 
     Attributes:
         op: its canonical name.
-        inputs: names of its activation operands, in the order in which the node reads them.
+        inputs: names of the operands that the node reads, in its order: activations, and sizes that the graph computes.
         constants: what the other operands are, without tensors and without what the graph computes.
     """
 

@@ -89,7 +89,7 @@ def one_image(node: str, operands: Operands) -> Reason | None:
 
 
 def not_resized(node: str, operands: Operands) -> Reason | None:
-    """Nearest and bilinear have integer forms, for sizes and factors that are numbers."""
+    """Nearest and bilinear have integer forms."""
     if operands["mode"] in ("nearest", "nearest-exact", "linear", "bilinear") and not operands["antialias"]:
         return None
     mode = f"{operands['mode']} with antialias" if operands["antialias"] else operands["mode"]

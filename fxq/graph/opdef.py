@@ -124,6 +124,7 @@ class OpDef:
         copies: it moves elements to memory of their own, never a view.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.
+        computed: attributes that its integer form takes with each call where the graph computes them from sizes.
         is_input_at_its_shape: a result with the shape of the input is the input: an average pool to the size that it reads.
     """
 
@@ -138,6 +139,7 @@ class OpDef:
     normalizes: bool = False
     copies: bool = False
     float_output: bool = False
+    computed: tuple[str, ...] = ()
     is_input_at_its_shape: bool = False
 
     @cached_property
@@ -204,6 +206,12 @@ class Call:
     @property
     def activations(self) -> dict[str, Node]:
         return self.nodes(Role.ACTIVATION)
+
+    @property
+    def computed(self) -> Operands:
+        """Attributes that the graph computes from sizes, and that its integer form takes with each call."""
+        read = {name.partition("[")[0] for name in self.nodes(Role.ATTRIBUTE)} if self.op.computed else ()
+        return {name: self.operands[name] for name in self.op.computed if name in read}
 
     @property
     def has_number(self) -> bool:

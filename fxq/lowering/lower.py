@@ -112,6 +112,7 @@ def _lower_node(node: Node, profile: BackendProfile) -> bool:
             node.replace_input_with(dequantized, integers_behind(dequantized))
     else:
         _call_op(node, result, map(integers_behind, site.call.activations.values()))
+        node.args = (*node.args, *site.call.computed.values())
     _become_result(node, site)
     return True
 
@@ -127,7 +128,7 @@ def _read_site(node: Node, profile: BackendProfile) -> Site:
 def _meaning(call: Call) -> Meaning:
     """What the op was asked for in float, which its integer form does not show: a table has no name, bounds become integers."""
     constants = {name: value for name, value in call.operands.items() if not _has_nodes(value)}
-    return Meaning(call.op.name, tuple(call.activations), constants)
+    return Meaning(call.op.name, (*call.activations, *call.computed), constants)
 
 
 def _has_nodes(value: Any) -> bool:

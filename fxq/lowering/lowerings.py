@@ -289,7 +289,8 @@ def _dimensions(dims: int | tuple[int, ...] | None) -> tuple[int, ...]:
 def lower_interpolate(site: Site) -> Lowered:
     """nearest copies integers; bilinear mixes them with 11-bit weights. Qparams stay."""
     operands = site.call.operands
-    target = ResizeTarget(operands["size"], operands["scale_factor"], bool(operands["recompute_scale_factor"]))
+    given = operands["size"], operands["scale_factor"], bool(operands["recompute_scale_factor"])
+    target = None if "size" in site.call.computed else ResizeTarget(*given)
     if operands["mode"] in ("nearest", "nearest-exact"):
         return Nearest(target, exact=operands["mode"] == "nearest-exact")
     return Bilinear(target, bool(operands["align_corners"]))

@@ -155,6 +155,8 @@ def _constant_objections(node: Node, call: Call) -> Iterator[Reason]:
             yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant of the model")
     computed = {} if call.op.policy is Policy.MOVES else call.nodes(Role.ATTRIBUTE)
     for name, value in computed.items():
+        if name.partition("[")[0] in call.op.computed:
+            continue
         yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant")
 
 

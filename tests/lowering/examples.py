@@ -57,6 +57,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"{X}\ny = interpolate(x, scale_factor=2.0)\nz = silu(y)\noutput z",
         f"{X}\ny = interpolate(x, size=(9, 4), mode='nearest-exact')\nz = silu(y)\noutput z",
         f"{X}\ny = interpolate(x, size=(9, 4), mode='bilinear', align_corners=True)\nz = silu(y)\noutput z",
+        f"{X}\nn = size(x, dim=1)\ny = interpolate(x, size=(n, 9))\nz = silu(y)\noutput z",
+        f"{X}\nn = size(x, dim=1)\ny = interpolate(x, size=n, mode='bilinear')\nz = silu(y)\noutput z",
         f"{X}\ny = interpolate(x, scale_factor=(2.0, 0.5), mode='bilinear', align_corners=False)\nz = silu(y)\noutput z",
     ),
     "linear": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,7 +89,27 @@ class Neighbours:
     weight: Tensor
 
 
-class Nearest(IntegerOp):
+class _Resize(IntegerOp):
+    """What resizing has in common.
+
+    Args:
+        target: the size of the result; None where each call gives it.
+    """
+
+    def __init__(self, target: ResizeTarget | None) -> None:
+        super().__init__()
+        self.target = target
+
+    def axes(self, x: Tensor, size: int | Sequence[int] | None) -> list[ResizedAxis]:
+        """Of each spatial dimension. Raises DataError where they don't fit x, or the size is given by nobody."""
+        if self.target is not None:
+            return self.target.axes(x)
+        if size is None:
+            raise DataError("resize", expected="a size", found="None", remedy="call it with the size that the graph computes")
+        return ResizeTarget(size if isinstance(size, int) else tuple(size)).axes(x)
+
+
+class Nearest(_Resize):
     """y[o] = x[i], copied: i = min(⌊fl(o·r)⌋, L − 1), or min(⌊fl((o + ½)·r)⌋, L − 1) with `exact`; r = fl(1/factor) or fl(L/O), all f32.
 
     As interpolate's modes "nearest" and "nearest-exact" on f32 images, in any number of dimensions. One difference: where a factor that
@@ -96,14 +117,14 @@ class Nearest(IntegerOp):
     formula in others; here it is always the formula.
     """
 
-    def __init__(self, target: ResizeTarget, exact: bool = False) -> None:
-        super().__init__()
-        self.target, self.exact = target, exact
+    def __init__(self, target: ResizeTarget | None, exact: bool = False) -> None:
+        super().__init__(target)
+        self.exact = exact
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, size: int | Sequence[int] | None = None) -> Tensor:
         """x u8 or s8 [N, C, *spatial] → the same dtype. Raises DataError for other dtypes and shapes."""
         check_bytes("Nearest", x)
-        for dim, axis in enumerate(self.target.axes(x), 2):
+        for dim, axis in enumerate(self.axes(x, size), 2):
             if axis.count != axis.length or axis.ratio != 1:
                 x = x.index_select(dim, self.sources(axis).to(x.device))
         return x
@@ -115,10 +136,10 @@ class Nearest(IntegerOp):
         return ((places + 0.5 if self.exact else places) * ratio).floor().to(torch.int64).clamp(max=axis.length - 1)
 
     def extra_repr(self) -> str:
-        return f"{self.target}, exact={self.exact}"
+        return f"{self.target or 'size of each call'}, exact={self.exact}"
 
 
-class Bilinear(IntegerOp):
+class Bilinear(_Resize):
     """y = (Σ w·x + half) >> 11·rank in int32, w products of 11-bit weights that sum to 2^11: interpolate's "linear" and "bilinear".
 
     Along each axis, in f64, output o lies at c = max((o + ½)·r − ½, 0), r = 1/factor or L/O, but at o where O = L; with align_corners at
@@ -128,15 +149,15 @@ class Bilinear(IntegerOp):
     Source of the arithmetic: XNNPACK's ibilinear for 8-bit data.
 
     Args:
-        target: the size of the result.
+        target: the size of the result; None where each call gives it.
         align_corners: the outermost elements keep their places.
     """
 
-    def __init__(self, target: ResizeTarget, align_corners: bool = False) -> None:
-        super().__init__()
-        self.target, self.align_corners = target, align_corners
+    def __init__(self, target: ResizeTarget | None, align_corners: bool = False) -> None:
+        super().__init__(target)
+        self.align_corners = align_corners
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, size: int | Sequence[int] | None = None) -> Tensor:
         """x u8 or s8 [N, C, L] or [N, C, H, W] → the same dtype. Raises DataError for other dtypes and shapes."""
         check_bytes("Bilinear", x)
         if x.ndim not in (3, 4):
@@ -146,7 +167,7 @@ class Bilinear(IntegerOp):
                 found=f"shape {tuple(x.shape)}",
                 remedy="give it one or two spatial dimensions",
             )
-        axes = self.target.axes(x)
+        axes = self.axes(x, size)
         acc = x.to(torch.int32)
         for dim in reversed(range(2, x.ndim)):
             acc = self._interpolate(acc, dim, axes[dim - 2])
@@ -178,4 +199,4 @@ class Bilinear(IntegerOp):
         return ((places + 0.5) * axis.ratio - 0.5).clamp(min=0.0)
 
     def extra_repr(self) -> str:
-        return f"{self.target}, align_corners={self.align_corners}"
+        return f"{self.target or 'size of each call'}, align_corners={self.align_corners}"

@@ -127,6 +127,15 @@ def test_bilinear_of_any_size(data: st.DataObject) -> None:
     assert torch.equal(found, bilinear(x, list(count), [None, None], align_corners))
 
 
+@pytest.mark.parametrize("size", [4, (7, 3), torch.Size([7, 3]), [7, 3]], ids=str)
+def test_sizes_that_come_with_a_call(size: Any) -> None:
+    x, target = random_bytes((2, 3, 5, 8)), ResizeTarget(size if isinstance(size, int) else tuple(size))
+    for op, fixed in ((Nearest(None), Nearest(target)), (Bilinear(None, True), Bilinear(target, True))):
+        assert torch.equal(op(x, size), fixed(x))
+        with pytest.raises(DataError, match="call it with the size"):
+            op(x)
+
+
 def test_a_shift_of_the_integers_is_a_shift_of_the_result() -> None:
     x = random_bytes((2, 3, 6, 7))
     shifted = (x.int() - 128).to(torch.int8)

@@ -133,13 +133,13 @@ class BilinearPixels(_Resized):
 
 def plan_nearest(op: Nearest, x: Layout, y: Layout, isa: Isa) -> Planned:
     """Copies of pixels."""
-    places = [op.sources(axis).numpy() for axis in op.target.axes(_shaped(x))]
+    places = [op.sources(axis).numpy() for axis in op.axes(_shaped(x), y.size)]
     return Planned(NearestPixels(isa, x, y), (np.concatenate(places).astype(np.int64).view(np.uint8),))
 
 
 def plan_bilinear(op: Bilinear, x: Layout, y: Layout, isa: Isa) -> Planned:
     """Interpolation; one dimension is a plane of one row."""
-    tables = [_interpolated(op.neighbours(axis)) for axis in op.target.axes(_shaped(x))]
+    tables = [_interpolated(op.neighbours(axis)) for axis in op.axes(_shaped(x), y.size)]
     if len(tables) == 1:
         tables.insert(0, np.zeros((1, 3), np.int64))
     places = np.ascontiguousarray(np.concatenate(tables))
