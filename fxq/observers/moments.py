@@ -41,7 +41,9 @@ class MomentsObserver(Observer):
         return (*super().settings(), self.channels, self.axis)
 
     def record(self, values: Tensor) -> None:
-        """Adds the batch to the sums."""
+        """Adds the batch to the sums, unless it has other channels: the layer behind says then what it cannot multiply."""
+        if values.ndim < -self.axis or values.shape[self.axis] != self.channels:
+            return
         others = [axis for axis in range(values.ndim) if axis != values.ndim + self.axis]
         # of no axes torch would sum all
         of_batch = [each.sum(others) if others else each for each in (values, values * values)]
@@ -54,7 +56,7 @@ class MomentsObserver(Observer):
 
     def moments(self) -> Moments | None:
         """None where nothing was seen, or a sum was too large for float32."""
-        if self.batches == 0 or not bool(torch.isfinite(self.sums).all()):
+        if self.count == 0 or not bool(torch.isfinite(self.sums).all()):
             return None
         mean, mean_square = self.sums / self.count
         return Moments(mean, (mean_square - mean * mean).clamp(min=0))

@@ -41,8 +41,9 @@ def test_the_damaged_layer_is_number_one(model: nn.Module, batches: list[Tensor]
 
 def test_the_proposal_reaches_its_target(model: nn.Module, batches: list[Tensor]) -> None:
     mapping = damaged("classifier.1")
-    found = fxq.sensitivity(model, mapping, batches[0], batches, min_sqnr_db=36.0, progress=False)
-    assert found.sqnr_db < 30 and found.rows[0].module == "classifier.1"
+    whole = sqnr(outputs(model, batches), outputs(fxq.quantize(model, batches, qconfig_mapping=mapping, progress=False), batches))
+    found = fxq.sensitivity(model, mapping, batches[0], batches, min_sqnr_db=whole + 2, progress=False)
+    assert found.rows[0].module == "classifier.1"
     assert found.proposal is not None and found.proposal.is_reached
     int8 = fxq.quantize(model, batches, qconfig_mapping=found.proposal.mapping, progress=False)
-    assert sqnr(outputs(model, batches), outputs(int8, batches)) >= 36.0
+    assert sqnr(outputs(model, batches), outputs(int8, batches)) >= whole + 2

@@ -95,7 +95,8 @@ def test_cat_whose_scale_is_that_of_sigmoid_reads_it_directly() -> None:
         c: f32[2, 1] = linear(x, @c.weight[1, 1])
         s: f32[2, 1] = sigmoid(c)
         j: f32[2, 2] = cat((c, s), dim=1)
-        output j
+        z: f32[2, 2] = sigmoid(j)
+        output z
     """, {"c.weight": torch.full((1, 1), 0.5)}))  # fmt: skip
     assert print_graph(module) == text("""
         x: f32[2, 1] = input
@@ -111,5 +112,8 @@ def test_cat_whose_scale_is_that_of_sigmoid_reads_it_directly() -> None:
         j: f32[2, 2] = cat((c_dq, s_dq_dq), dim=1)
         j_q: u8[2, 2] = quantize(j, scale=0.00390625, zero_point=0)
         j_dq: f32[2, 2] = dequantize(j_q, scale=0.00390625, zero_point=0)
-        output j_dq
+        z: f32[2, 2] = sigmoid(j_dq)
+        z_q: u8[2, 2] = quantize(z, scale=0.00390625, zero_point=0)
+        z_dq: f32[2, 2] = dequantize(z_q, scale=0.00390625, zero_point=0)
+        output z_dq
     """)

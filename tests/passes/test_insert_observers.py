@@ -58,14 +58,16 @@ def test_a_group_has_one_observer_on_all_that_brings_data_in() -> None:
 
 
 def test_cat_of_fixed_qparams_that_differ_is_observed_itself() -> None:
-    assert observed(f"{INPUT}\ns = sigmoid(x)\nt = tanh(x)\nj = cat((s, t), dim=1)\noutput j") == text("""
+    assert observed(f"{INPUT}\ns = sigmoid(x)\nt = tanh(x)\nj = cat((s, t), dim=1)\nz = silu(j)\noutput z") == text("""
         x: f32[1, 2, 4, 4] = input
         x_observer: f32[1, 2, 4, 4] = MinMaxObserver[x_observer](x)
         s: f32[1, 2, 4, 4] = sigmoid(x_observer)
         t: f32[1, 2, 4, 4] = tanh(x_observer)
         j: f32[1, 4, 4, 4] = cat((s, t), dim=1)
         j_observer: f32[1, 4, 4, 4] = MinMaxObserver[j_observer](j)
-        output j_observer
+        z: f32[1, 4, 4, 4] = silu(j_observer)
+        z_observer: f32[1, 4, 4, 4] = MinMaxObserver[z_observer](z)
+        output z_observer
     """)
 
 

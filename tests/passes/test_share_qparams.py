@@ -41,25 +41,28 @@ CASES = {
         [{"x"}, {"c"}, {"p"}, {"m"}, {"d"}],
     ),
     "cat and all it is made of": (
-        f"{INPUT}\nc = {CONV}\ns = silu(c)\nj = cat((c, s), dim=1)\noutput j",
-        [{"x"}, {"c", "s", "j"}],
+        f"{INPUT}\nc = {CONV}\ns = silu(c)\nj = cat((c, s), dim=1)\nz = silu(j)\noutput z",
+        [{"x"}, {"c", "s", "j"}, {"z"}],
     ),
-    "cat of the same value twice": (f"{INPUT}\nc = {CONV}\nj = cat((c, c), dim=1)\noutput j", [{"x"}, {"c", "j"}]),
+    "cat of the same value twice": (
+        f"{INPUT}\nc = {CONV}\nj = cat((c, c), dim=1)\nz = silu(j)\noutput z",
+        [{"x"}, {"c", "j"}, {"z"}],
+    ),
     "cat of a conv and a sigmoid, which is requantized": (
-        f"{INPUT}\nc = {CONV}\ns = sigmoid(c)\nj = cat((c, s), dim=1)\noutput j",
-        [{"x"}, {"c", "j"}, {"s"}],
+        f"{INPUT}\nc = {CONV}\ns = sigmoid(c)\nj = cat((c, s), dim=1)\nz = silu(j)\noutput z",
+        [{"x"}, {"c", "j"}, {"s"}, {"z"}],
     ),
     "cat of sigmoids keeps the fixed ones": (
-        f"{INPUT}\ns = sigmoid(x)\nt = hardsigmoid(x)\nj = cat((s, t), dim=1)\noutput j",
-        [{"x"}, {"s", "t", "j"}],
+        f"{INPUT}\ns = sigmoid(x)\nt = hardsigmoid(x)\nj = cat((s, t), dim=1)\nz = silu(j)\noutput z",
+        [{"x"}, {"s", "t", "j"}, {"z"}],
     ),
     "sigmoid and tanh have different ones, and cat its own": (
-        f"{INPUT}\ns = sigmoid(x)\nt = tanh(x)\nj = cat((s, t), dim=1)\noutput j",
-        [{"x"}, {"s"}, {"t"}, {"j"}],
+        f"{INPUT}\ns = sigmoid(x)\nt = tanh(x)\nj = cat((s, t), dim=1)\nz = silu(j)\noutput z",
+        [{"x"}, {"s"}, {"t"}, {"j"}, {"z"}],
     ),
     "nested cats": (
-        f"{INPUT}\na = {CONV}\nb = silu(a)\nd = silu(b)\nj = cat((a, b), dim=1)\nk = cat((j, d), dim=1)\noutput k",
-        [{"x"}, {"a", "b", "j", "d", "k"}],
+        f"{INPUT}\na = {CONV}\nb = silu(a)\nd = silu(b)\nj = cat((a, b), dim=1)\nk = cat((j, d), dim=1)\nz = silu(k)\noutput z",
+        [{"x"}, {"a", "b", "j", "d", "k"}, {"z"}],
     ),
     "movement between int8 ops": (
         f"{INPUT}\nc = {CONV}\nf = flatten(c, start_dim=1)\nl = linear(f, @l.weight[3, 32])\noutput l",
@@ -121,12 +124,12 @@ def test_sigmoid_is_observed_with_other_integers(spec: QuantSpec) -> None:
 
 
 def test_values_of_different_specs_do_not_share() -> None:
-    lines = f"{INPUT}\na = {CONV}\nb = conv(a, @b.weight[2, 2, 1, 1])\nj = cat((a, b), dim=1)\noutput j"
+    lines = f"{INPUT}\na = {CONV}\nb = conv(a, @b.weight[2, 2, 1, 1])\nj = cat((a, b), dim=1)\nz = silu(j)\noutput z"
     signed = QConfig(
         activation=MinMaxObserver.with_args(spec=QuantSpec("int8", -127, 127, symmetric=True)), weight=PerChannelMinMaxObserver
     )
     mapping = QConfigMapping().set_global(EVERYTHING.global_rule.qconfig).set_module_name("b", signed)  # type: ignore[union-attr]
-    assert shared(lines, mapping, "qnnpack") == [{"x"}, {"a", "j"}, {"b"}]
+    assert shared(lines, mapping, "qnnpack") == [{"x"}, {"a", "j"}, {"b"}, {"z"}]
 
 
 class Classifier(nn.Module):
