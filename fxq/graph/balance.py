@@ -161,21 +161,23 @@ class _Search:
         The large ones first leave what they are too large for to smaller ones; at last one may go that is up to twice what is left.
         """
         place = np.flatnonzero(among)
-        row, column = np.divmod(place, among.shape[1])
-        place = place[np.lexsort((self.cost[row, column], row))]
-        return [self._move(place, share) for share in (1, 1, 2)]
+        row = place // among.shape[1]
+        cost, size = np.take(self.cost, place), self.size[row, place - row * among.shape[1]]
+        order = np.lexsort((cost, row))
+        place, row, size, needed = place[order], row[order], size[order], (cost + size)[order]
+        moved = []
+        for share in (1, 1, 2):
+            pays = self._pays(row, size, needed, share)
+            needed[pays] = np.inf
+            self.left = self.left - np.bincount(row[pays], size[pays], len(self.left))
+            moved.append(place[pays])
+        np.put(self.cost, np.concatenate(moved), np.inf)
+        return moved
 
-    def _move(self, place: NDArray[np.intp], share: int) -> NDArray[np.intp]:
-        """Moves those where cost + |μ| is below this share of what is left when it is their turn, in the order in which they are given."""
-        row, column = np.divmod(place, self.cost.shape[1])
-        needed = self.cost[row, column] + self.size[row, column]
-        fits = needed < share * self.left[row]
-        place, row, column, needed = place[fits], row[fits], column[fits], needed[fits]
-        size = self.size[row, column]
+    def _pays(self, row: NDArray[np.intp], size: Floats, needed: Floats, share: int) -> NDArray[np.intp]:
+        """Which of some weights, in their order, need less than this share of what is left when it is their turn."""
+        fits = np.flatnonzero(needed < share * self.left[row])
+        row, size = row[fits], size[fits]
         total = np.concatenate(([0.0], np.cumsum(size, dtype=np.float64)))
         before = total[:-1] - total[np.searchsorted(row, np.arange(len(self.left)))][row]
-        pays = needed < share * (self.left[row] - before)
-        self.cost[row[pays], column[pays]] = np.inf
-        self.left = self.left - np.bincount(row[pays], size[pays], len(self.left))
-        moved: NDArray[np.intp] = place[pays]
-        return moved
+        return fits[needed[fits] < share * (self.left[row] - before)]
