@@ -180,4 +180,5 @@ class _Search:
         row, size = row[fits], size[fits]
         total = np.concatenate(([0.0], np.cumsum(size, dtype=np.float64)))
         before = total[:-1] - total[np.searchsorted(row, np.arange(len(self.left)))][row]
-        return fits[needed[fits] < share * (self.left[row] - before)]
+        pays: NDArray[np.intp] = fits[needed[fits] < share * (self.left[row] - before)]
+        return pays
