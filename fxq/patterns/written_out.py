@@ -40,7 +40,7 @@ def join_rms_norm(match: Match) -> Node:
 
 def attach_gain(match: Match) -> Node:
     """rms_norm(x) · γ = rms_norm(x, γ)"""
-    norm = _operands(match.nodes["rms_norm"])
+    norm = match.calls["rms_norm"].operands
     return _write(match.anchor, "rms_norm", **{**norm, "gain": match.values["C"]})
 
 
@@ -54,15 +54,9 @@ def _write(node: Node, name: str, **operands: Any) -> Node:
     return node
 
 
-def _operands(node: Node) -> dict[str, Any]:
-    call = call_of(node)
-    assert call is not None
-    return call.operands
-
-
 def is_of_rows(match: Match) -> Reason | None:
     """The mean is that of the squares of the last dimension, which stays as one of size 1; what is added to it is a number."""
-    mean, square, root = (_operands(match.nodes[label]) for label in ("mean", "square", "root"))
+    mean, square, root = (match.calls[label].operands for label in ("mean", "square", "root"))
     found = tensor_type(match.nodes["square"])
     last = (-1, (-1,), *(() if found is None else (len(found.shape) - 1, (len(found.shape) - 1,))))
     numbers = (square["exponent"], root["exponent"]) == (2, -0.5) and isinstance(match.values["EPS"], int | float)
@@ -73,7 +67,7 @@ def is_of_rows(match: Match) -> Reason | None:
 
 def is_gain(match: Match) -> Reason | None:
     """The constant has a factor for each feature, and the norm has none yet."""
-    norm, found = _operands(match.nodes["rms_norm"]), tensor_type(match.values["C"])
+    norm, found = match.calls["rms_norm"].operands, tensor_type(match.values["C"])
     if norm["gain"] is None and found is not None and found.shape == norm["normalized_shape"]:
         return None
     return Reason(Why.NOT_FUSABLE, match.anchor.name, f"{match.values['C']} is no first factor for each feature")
@@ -82,7 +76,7 @@ def is_gain(match: Match) -> Reason | None:
 def is_gelu(match: Match) -> Reason | None:
     """The numbers are those of gelu, up to what is left out when they are written down."""
     found = {name: match.values[name] for name in _GELU}
-    are_numbers = all(isinstance(value, int | float) for value in found.values()) and _operands(match.nodes["cube"])["exponent"] == 3
+    are_numbers = all(isinstance(value, int | float) for value in found.values()) and match.calls["cube"].operands["exponent"] == 3
     if are_numbers and all(math.isclose(found[name], number, rel_tol=1e-4) for name, number in _GELU.items()):
         return None
     return Reason(Why.NOT_FUSABLE, match.anchor.name, f"its numbers are {', '.join(map(str, found.values()))}, not those of gelu")
