@@ -1,70 +1,95 @@
-"""nn.MultiheadAttention, written out as linears, matrix products and a softmax, so that they can be quantized one by one."""
+"""Modules of torch that hold attention, written out as linears, products and a softmax, so that these can be quantized one by one."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
+
+from fxq.runtime.multihead import MultiheadCall
 
 
-class Attention(nn.MultiheadAttention):
-    """The same module, with a forward that torch.fx can trace: softmax(q·kᵀ/√d)·v for each head.
+class Attention(MultiheadCall, nn.MultiheadAttention):
+    """The same module, with a forward that torch.fx can trace.
 
-    Batched inputs, one embedding size, no masks; with masks it is one call as before. It has no parameters of its own: a
-    MultiheadAttention becomes one by changing its class.
+    It has no parameters of its own: a MultiheadAttention becomes one by changing its class.
     """
 
     stands_for: ClassVar[type[nn.Module]] = nn.MultiheadAttention
 
-    def forward(
-        self, query: Any, key: Any, value: Any, key_padding_mask: Any = None, need_weights: bool = True, attn_mask: Any = None,
-        average_attn_weights: bool = True, is_causal: bool = False,
-    ) -> Any:  # fmt: skip
-        """(output, weights) as nn.MultiheadAttention.forward gives them."""
-        if key_padding_mask is not None or attn_mask is not None or is_causal:
-            return super().forward(query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
-        is_self_attention = query is key and key is value
-        if not self.batch_first:
-            query, key, value = (each.transpose(0, 1) for each in (query, key, value))
-        q, k, v = self._projected_at_once(query) if is_self_attention else self._projected(query, key, value)
-        mixed, weights = self._mixed(*map(self._heads, (q, k, v)), need_weights=need_weights)
-        output = F.linear(mixed.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
-        output = output if self.batch_first else output.transpose(0, 1)
-        if not need_weights:
-            return output, None
-        return output, weights.mean(1) if average_attn_weights else weights
+    def project(self, inputs: list[Any]) -> list[Any]:
+        q, k, v = self._projected_at_once(*inputs) if len(inputs) == 1 and self._qkv_same_embed_dim else self._projected(inputs)
+        return [q, self._longer(k, self.bias_k), self._longer(v, self.bias_v)]
 
-    def _mixed(self, q: Any, k: Any, v: Any, *, need_weights: bool) -> tuple[Any, Any]:
-        """Values of each head, and the weights that they were mixed with where somebody needs these, or drops some."""
-        if not (need_weights or (self.training and self.dropout)):
-            return F.scaled_dot_product_attention(q, k, v), None
-        weights = F.softmax((q @ k.transpose(-2, -1)) * (1 / math.sqrt(self.head_dim)), dim=-1)
-        return F.dropout(weights, self.dropout, self.training) @ v, weights
+    def mix(self, q: Any, k: Any, v: Any, mask: Any) -> Any:
+        return F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
 
-    def _projected_at_once(self, x: Tensor) -> tuple[Tensor, ...]:
-        return F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+    def combine(self, mixed: Any) -> Any:
+        return F.linear(mixed, self.out_proj.weight, self.out_proj.bias)
 
-    def _projected(self, *inputs: Tensor) -> list[Tensor]:
-        weights = self.in_proj_weight.chunk(3)
+    def mask(self, padding: Any, attention: Any, q: Any) -> Any:
+        found, more = super().mask(padding, attention, q), (self.bias_k is not None) + self.add_zero_attn
+        return F.pad(found, (0, more)) if more and found is not None else found
+
+    def drop(self, weights: Any) -> Any:
+        return F.dropout(weights, self.dropout, self.training)
+
+    def _projected_at_once(self, x: Any) -> list[Any]:
+        return list(F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1))
+
+    def _projected(self, inputs: list[Any]) -> list[Any]:
+        apart = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        weights = self.in_proj_weight.chunk(3) if self._qkv_same_embed_dim else apart
         biases = None if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         # by index: what is traced cannot be iterated
-        return [F.linear(x, weights[part], None if biases is None else biases[part]) for part, x in enumerate(inputs)]
+        return [F.linear(inputs[part % len(inputs)], weights[part], None if biases is None else biases[part]) for part in range(3)]
 
-    def _heads(self, x: Tensor) -> Tensor:
-        """[N, L, E] → [N, heads, L, E / heads]"""
-        return torch.unflatten(x, -1, (self.num_heads, self.head_dim)).transpose(1, 2)
+    def _longer(self, x: Any, constant: Any) -> Any:
+        """[N, S, E] with the module's own key or value behind those of each image, and one of zeros."""
+        if constant is not None:
+            x = torch.cat((x, constant.expand(x.shape[0], 1, self.embed_dim)), 1)
+        return F.pad(x, (0, 0, 0, 1)) if self.add_zero_attn else x
+
+
+class Encoder(nn.TransformerEncoder):
+    """The same module, which does not look into its mask, and calls its layers with what it is given."""
+
+    stands_for: ClassVar[type[nn.Module]] = nn.TransformerEncoder
+
+    def forward(self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None) -> Any:
+        """What layers compute for padding is what they compute, where torch may write zeros."""
+        return super().forward(src, mask, src_key_padding_mask, bool(is_causal))
+
+
+class Decoder(nn.TransformerDecoder):
+    """The same module, which does not look into its mask."""
+
+    stands_for: ClassVar[type[nn.Module]] = nn.TransformerDecoder
+
+    def forward(
+        self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None, tgt_key_padding_mask: Any = None,
+        memory_key_padding_mask: Any = None, tgt_is_causal: bool | None = None, memory_is_causal: bool = False,
+    ) -> Any:  # fmt: skip
+        """As nn.TransformerDecoder's: whether a mask is causal changes nothing of what comes out."""
+        masks = (tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
+        return super().forward(tgt, memory, *masks, bool(tgt_is_causal), memory_is_causal)
+
+
+_TRACEABLE: Mapping[type[nn.Module], type[nn.Module]] = {
+    nn.MultiheadAttention: Attention,
+    nn.TransformerEncoder: Encoder,
+    nn.TransformerDecoder: Decoder,
+}
 
 
 def write_out_attention(model: nn.Module) -> None:
-    """Gives every MultiheadAttention of the model that it covers the traceable forward."""
+    """Gives modules of torch that hold attention a forward that can be traced, unless a hook waits for calls of it."""
     for module in model.modules():
-        if type(module) is nn.MultiheadAttention and _is_covered(module):
-            module.__class__ = Attention
-
-
-def _is_covered(module: nn.MultiheadAttention) -> bool:
-    has_hooks = bool(module._forward_hooks or module._forward_pre_hooks)
-    return module._qkv_same_embed_dim and module.bias_k is None and not module.add_zero_attn and not has_hooks
+        traceable = _TRACEABLE.get(type(module))
+        if traceable is not None and not module._forward_hooks and not module._forward_pre_hooks:
+            module.__class__ = traceable
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False

@@ -38,8 +38,9 @@ def _answered(value: Any, kinds: Any) -> bool:
 
 
 def _namespaces() -> Iterator[dict[str, Any]]:
-    """Of the user's modules, and of the one that torch.is_tensor is in, which asks on behalf of its caller."""
+    """Of the user's modules, and of those that ask for their callers: torch.is_tensor, and what reads masks of attention."""
     yield vars(torch)
+    yield vars(torch.nn.functional)
     for name, module in list(sys.modules.items()):
         names = vars(module) if isinstance(module, ModuleType) else {}
         file = names.get("__file__")

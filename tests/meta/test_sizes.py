@@ -20,13 +20,13 @@ WIDE_SIGNATURES = (
     ("fxq.graph.functional", "an op takes torch's parameters for it, and its epilogue"),
     ("fxq.graph.products.attention", "those of torch's scaled_dot_product_attention"),
     ("fxq.graph.product_spellings.attention", "the same"),
-    ("fxq.passes.attention.Attention.forward", "torch.nn.MultiheadAttention's"),
+    ("fxq.passes.attention.Decoder.forward", "torch.nn.TransformerDecoder's"),
     ("fxq.passes.tracer.OriginTracer.create_node", "torch.fx.Tracer's"),
     ("fxq.api.prepare_fx", "torch.ao's, and options of ours that are given by keyword"),
     ("fxq.api.prepare_qat_fx", "those of prepare_fx"),
     ("fxq.compat.torch_ao", "torch.ao's"),
     ("fxq.api.quantize", "a user's whole choice, given by keyword"),
-    ("fxq.runtime.dynamic.attention.DynamicAttention.forward", "torch.nn.MultiheadAttention's"),
+    ("fxq.runtime.multihead.MultiheadCall.forward", "torch.nn.MultiheadAttention's"),
     ("fxq.tuning.sensitivity.sensitivity", "the same, and a target"),
 )
 

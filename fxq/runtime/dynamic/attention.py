@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.dynamic.rows import RowOp
+from fxq.runtime.multihead import MultiheadCall
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -39,7 +40,7 @@ class Projections:
     out: RowOp
 
 
-class DynamicAttention(nn.Module):
+class DynamicAttention(MultiheadCall, nn.Module):
     """softmax(q·kᵀ/√d + mask)·v for each head, between int8 projections, in evaluation: called as nn.MultiheadAttention.
 
     Args:
@@ -56,50 +57,13 @@ class DynamicAttention(nn.Module):
         self.query, self.key, self.value, self.out = projections.query, projections.key, projections.value, projections.out
         self.num_heads, self.batch_first = num_heads, batch_first
 
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None, need_weights: bool = True,
-        attn_mask: Tensor | None = None, average_attn_weights: bool = True, is_causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """(output, weights) as nn.MultiheadAttention.forward gives them, also without a batch.
+    def project(self, inputs: list[Tensor]) -> list[Tensor]:
+        query, key, value = inputs if len(inputs) == 3 else inputs * 3
+        return [self.query(query), self.key(key), self.value(value)]
 
-        is_causal only says of attn_mask, which is needed beside it, what that is.
-        """
-        batched = query.ndim == 3
-        inputs = [self._batch_first(each) if batched else each[None] for each in (query, key, value)]
-        q, k, v = (self._heads(project(x)) for project, x in zip((self.query, self.key, self.value), inputs, strict=True))
-        mask = self._mask(key_padding_mask, attn_mask, q)
-        if need_weights:
-            weights = F.softmax(q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + (0.0 if mask is None else mask), -1)
-            mixed = weights @ v
-            weights = weights.mean(1) if average_attn_weights else weights
-        else:
-            weights, mixed = None, attend(q, k, v, mask)
-        output = self.out(mixed.transpose(1, 2).flatten(2))
-        if not batched:
-            return output[0], None if weights is None else weights[0]
-        return self._batch_first(output), weights
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        return attend(q, k, v, mask)
 
-    def _batch_first(self, x: Tensor) -> Tensor:
-        """There and back."""
-        return x if self.batch_first else x.transpose(0, 1)
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """[N, L, E] → [N, heads, L, E / heads]"""
-        return torch.unflatten(x, -1, (self.num_heads, -1)).transpose(1, 2)
-
-    def _mask(self, padding: Tensor | None, attention: Tensor | None, q: Tensor) -> Tensor | None:
-        """Both masks as one summand of the scores, [N or 1, heads or 1, L or 1, S]; True in a bool mask means: not this one."""
-        masks = []
-        if padding is not None:
-            masks.append(_summand(padding, q.dtype).reshape(-1, 1, 1, padding.shape[-1]))
-        if attention is not None:
-            shape = attention.shape[-2:]
-            split = (-1, self.num_heads) if attention.ndim == 3 else (1, 1)
-            masks.append(_summand(attention, q.dtype).reshape(*split, *shape))
-        return sum(masks[1:], masks[0]) if masks else None
-
-
-def _summand(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    if mask.dtype != torch.bool:
-        return mask.to(dtype)
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(mask, -math.inf)
+    def combine(self, mixed: Tensor) -> Tensor:
+        output: Tensor = self.out(mixed)
+        return output

@@ -1,0 +1,87 @@
+"""Modules of torch that hold attention, as they are traced: with masks, weights, keys of their own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fxq
+from fxq.passes import trace
+from fxq.report.kinds import Kind
+from tests.closeness import sqnr
+
+PADDING = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+CAUSAL = nn.Transformer.generate_square_subsequent_mask(5)
+NAMES = ("query", "key", "value")
+ENCODER = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2).eval()
+DECODER = nn.TransformerDecoder(nn.TransformerDecoderLayer(16, 4, 32, batch_first=True), 2).eval()
+MEMORY = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+CALLS: Mapping[str, dict[str, Any]] = {
+    "plain": {"need_weights": False},
+    "padding": {"key_padding_mask": PADDING, "need_weights": False},
+    "causal": {"attn_mask": CAUSAL, "need_weights": False},
+    "pairs": {"attn_mask": CAUSAL.isinf()},
+    "pairs of heads": {"attn_mask": torch.randn(8, 5, 5, generator=torch.Generator().manual_seed(0))},
+    "both": {"attn_mask": CAUSAL.isinf(), "key_padding_mask": PADDING, "average_attn_weights": False},
+}
+MODULES: Mapping[str, dict[str, Any]] = {
+    "batch first": {"batch_first": True},
+    "no bias": {"bias": False},
+    "keys and values of other sizes": {"kdim": 12, "vdim": 20, "batch_first": True},
+    "more keys": {"add_bias_kv": True, "add_zero_attn": True},
+}
+
+
+@pytest.mark.parametrize("options", MODULES.values(), ids=list(MODULES))
+@pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
+def test_every_call_is_traced(call: dict[str, Any], options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = nn.MultiheadAttention(16, 4, **options).eval()
+    shape = (2, 5) if model.batch_first else (5, 2)
+    tensors = {name: torch.randn(*shape, size) for name, size in zip(NAMES, (16, model.kdim, model.vdim), strict=True)}
+    traced = trace(model, {**tensors, **call})
+    assert not [node for node in traced.graph.nodes if "multi_head_attention" in str(node.target)]
+    expected, found = model(**tensors, **call), traced(**tensors, **call)
+    torch.testing.assert_close(found[0], expected[0])
+    assert (found[1] is None) == (expected[1] is None)
+    if expected[1] is not None:
+        torch.testing.assert_close(found[1], expected[1])
+
+
+def test_without_a_batch() -> None:
+    torch.manual_seed(0)
+    model = nn.MultiheadAttention(16, 4).eval()
+    given = {**dict.fromkeys(NAMES, torch.randn(5, 16)), "key_padding_mask": PADDING[1], "attn_mask": CAUSAL.isinf()}
+    for found, expected in zip(trace(model, given)(**given), model(**given), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+MASKED: Mapping[str, tuple[nn.Module, dict[str, Any]]] = {
+    "encoder, padding": (ENCODER, {"src_key_padding_mask": PADDING}),
+    "encoder, causal": (ENCODER, {"mask": CAUSAL, "is_causal": True}),
+    "encoder, both": (ENCODER, {"mask": CAUSAL.isinf(), "src_key_padding_mask": PADDING}),
+    "decoder": (DECODER, {"memory": MEMORY, "tgt_mask": CAUSAL, "memory_key_padding_mask": PADDING}),
+}
+
+
+@pytest.mark.parametrize(("model", "masks"), MASKED.values(), ids=list(MASKED))
+@pytest.mark.parametrize("qconfig", [fxq.per_row_dynamic_qconfig, fxq.get_default_qconfig("x86")], ids=["dynamic", "calibrated"])
+def test_transformers_with_masks(model: nn.Module, masks: dict[str, Any], qconfig: fxq.QConfig) -> None:
+    """Every projection is int8, and what the mask says holds for inputs with another one."""
+    x, mapping = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1)), fxq.QConfigMapping().set_global(qconfig)
+    first = next(iter(inspect.signature(model.forward).parameters))
+    prepared = fxq.prepare_fx(model, mapping, {first: x, **masks})
+    with torch.no_grad():
+        prepared(**{first: x, **masks})
+        int8, seen = fxq.convert_fx(prepared), ~PADDING
+        shorter = {name: mask.logical_not() & PADDING if mask is PADDING else mask for name, mask in masks.items()}
+        for given in (masks, shorter):
+            assert sqnr(int8(x, **given)[seen], model(x, **given)[seen]) > 25
+    rows = fxq.report(int8).rows
+    assert {row.kind for row in rows if row.weight_bytes and "LayerNorm" not in row.what} <= {Kind.INT8, Kind.DYNAMIC}
+    assert not int8.islands
