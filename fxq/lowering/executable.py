@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -92,11 +92,15 @@ def compiled_nodes(module: FxqModule) -> frozenset[Node]:
     """Nodes of a converted model that run as machine code: in regions, and dynamic ops. They count until a call shows that they do not."""
     if not isinstance(module.executor, JitExecutor):
         return frozenset()
-    refused = {compiled.region.name for compiled in regions_of(module) if compiled.refused}
-    regions = find_regions(module.graph, accepts).regions
-    inside = {node for region in regions if region.region.name not in refused for node in region.nodes}
+    inside = {node for region in find_regions(module.graph, accepts).regions for node in region.nodes}
     dynamic = {node for node in module.graph.find_nodes(op="call_module") if _is_compiled(module.get_submodule(str(node.target)))}
-    return frozenset(inside | dynamic)
+    return frozenset(inside.difference(refused_nodes(module)) | dynamic)
+
+
+def refused_nodes(module: FxqModule) -> Mapping[Node, str]:
+    """Nodes that ran as integer ops inside regions, as calls have shown → why."""
+    refused = {name: reason for compiled in regions_of(module) for name, reason in compiled.refused.items()}
+    return {node: refused[node.name] for node in module.graph.nodes if node.name in refused}
 
 
 def _is_compiled(called: nn.Module) -> bool:

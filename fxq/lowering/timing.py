@@ -1,4 +1,4 @@
-"""What the parts of a converted model take: the kernels of its compiled regions, and the calls between regions."""
+"""What the parts of a converted model take: the kernels of its compiled regions, and all other calls."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from torch.fx.graph_module import GraphModule
 
 from fxq.graph.module import FxqModule
 from fxq.lowering.executable import RegionCall, executable_of
-from fxq.runtime.jit import CompiledRegion, TimedRun
+from fxq.runtime.jit import CompiledRegion
 
 
 @dataclass(frozen=True)
 class Part:
-    """A kernel call of a region, or a call of the graph outside of regions.
+    """A kernel call of a region, a step of one that has no kernel, or a call of the graph outside of regions.
 
     Attributes:
         name: of the layer's node.
         runs: the kernel's family, or what is called.
         region: None outside.
-        number: of the kernel call in its region; 0 outside.
+        number: of the call in its region; 0 outside.
         shape: of the result; None where that is no tensor.
-        macs: multiplications; 0 outside, where they are not counted.
+        macs: multiplications; 0 where no kernel counts them.
+        reason: why a step of a region has no kernel; None for those that have one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Part:
     number: int = 0
     shape: tuple[int, ...] | None = None
     macs: int = 0
+    reason: str | None = None
 
 
 def time_parts(module: FxqModule, args: tuple[Any, ...], kwargs: Mapping[str, Any], runs: int) -> dict[Part, float]:
@@ -68,19 +70,10 @@ class _Timer(Interpreter):
         return result
 
     def _run_region(self, region: CompiledRegion, inputs: list[Tensor]) -> tuple[Any, ...]:
-        start = time.perf_counter()
-        timed = region.run_timed(inputs)
-        if timed is not None:
-            self._note_calls(region.region.name, timed)
-            return timed.outputs
-        results = region.region.run(inputs)
-        name = region.region.name
-        self._note(Part(name, "integer ops", name, shape=_shape(results[0])), time.perf_counter() - start)
-        return results
-
-    def _note_calls(self, region: str, timed: TimedRun) -> None:
-        for number, (call, seconds) in enumerate(zip(timed.program.calls, timed.seconds, strict=True)):
-            self._note(Part(call.step, call.planned.kernel.name, region, number, call.result.shape, call.macs), seconds)
+        timed, name = region.run_timed(inputs), region.region.name
+        for number, call in enumerate(timed.calls):
+            self._note(Part(call.step, call.runs, name, number, call.shape, call.macs, call.reason), call.seconds)
+        return timed.outputs
 
     def _note(self, part: Part, seconds: float) -> None:
         self.least[part] = min(seconds, self.least.get(part, seconds))

@@ -62,6 +62,10 @@ def render_summary(stage: Stage, rows: tuple[Row, ...], totals: Totals) -> Itera
     if assumed:
         yield Text()
         yield _section("Fixed as with the example inputs, and checked at run time", Padding(Group(*assumed), (0, 0, 0, 2)))
+    not_compiled = _not_compiled(rows)
+    if not_compiled.row_count:
+        yield Text()
+        yield _section("Runs as integer ops inside a compiled region, and why", Padding(not_compiled, (0, 0, 0, 2)))
     refused = _refusals(rows)
     if refused.row_count:
         yield Text()
@@ -216,6 +220,16 @@ def _names(rows: list[Row]) -> str:
     lengths = accumulate(len(name) + 2 for name in names)
     count = max(1, sum(length <= _NAMES_LENGTH for length in lengths))
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if count < len(names) else "")
+
+
+def _not_compiled(rows: tuple[Row, ...]) -> Table:
+    grid = _grid("left", "left", "left")
+    by_reason: dict[str, list[Row]] = {}
+    for row in (row for row in rows if row.not_compiled):
+        by_reason.setdefault(row.not_compiled, []).append(row)
+    for reason, alike in by_reason.items():
+        grid.add_row(Text(_names(alike)), Text(reason), Text(_place(alike[0])))
+    return grid
 
 
 def _refusals(rows: tuple[Row, ...]) -> Table:

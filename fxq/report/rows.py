@@ -16,7 +16,7 @@ from fxq.graph.names import join_path
 from fxq.graph.qdq import is_dequantize, is_quantize, qparams_of
 from fxq.graph.qtypes import QParams
 from fxq.graph.reasons import Reason
-from fxq.lowering.executable import compiled_nodes
+from fxq.lowering.executable import compiled_nodes, refused_nodes
 from fxq.report.kinds import Kind, kind_of
 from fxq.report.macs import count_macs
 from fxq.report.weights import Stored, stored_by
@@ -58,6 +58,7 @@ class Row(BaseModel):
         weight_bytes: tensors of the model and constants that it holds, as stored. A shared tensor counts where it is read first.
         weight_bytes_float32: the same tensors in the float model.
         compiled: whether it runs as machine code, in a compiled region or by itself.
+        not_compiled: why it ran as an integer op inside a compiled region, as calls have shown; or "".
         reason: why it stays float; None for int8, and for what is neither.
         refusals: fusions that were refused here.
         source: "file.py:12" of the call, or "".
@@ -88,6 +89,7 @@ class Row(BaseModel):
     refusals: tuple[Refusal, ...]
     source: str
     assumed: str = ""
+    not_compiled: str = ""
 
     @property
     def is_heavy(self) -> bool:
@@ -97,11 +99,12 @@ class Row(BaseModel):
 
 @dataclass(frozen=True)
 class _Costs:
-    """What a node costs: MACs, those of the whole model, the tensors that no node before it has; and whether it is compiled."""
+    """What a node costs: MACs, those of the whole model, the tensors that no node before it has; and whether it is compiled, or why not."""
 
     macs: int | None
     total: int
     compiled: bool
+    not_compiled: str
     stored: tuple[Stored, ...]
 
 
@@ -112,7 +115,8 @@ def make_rows(module: FxqModule) -> tuple[Row, ...]:
     total = sum(count or 0 for count in macs.values())
     stored = _first_readers(macs)
     compiled = {node for graph in graphs for node in compiled_nodes(graph)}
-    costs = {node: _Costs(count, total, node in compiled, stored[node]) for node, count in macs.items()}
+    refused = {node: why for graph in graphs for node, why in refused_nodes(graph).items()}
+    costs = {node: _Costs(count, total, node in compiled, refused.get(node, ""), stored[node]) for node, count in macs.items()}
     rows = [_row(node, module, costs[node]) for node in module.graph.nodes]
     rows += _rows_of_islands(module)
     for graph in graphs[1:]:
@@ -170,6 +174,7 @@ def _row(node: Node, graph: FxqModule, costs: _Costs) -> Row:
         refusals=tuple(Refusal(rule=rule, reason=reason) for rule, reason in refusals_of(node)),
         source="" if origin is None else origin.source,
         assumed=f"{node.args[1]!r} at {node.args[2]}" if node.target is assume else "",
+        not_compiled=costs.not_compiled,
     )
 
 

@@ -24,17 +24,18 @@ _SHORTEST = 1e-7  # seconds; a clock does not tell less
 
 
 class TimeRow(BaseModel):
-    """One kernel call of a compiled region, or one call of the graph outside of them.
+    """One kernel call of a compiled region, a step of one that no kernel is for, or one call of the graph outside of them.
 
     Attributes:
         name: of the layer's node.
         region: which region it is in; None outside.
-        runs: the kernel's family; "integer ops" for a region that was not compiled for these shapes; else what is called.
+        runs: the kernel's family; "integer op" for a step of a region that has none for these shapes; else what is called.
         shape: of its result; None where that is no tensor.
         ms: milliseconds on one thread, the least of several runs.
         macs: multiplications; 0 for kernels that only move or map values, and outside of regions, where they are not counted.
         gmacs: 10⁹ multiplications per second.
         peak_share: gmacs in relation to what the machine's dot product can do.
+        reason: why a step of a region has no kernel; None for all else.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,6 +48,7 @@ class TimeRow(BaseModel):
     macs: int
     gmacs: float
     peak_share: float
+    reason: str | None = None
 
 
 class TimeProfile(Printable):
@@ -84,6 +86,8 @@ class TimeProfile(Printable):
         yield table
         peak = f"; the peak of {self.isa} is {self.peak_gmacs:.0f} GMAC/s" if self.isa else ""
         yield f"{self.ms:.3f} ms on one thread, {self.macs / 1e6:.1f} MMAC in compiled regions{peak}"
+        for row in (row for row in self.rows if row.reason):
+            yield f"{row.name} is not compiled for these shapes: {row.reason}"
 
     def _cells(self, row: TimeRow) -> tuple[str, ...]:
         shape = "" if row.shape is None else "×".join(map(str, row.shape)) or "scalar"
@@ -136,4 +140,5 @@ def _row(part: Part, seconds: float, peak: float) -> TimeRow:
         macs=part.macs,
         gmacs=speed / 1e9,
         peak_share=speed / peak if peak else 0.0,
+        reason=part.reason,
     )

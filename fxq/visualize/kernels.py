@@ -77,7 +77,7 @@ class _Run:
 def _runs(model: FxqModule) -> Iterator[_Run]:
     """Of regions, whose calls know their nodes, and of dynamic ops, which have programs of their own."""
     for graph in graphs_of(model):
-        for program in (region.programs[-1] for region in regions_of(graph) if region.programs):
+        for program in (program for region in regions_of(graph) for program in region.latest):
             yield from (_Run(join_path(graph.path, call.step), program.name, stage, call) for stage, call in _calls(program))
         for node in graph.graph.nodes:
             module = called_module(node)

@@ -161,11 +161,21 @@ def test_more_shapes_than_programs_are_kept() -> None:
     assert all(len(region._programs) <= 8 and not region.refused for region in regions_of(model))
 
 
-def test_refused_shapes_run_on_the_integer_ops() -> None:
+def test_what_has_no_kernel_runs_as_an_integer_op_inside_its_region() -> None:
     model = int8()
     x = batch(1).double()
     assert same(model, x)
-    assert list(regions_of(model)[0].refused.values()) == ["input 0 of region_0 is torch.float64"]
+    assert regions_of(model)[0].refused == {"x_q": "reads torch.float64"} and len(regions_of(model)[0].latest) == 1
+    assert "x_q  reads torch.float64" in str(fxq.report(model))
+    times = fxq.profile(model, x, runs=1)
+    assert [(row.name, row.reason) for row in times.rows if row.runs == "integer op"] == [("x_q", "reads torch.float64")]
+    assert "x_q is not compiled for these shapes: reads torch.float64" in str(times)
+
+
+def test_an_empty_batch_says_nothing_of_others() -> None:
+    model = int8()
+    assert same(model, batch(1, 0))
+    assert not regions_of(model)[0].refused and fxq.report(model).totals.macs_share_compiled == 1.0
 
 
 def test_the_report_counts_what_runs_as_machine_code() -> None:

@@ -28,7 +28,7 @@ def plan_attention(site: Site) -> None:
     planner = site.planner
     options: Any = fill_in(site.step.kwargs, planner.values)  # whether it is causal may be found out from sizes
     if len(site.kind.shape) != 4:
-        raise Unplannable(f"{site.step.name} has {len(site.kind.shape)} dimensions, not images, heads, rows and features")
+        raise Unplannable(f"has {len(site.kind.shape)} dimensions, not images, heads, rows and features")
     query, keys, values = (site.in_order(position, row_major(4)) for position in range(3))
     mask = _mask(site, (*query.shape[:3], keys.shape[2]))
     y = planner.place(site.value, _ROWS_OUTSIDE)
@@ -50,14 +50,14 @@ def _mask(site: Site, scores: tuple[int, ...]) -> View | None:
     if given is None:
         return None
     if not isinstance(given, Value) or site.planner.kind(given.index).dtype not in (torch.bool, torch.float32):
-        raise Unplannable(f"the mask of {site.step.name} is neither bool nor float32")
+        raise Unplannable("has a mask that is neither bool nor float32")
     view = site.planner.views[given.index]
     if view.strides[-1] != 1 and view.shape[-1] > 1:
         view = site.dense(given.index, row_major(len(view.shape)))
     repeated = view.moved(lambda mask: mask.expand(scores))
     assert repeated is not None, "expanding copies nothing"
     if repeated.strides[3] != 1 and scores[3] > 1:
-        raise Unplannable(f"the mask of {site.step.name} has one element for all keys")
+        raise Unplannable("has a mask with one element for all keys")
     return repeated
 
 

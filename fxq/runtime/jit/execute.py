@@ -141,16 +141,32 @@ def _microseconds(call: Call) -> float:
 
 
 @dataclass(frozen=True)
-class TimedRun:
-    """Results of a program, and what its calls took.
+class TimedCall:
+    """What one call took.
 
     Attributes:
-        seconds: of each of the program's calls, on one thread.
+        step: what it computes, or a part of it.
+        runs: the kernel's family.
+        shape: of its result.
+        macs: multiplications.
+        seconds: on one thread.
+        reason: why it is no kernel; None for one.
     """
 
+    step: str
+    runs: str
+    shape: tuple[int, ...] | None
+    macs: int
+    seconds: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """Results of a region, and its calls in their order."""
+
     outputs: tuple[Tensor, ...]
-    program: Program
-    seconds: tuple[float, ...]
+    calls: tuple[TimedCall, ...]
 
 
 class CompiledProgram:
@@ -167,6 +183,16 @@ class CompiledProgram:
         self._dtypes = tuple(dtypes)
         self._code = compile_kernels(call.planned.kernel for call in program.calls)
         self._free: list[Execution] = []
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The only one."""
+        return (self.program,)
+
+    @property
+    def latest(self) -> tuple[Program, ...]:
+        """The same."""
+        return (self.program,)
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The region's outputs."""
@@ -195,7 +221,8 @@ class CompiledProgram:
             seconds = execution.run_timed(inputs, outputs)
         finally:
             self._free.append(execution)
-        return TimedRun(outputs, self.program, tuple(seconds))
+        calls = zip(self.program.calls, seconds, strict=True)
+        return TimedRun(outputs, tuple(TimedCall(c.step, c.planned.kernel.name, c.result.shape, c.macs, taken) for c, taken in calls))
 
     def _allocate(self) -> tuple[Tensor, ...]:
         return tuple(

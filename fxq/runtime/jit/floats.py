@@ -148,7 +148,7 @@ def _plan_sum_and_norm(site: Site, norm: Site, **summands: View) -> None:
 def _planned_norm(site: Site, features: int, *, added: bool, kept: bool) -> Planned:
     gain, shift = (*site.step.args[1:], None, None)[:2]
     if isinstance(gain, Value) or isinstance(shift, Value):
-        raise Unplannable(f"{site.step.name} has weights that are computed")
+        raise Unplannable("has weights that are computed")
     form = NormForm(NORMS[site.step.function], gained=gain is not None, shifted=shift is not None)
     kernel = NormRows(site.planner.isa, features, added, kept, form)
     parameters = np.zeros(kernel.parameter_bytes // FLOAT, np.float32)

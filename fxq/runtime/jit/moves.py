@@ -25,7 +25,7 @@ def plan_view(site: Site) -> None:
     elif site.step.function in RESHAPES:
         _copy_reshaped(site, source)
     else:
-        raise Unplannable(f"{site.step.name} moves elements in a way that strides cannot say")
+        raise Unplannable("moves elements in a way that strides cannot say")
 
 
 def _copy_reshaped(site: Site, source: View) -> None:
@@ -150,7 +150,7 @@ SHUFFLES: Mapping[Any, Shuffle] = {
 def plan_shuffle(site: Site) -> None:
     """One copy between the views of SHUFFLES."""
     if len(site.kind.shape) != 4:
-        raise Unplannable(f"{site.step.name} shuffles {site.kind.shape}, which is no batch of images")
+        raise Unplannable(f"shuffles {site.kind.shape}, which is no batch of images")
     shuffle, factor = SHUFFLES[site.step.function], _factor(site.step)
     source = site.view(0).moved(lambda tensor: shuffle.source(tensor, factor))
     target = site.planner.place(site.value).moved(lambda tensor: shuffle.target(tensor, factor))

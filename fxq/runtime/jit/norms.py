@@ -17,7 +17,7 @@ def plan_softmax_step(site: Site) -> None:
     rank, length = len(site.kind.shape), site.kind.shape[op.dim]
     dim = op.dim % rank
     if dim == 0 or length > LONGEST:
-        raise Unplannable(f"{site.step.name} sums {length} elements along dimension {dim}")
+        raise Unplannable(f"sums {length} elements along dimension {dim}")
     order = (*(other for other in range(rank) if other != dim), dim)
     x, y = site.in_order(0, order), site.planner.place(site.value, order)
     site.call(plan_softmax(op, x.layout(order), y.layout(order), site.planner.isa), x=x, y=y)
@@ -28,13 +28,13 @@ def plan_layer_norm_step(site: Site) -> None:
     op: Any = site.step.function
     rank, kept = len(site.kind.shape), len(site.kind.shape) - len(op.normalized_shape)
     if kept < 1:
-        raise Unplannable(f"{site.step.name} normalizes all dimensions of {site.kind.shape}")
+        raise Unplannable(f"normalizes all dimensions of {site.kind.shape}")
     order = row_major(rank)
     x, y = site.in_order(0, order), site.planner.place(site.value, order)
     rows = _in_rows(x, kept) or _in_rows(site.relaid(0, order), kept)
     results = _in_rows(y, kept)
     if rows is None or results is None:
-        raise Unplannable(f"{site.step.name} normalizes rows that do not lie in one piece")
+        raise Unplannable("normalizes rows that do not lie in one piece")
     order = row_major(kept + 1)
     site.call(plan_layer_norm(op, rows.layout(order), results.layout(order), site.planner.isa), x=rows, y=results)
 

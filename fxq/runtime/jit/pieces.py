@@ -35,7 +35,7 @@ def plan_pieces(site: Site) -> None:
     assert whole is not None, "dimensions of length 1 in front have any stride"
     pieces = PIECES[site.step.function](whole.shape, fill_in(site.step.kwargs, planner.values))
     if prod(map(len, pieces)) > _MOST:
-        raise Unplannable(f"{site.step.name} takes its operand to {prod(map(len, pieces))} pieces")
+        raise Unplannable(f"takes its operand to {prod(map(len, pieces))} pieces")
     target, copies = planner.place(site.value), []
     for chosen in product(*map(_placed, pieces)):
         part, place = whole, target

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,11 +12,14 @@ from fxq.runtime.jit.constants import ConstantPool
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernels.copy import plan_copy
 from fxq.runtime.jit.moves import concatenation
-from fxq.runtime.jit.planner import Home, Planner, Site, Unplannable
+from fxq.runtime.jit.planner import Home, Planner, Refused, Site, Unplannable
 from fxq.runtime.jit.program import Program
-from fxq.runtime.jit.steps import frame_of, row_of
+from fxq.runtime.jit.steps import StepRow, frame_of, row_of
 from fxq.runtime.jit.views import View, row_major
 from fxq.runtime.region import Region, Step
+
+# why a step without elements is not compiled
+NOTHING = "computes nothing"
 
 _DTYPES = (torch.float32, torch.uint8, torch.int8, torch.bool)
 
@@ -32,11 +35,10 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa, constants: Constan
         constants: those of programs that were planned for other shapes.
 
     Raises:
-        Unplannable: a step has no kernel for these shapes.
+        Refused: steps have no kernel for these shapes.
     """
     planner = Planner(region, values, isa, constants or ConstantPool())
-    _check_values(planner)
-    _check_dtypes(planner)
+    _each_step(planner, _check)
     _assign_homes(planner)
     _find_outlets(planner)
     _prefer_orders(planner)
@@ -44,47 +46,53 @@ def plan(region: Region, values: Mapping[int, Any], isa: Isa, constants: Constan
     for value in range(region.inputs):
         if value in planner.readers:
             _enter(planner, value)
-    for number, step in enumerate(region.steps):
-        if planner.is_tensor(region.inputs + number) and number not in planner.done:
-            row = row_of(step)
-            assert row is not None, f"{step.name} is in a region, but has no row in STEPS"
-            row.plan(Site(planner, number))
+    _each_step(planner, _plan_step)
     return planner.program([_leave(planner, number, value) for number, value in enumerate(region.outputs)])
 
 
-def _check_values(planner: Planner) -> None:
-    """Kernels take a batch of something that they know; some of them also vectors."""
-    vectors = _vectors(planner)
-    for value in filter(planner.is_tensor, planner.values):
-        kind, is_input = planner.kind(value), value < planner.region.inputs
-        if is_input and value not in planner.readers:
-            continue
-        if is_input and kind.dtype not in _DTYPES:
-            raise Unplannable(f"input {value} of {planner.region.name} is {kind.dtype}")
-        if len(kind.shape) < 1 + (value not in vectors) or 0 in kind.shape:
+def _each_step(planner: Planner, visit: Callable[[Site], None]) -> None:
+    """visit(site) for each step that makes a tensor. All are visited; then Refused is raised if some were unplannable."""
+    reasons: dict[int, str] = {}
+    for number in range(len(planner.region.steps)):
+        if planner.is_tensor(planner.region.inputs + number) and number not in planner.done:
+            try:
+                visit(Site(planner, number))
+            except Unplannable as objection:
+                reasons[number] = str(objection)
+    if reasons:
+        raise Refused(reasons)
+
+
+def _check(site: Site) -> None:
+    """Kernels take a batch of something that they know, some of them also vectors; float ones no other floats than they are for."""
+    planner, row = site.planner, _row(site.step)
+    operands = [value for value in site.step.reads if planner.is_tensor(value)]
+    for kind in map(planner.kind, (*operands, site.value)):
+        if 0 in kind.shape:
+            raise Unplannable(NOTHING)
+        if len(kind.shape) < 2 - row.vectors:
             raise Unplannable(f"a value of shape {kind.shape} is no batch")
+    floats = site.operands if row.floats or site.step.function is functional.quantize else ()
+    for value in operands:
+        if planner.kind(value).dtype not in (_DTYPES if value not in floats else (torch.float32,)):
+            raise Unplannable(f"reads {planner.kind(value).dtype}")
+    if operands and operands[0] == site.step.reads[0]:
+        frame_of(site.step, planner.kind(operands[0]))
 
 
-def _vectors(planner: Planner) -> set[int]:
-    """Values that only steps have to do with that take vectors."""
-    region = planner.region
-    vectors = set(planner.values)
-    for number, step in enumerate(region.steps):
-        row = row_of(step)
-        if row is None or not row.vectors:
-            vectors -= {region.inputs + number, *step.reads}
-    return vectors
+def _plan_step(site: Site) -> None:
+    try:
+        _row(site.step).plan(site)
+    except Unplannable:
+        site.planner.place(site.value)  # so that steps behind it can be asked too
+        raise
 
 
-def _check_dtypes(planner: Planner) -> None:
-    """A caller may give what torch would convert; kernels read the floats that they are for."""
-    for number, step in enumerate(planner.region.steps):
-        row = row_of(step)
-        if not (row and row.floats) and step.function is not functional.quantize:
-            continue
-        for operand in filter(planner.is_tensor, Site(planner, number).operands):
-            if planner.kind(operand).dtype != torch.float32:
-                raise Unplannable(f"{step.name} reads {planner.kind(operand).dtype}")
+def _row(step: Step) -> StepRow:
+    row = row_of(step)
+    if row is None:
+        raise Unplannable("has no kernel")
+    return row
 
 
 def _assign_homes(planner: Planner) -> None:

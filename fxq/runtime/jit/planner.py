@@ -23,7 +23,19 @@ from fxq.runtime.region import Region, Step, Value
 
 
 class Unplannable(Exception):
-    """These shapes are not compiled; the message says why."""
+    """A step has no kernel for these shapes; the message says why."""
+
+
+class Refused(Exception):
+    """Some steps of a region have no kernel for these shapes.
+
+    Attributes:
+        reasons: number of each such step → why.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(reasons)
+        self.reasons = reasons
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +303,7 @@ class Site:
         """The value of a positional argument."""
         argument = self.step.args[position]
         if not isinstance(argument, Value):
-            raise Unplannable(f"{self.step.name} reads a constant where it takes values")
+            raise Unplannable("reads a constant where it takes values")
         return argument.index
 
     def view(self, position: int) -> View:

@@ -34,7 +34,7 @@ def _operand(site: Site, position: int, adjacent: tuple[int, ...]) -> View:
             return batched
     batched = _batched(site.relaid(position, row_major(len(view.shape))), whole)
     if batched is None:
-        raise Unplannable(f"{site.step.name} repeats {view.shape} along some of the outer dimensions of {whole}, and not along others")
+        raise Unplannable(f"repeats {view.shape} along some of the outer dimensions of {whole}, and not along others")
     return batched
 
 

@@ -71,7 +71,7 @@ def _images(site: Site, dims: Sequence[int], *, keepdim: bool) -> tuple[View, Vi
     whole = target if keepdim else target.moved(lambda tensor: tensor[_with_ones(reduced)])
     y = whole.moved(reduced.image) if whole is not None else None
     if y is None:
-        raise Unplannable(f"{site.step.name} writes {site.kind.shape} where its elements are not adjacent")
+        raise Unplannable(f"writes {site.kind.shape} where its elements are not adjacent")
     x = source.moved(reduced.image)
     return x if x is not None and _has_adjacent_channels(x) else _copied(site, reduced), y
 

@@ -163,13 +163,13 @@ def _plan_binary(site: Site) -> None:
     operands = [site.view(0), site.view(1)]
     larger = next((view for view in operands if view.shape == site.kind.shape), None)
     if larger is None or not all(_broadcasts(_of_batch(view, site.kind.shape).shape, site.kind.shape) for view in operands):
-        raise Unplannable(f"{site.step.name} broadcasts {operands[0].shape} with {operands[1].shape}")
+        raise Unplannable(f"broadcasts {operands[0].shape} with {operands[1].shape}")
     y = site.planner.place(site.value, larger.memory_order)
     order = y.memory_order
     spread = [_of_batch(view, y.shape) for view in operands]
     a, b = (site.in_order(n, order) if view == operands[n] else view for n, view in enumerate(spread))
     if any(view.strides[order[-1]] != 1 and view.shape[order[-1]] != 1 for view in (a, b)):
-        raise Unplannable(f"{site.step.name} reads {operands[0].shape} and {operands[1].shape} in orders that do not go together")
+        raise Unplannable(f"reads {operands[0].shape} and {operands[1].shape} in orders that do not go together")
     layouts = (a.layout(order), b.layout(order), y.layout(order))
     site.call(plan_binary(op, layouts, site.planner.isa, signed=site.signed), a=a, b=b, y=y)
 
@@ -357,6 +357,6 @@ def frame_of(step: Step, operand: Kind) -> Frame | None:
         return None
     rank = op.geometry.rank  # type: ignore[attr-defined]
     if len(operand.shape) != rank + 2:
-        raise Unplannable(f"{step.name} is given {operand.shape}, one image and no batch")
+        raise Unplannable(f"is given {operand.shape}, one image and no batch")
     border = row.border(op, operand.shape[2:])
     return Frame(border, op.input_zero_point + 128 * operand.signed) if any(map(any, border)) else None  # type: ignore[attr-defined]

@@ -116,7 +116,7 @@ def test_other_dtypes_and_no_rows_are_left_to_the_layers() -> None:
     model, integer = heads(), heads(runtime="integer")
     for x in (torch.randn(2, 5, 24).double(), torch.randn(0, 5, 24), torch.randn(2, 0, 24)):
         assert all(torch.equal(a, b) and a.dtype == x.dtype for a, b in zip(model(x), integer(x), strict=True))
-    assert len(regions_of(model)[0].refused) == 3
+    assert set(regions_of(model)[0].refused.values()) == {"reads torch.float64"}
 
 
 def test_what_is_only_measured_may_be_anything() -> None:

@@ -13,7 +13,7 @@ from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.pieces import PIECES
 from fxq.runtime.jit.plan import plan
-from fxq.runtime.jit.planner import Unplannable
+from fxq.runtime.jit.planner import Refused
 from fxq.runtime.jit.steps import row_of
 from fxq.runtime.region import Region, Step, Value
 from tests.runtime.jit.regions import EVERY_ISA, check, conv, one_step, random_bytes
@@ -89,5 +89,5 @@ def test_what_has_no_pieces_is_not_accepted() -> None:
 
 def test_more_pieces_than_are_worth_planning() -> None:
     flips = region(movement.flip, {"dims": (2, 3)})
-    with pytest.raises(Unplannable, match="1089 pieces"):
+    with pytest.raises(Refused, match="1089 pieces"):
         plan(flips, flips.trace([random_bytes((1, 2, 33, 33))]), find_isa())
