@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fxq.graph.qtypes import QParams, QuantSpec, choose_qparams
 from fxq.observers.histogram import HistogramObserver
-from fxq.observers.l2_search import Histogram, power_of_two
+from fxq.observers.l2_errors import Histogram, power_of_two
 
 # thresholds are 2^(-i/PER_OCTAVE) of the largest |x|: each 2 % below the one before
 PER_OCTAVE, OCTAVES = 32, 10

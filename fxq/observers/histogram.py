@@ -15,7 +15,8 @@ from fxq.observers.base import Extent, Observer, flatten
 from fxq.observers.distribution import Distribution, of_grid
 from fxq.observers.extremes import ExtremesObserver, check_per_channel
 from fxq.observers.fixed import check_per_tensor
-from fxq.observers.l2_search import Histogram, power_of_two, search_all, search_qparams
+from fxq.observers.l2_errors import Histogram, power_of_two
+from fxq.observers.l2_search import search_all, search_qparams
 
 # 2^126 is the largest power of two whose inverse is a normal f32
 MIN_EXPONENT = -126
@@ -23,8 +24,8 @@ MIN_BINS, MAX_BINS = 256, 2**20
 # elements binned at once: below 2^15 torch works in the calling thread. Dozens of small parallel regions per batch would
 # gain less on an idle machine than they lose where data-loading workers keep the cores busy
 PART = 2**15 - 64
-# histograms searched together: their copies take 4 MiB at the default number of bins
-TOGETHER = 64
+# histograms searched together: what is known of their bins takes up to 200 KiB for each, at the default number of bins
+TOGETHER = 256
 
 
 class HistogramObserver(ExtremesObserver):
@@ -150,7 +151,7 @@ def search_together(observers: Sequence[Observer]) -> list[QParams]:
     for spec, alike in by_spec.items():
         for first in range(0, len(alike), TOGETHER):
             part = alike[first : first + TOGETHER]
-            found |= zip(part, search_all([observer.histogram() for observer in part], spec), strict=True)
+            found |= zip(part, search_all((observer.histogram() for observer in part), spec), strict=True)
     return [found[observer] for observer in observers]
 
 

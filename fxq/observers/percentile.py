@@ -9,7 +9,7 @@ from fxq.errors import ConfigError
 from fxq.graph.qtypes import QParams, QuantSpec, choose_qparams
 from fxq.observers.base import Extent
 from fxq.observers.histogram import HistogramObserver
-from fxq.observers.l2_search import Histogram, power_of_two
+from fxq.observers.l2_errors import Histogram, power_of_two
 
 
 class PercentileObserver(HistogramObserver):

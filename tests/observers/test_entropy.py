@@ -10,7 +10,7 @@ from fxq.errors import ConfigError
 from fxq.graph.qtypes import ACTIVATION, WEIGHT_PER_CHANNEL, WEIGHT_PER_TENSOR, QParams, QuantSpec, choose_qparams
 from fxq.observers import EntropyObserver
 from fxq.observers.entropy import Threshold, divergence
-from fxq.observers.l2_search import Histogram
+from fxq.observers.l2_errors import Histogram
 from tests.observers.test_l2_search import DATA, SPECS, data
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fxq.graph.qtypes import ACTIVATION, WEIGHT_PER_TENSOR, QParams, QuantSpec, choose_qparams, dequantize_tensor, quantize_tensor
 from fxq.observers import EntropyObserver, HistogramObserver, MinMaxObserver, search_together
-from fxq.observers.l2_search import Histogram, Mass, approximate_errors, search_qparams, squared_errors
+from fxq.observers.l2_errors import Histogram, Mass, approximate_errors, squared_errors, steps_of
+from fxq.observers.l2_search import search_qparams
 
 COUNT = 30_000
 SPECS = [ACTIVATION, QuantSpec("uint8", 0, 127), WEIGHT_PER_TENSOR, QuantSpec("int8", -128, 127), QuantSpec("uint8", 0, 15)]
@@ -137,7 +138,7 @@ def test_squared_errors_against_dense_sampling() -> None:
     spec = QuantSpec("uint8", 0, 7, axis=0)
     candidates = choose_qparams(torch.tensor([-3.0, -1.5, -20.0]), torch.tensor([0.0, 0.4, 9.0]), spec)
     points = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
-    for row, total in enumerate(squared_errors(mass.knots, candidates).tolist()):
+    for row, total in enumerate(squared_errors(mass.knots, steps_of(mass.exponent, candidates)).tolist()):
         qparams = QParams(ACTIVATION, candidates.scale[row], candidates.zero_point[row])
         scale, zero_point = float(qparams.scale), int(qparams.zero_point)
         expected = 0.0
@@ -154,8 +155,8 @@ def test_approximate_errors_are_near_the_exact_ones() -> None:
     mass = _mass(edge, torch.exp(-((edge[:-1] / 250) ** 2) / 2))
     tops = torch.tensor([1000.0, 800.0, 500.0, 200.0])
     candidates = choose_qparams(-0.7 * tops, tops, QuantSpec("uint8", 0, 63, axis=0))
-    exact = squared_errors(mass.knots, candidates)
-    assert bool(((approximate_errors(mass, candidates) - exact).abs() < 0.002 * exact).all())
+    exact = squared_errors(mass.knots, steps_of(mass.exponent, candidates))
+    assert bool(((approximate_errors(mass, steps_of(mass.exponent, candidates)) - exact).abs() < 0.002 * exact).all())
 
 
 def test_values_on_the_grid_keep_the_full_range() -> None:
