@@ -10,6 +10,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from fxq.graph.annotation import TensorType, set_type
+from fxq.graph.attributes import attribute_of
 from fxq.graph.module import FxqModule
 from fxq.graph.ops import op_of
 
@@ -21,7 +22,7 @@ def owner_of(module: nn.Module, path: str) -> nn.Module:
 
 def tensor_at(module: nn.Module, path: str) -> Tensor:
     """The parameter, buffer or tensor attribute at a dotted path."""
-    value = _held(owner_of(module, path), path.rpartition(".")[2])
+    value = attribute_of(owner_of(module, path), path.rpartition(".")[2])
     assert isinstance(value, Tensor), f"{path} is {type(value).__name__}, not a tensor"
     return value
 
@@ -49,21 +50,17 @@ def find(module: nn.Module, path: str) -> Any:
         elif name in found._modules:
             found = found._modules[name]
         else:
-            found = _held(found, name)
+            found = attribute_of(found, name)
     return found
-
-
-def _held(owner: nn.Module, name: str) -> Any:
-    """getattr(owner, name, None), in less time: Python would first look everywhere else, and make an error of finding nothing."""
-    for held in (owner._modules, owner._parameters, owner._buffers):
-        if name in held:
-            return held[name]
-    return getattr(owner, name, None)
 
 
 def put_tensor(module: nn.Module, path: str, value: Tensor) -> None:
     """Stores a tensor at a dotted path: a Parameter stays one, anything else becomes a buffer."""
     owner, name = _make_owner(module, path), path.rpartition(".")[2]
+    held: dict[str, Any] = owner._parameters if isinstance(value, nn.Parameter) else owner._buffers
+    if name in held:
+        held[name] = value  # what torch checks of a new one holds for the old one
+        return
     if hasattr(owner, name):
         delattr(owner, name)
     if isinstance(value, nn.Parameter):

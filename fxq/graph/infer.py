@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -140,7 +141,7 @@ def _unchanged_state(module: nn.Module) -> Iterator[None]:
     present = ((owner, name, buffer) for owner in owners for name, buffer in owner._buffers.items() if buffer is not None)
     held = [each for each in present if not each[2].is_inference()]  # which nothing can write to here
     buffers = [(owner, name, buffer, buffer.clone()) for owner, name, buffer in held]
-    numbers = [(owner, name, value) for owner in owners for name, value in vars(owner).items() if isinstance(value, int | float)]
+    attributes = [(vars(owner), vars(owner).copy()) for owner in owners]
     try:
         yield
     finally:
@@ -148,5 +149,6 @@ def _unchanged_state(module: nn.Module) -> Iterator[None]:
             for owner, name, buffer, value in buffers:
                 buffer.copy_(value)
                 owner._buffers[name] = buffer
-        for owner, name, number in numbers:
-            vars(owner)[name] = number
+        for now, before in attributes:
+            if len(now) != len(before) or not all(map(operator.is_, now.values(), before.values())):
+                now.update({name: value for name, value in before.items() if isinstance(value, int | float)})

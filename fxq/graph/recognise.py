@@ -152,15 +152,15 @@ def _row_of_call(node: Node) -> tuple[OpDef, Spelling] | None:
 
 def _row_of_target(node: Node, target: Any) -> tuple[OpDef, Spelling] | None:
     """The row of fxq's for it, else the one of the node's model."""
-    own = ((op, spelling) for op in own_ops(node) for spelling in op.spellings if spelling.target == target)
-    return _rows_by_target().get(target) or next(own, None)
+    found = _rows_by_target().get(target)
+    return found or next(((op, spelling) for op in own_ops(node) for spelling in op.spellings if spelling.target == target), None)
 
 
 def _read_operands(node: Node, module: nn.Module | None, op: OpDef, spelling: Spelling) -> dict[str, Any]:
     if module is None:
         operands = read.read_arguments(op, spelling, node.args, node.kwargs)
     else:
-        inputs = dict(op.signature.bind_partial(*node.args, **node.kwargs).arguments)
+        inputs = op.bind_partial(node.args, node.kwargs)
         carried = read.read_module(op, spelling, module)
         if inputs.keys() & carried.keys():
             raise TypeError("its call gives more than its inputs")
@@ -174,11 +174,12 @@ def _row_of_module(node: Node, module: nn.Module) -> tuple[OpDef, Spelling] | Re
         return Reason(
             Why.HOOKS, node.name, "its module has forward hooks, which an int8 op would not run; remove them or use parametrizations"
         )
-    for base in type(module).__mro__:
+    kind = type(module)
+    for base in kind.__mro__:
         row = _row_of_target(node, base)
         if row is not None:
-            same = all(getattr(type(module), name, None) is getattr(base, name, None) for name in ("forward", "_conv_forward"))
-            return row if same else None
+            is_same = kind is base or all(getattr(kind, name, None) is getattr(base, name, None) for name in ("forward", "_conv_forward"))
+            return row if is_same else None
     return None
 
 

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from fxq.graph.annotation import tensor_type
+from fxq.graph.attributes import attribute_of
 from fxq.graph.opdef import OpDef, Operands, Parameter, Spelling
 
 # operands that hold one number per spatial dimension; a single number stands for all of them
 _SPATIAL = ("kernel_size", "stride", "padding", "output_padding", "dilation", "output_size")
 # arguments that change how a spelling works, not what it computes; True is refused for the second
 _IN_PLACE, _INDICES = "inplace", "return_indices"
+_ABSENT = object()
 
 Reader = Callable[..., Operands]
 
@@ -35,12 +37,12 @@ def in_place(*targets: Any, read: Reader | None = None) -> tuple[Spelling, ...]:
 
 def read_module(op: OpDef, spelling: Spelling, module: nn.Module) -> Operands:
     """Operands that a module carries: tensors as Parameters, attributes by value."""
-    if getattr(module, _INDICES, False):
+    if attribute_of(module, _INDICES):
         raise TypeError(f"{_INDICES} has no integer form")
     if spelling.read is not None:
         return spelling.read(module)
-    present = {name: getattr(module, name) for name in op.operands if hasattr(module, name)}
-    return {name: Parameter(name) if isinstance(value, Tensor) else value for name, value in present.items()}
+    found = {name: attribute_of(module, name, _ABSENT) for name in op.carried}
+    return {name: Parameter(name) if isinstance(value, Tensor) else value for name, value in found.items() if value is not _ABSENT}
 
 
 def read_arguments(op: OpDef, spelling: Spelling, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operands:
@@ -50,7 +52,7 @@ def read_arguments(op: OpDef, spelling: Spelling, args: tuple[Any, ...], kwargs:
         raise TypeError(f"{_INDICES} has no integer form")
     if spelling.read is not None:
         return spelling.read(*args, **kwargs)
-    return dict(op.signature.bind(*args, **kwargs).arguments)
+    return op.bind(args, kwargs)
 
 
 def writes_in_place(spelling: Spelling, module: nn.Module | None, kwargs: dict[str, Any]) -> bool:
@@ -86,12 +88,12 @@ def attributes(**operands: Any) -> Reader:
 
 def batch_norm_module(module: nn.Module) -> Operands:
     """`training` becomes: are the statistics those of the batch."""
-    if module.training and module.running_mean is not None and module.momentum is None:
+    tensors = {name: attribute_of(module, name) for name in ("running_mean", "running_var", "weight", "bias")}
+    has_statistics = tensors["running_mean"] is not None
+    if module.training and has_statistics and module.momentum is None:
         raise TypeError("momentum None is an average over all batches so far")
-    operands: Operands = {"training": module.training or module.running_mean is None, "momentum": module.momentum or 0.0, "eps": module.eps}
-    for name in ("running_mean", "running_var", "weight", "bias"):
-        operands[name] = None if getattr(module, name) is None else Parameter(name)
-    return operands
+    parameters = {name: None if value is None else Parameter(name) for name, value in tensors.items()}
+    return {"training": module.training or not has_statistics, "momentum": module.momentum or 0.0, "eps": module.eps, **parameters}
 
 
 def channel_dropout_module(module: nn.Module) -> Operands:

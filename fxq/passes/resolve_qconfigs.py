@@ -14,8 +14,9 @@ def resolve_qconfigs(module: FxqModule, context: Context) -> int:
     if context.mapping is None:
         return 0
     calls = {node: origins[0] for node in module.graph.nodes if (origins := origins_in_model(node, module))}
+    resolve = context.mapping.resolver
     for node, origin in calls.items():
-        set_resolution(node, context.mapping.resolve(origin))
+        set_resolution(node, resolve(origin))
     return len(calls)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from inspect import Parameter
@@ -211,7 +211,11 @@ class OriginTracer(Tracer):
         return ShapeProxy(node, self)
 
     def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None) -> Node:
-        node = super().create_node(kind, target, args, kwargs, name, type_expr)
+        stack, self.module_stack = self.module_stack, OrderedDict()  # which torch.fx would copy for every node
+        try:
+            node = super().create_node(kind, target, args, kwargs, name, type_expr)
+        finally:
+            self.module_stack = stack
         self._examples.follow(node)
         self._keep_dynamic(node)
         if kind.startswith("call_") and target not in ADDED_BY_TRACE:

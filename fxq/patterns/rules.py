@@ -60,9 +60,9 @@ def rewrite(module: FxqModule, rules: Sequence[Rule]) -> list[Applied]:
     Raises:
         ConfigError: a rule matches what it has made, again and again.
     """
-    nodes = list(module.graph.nodes)
+    calls, most = [node for node in module.graph.nodes if node.op == "call_function"], len(module.graph.nodes)
     of_op = {name: [rule for rule in rules if name in rule.pattern.ops] for name in set().union(*(rule.pattern.ops for rule in rules))}
-    applied = [made for node in nodes if not node._erased for made in _rewrite_at(node, of_op, len(nodes))]
+    applied = [made for node in calls if not node._erased for made in _rewrite_at(node, of_op, most)]
     if applied:
         remove_unread(module)
     return applied

@@ -116,9 +116,14 @@ class QConfigMapping(BaseModel):
 
     def resolve(self, origin: Origin) -> Resolution:
         """The QConfig of a call, and the rule that gave it. No rule: QConfig None, explicit False."""
+        return self.resolver(origin)
+
+    @property
+    def resolver(self) -> Callable[[Origin], Resolution]:
+        """resolve, for many calls: rules that are added later are not among those that it goes by."""
         if self._lookup is None:
             self._lookup = lookup_of(self.rules)
-        return self._lookup.resolve(origin)
+        return self._lookup.resolve
 
     def explain(self, node: Node) -> Resolution:
         """The QConfig of a node of a traced graph, and the rule that gave it."""
