@@ -8,16 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fxq.graph.balance import quantize_balanced
+from fxq.graph.balance import Layer, quantize_balanced
 from fxq.graph.moments import Moments
 from fxq.graph.qtypes import WEIGHT_PER_CHANNEL, WEIGHT_PER_TENSOR, QParams, along, choose_qparams, quantize_tensor
 
 UNIT = QParams(WEIGHT_PER_TENSOR, torch.tensor(1.0), torch.tensor(0, dtype=torch.int32))
 
 
+def alone(weight: Tensor, qparams: QParams, axis: int = 0, groups: int = 1, moments: Moments | None = None) -> Tensor:
+    """One layer."""
+    (found,) = quantize_balanced([Layer(weight, qparams, axis, groups, moments)])
+    return found
+
+
 def balanced(*weights: float) -> list[int]:
     """One channel, in steps of 1."""
-    found: list[int] = quantize_balanced(torch.tensor([weights]), UNIT)[0].tolist()
+    found: list[int] = alone(torch.tensor([weights]), UNIT)[0].tolist()
     return found
 
 
@@ -53,7 +59,7 @@ def test_the_closest_to_their_other_neighbour_go_there(weights: tuple[float, ...
 )
 def test_what_is_read_decides(means: tuple[float, ...], variances: tuple[float, ...], expected: list[int]) -> None:
     moments = Moments(torch.tensor(means, dtype=torch.float64), torch.tensor(variances, dtype=torch.float64))
-    assert quantize_balanced(torch.full((1, 3), 0.4), UNIT, moments=moments)[0].tolist() == expected
+    assert alone(torch.full((1, 3), 0.4), UNIT, moments=moments)[0].tolist() == expected
 
 
 def expected_errors(found: Tensor, steps: Tensor, moments: Moments) -> Tensor:
@@ -92,7 +98,7 @@ def example(channels: int, n: int, seed: int, kind: str) -> tuple[Tensor, QParam
 def test_the_expected_error_is_close_to_what_a_slow_search_finds(kind: str) -> None:
     weight, qparams, moments = example(32, 80, 0, kind)
     steps = weight * along(1.0 / qparams.scale, 0, 2)
-    found, slow = quantize_balanced(weight, qparams, moments=moments), one_by_one(steps, moments)
+    found, slow = alone(weight, qparams, moments=moments), one_by_one(steps, moments)
     ours, best = (float(expected_errors(each, steps, moments).mean()) for each in (found, slow))
     unbalanced = float(expected_errors(quantize_tensor(weight, qparams), steps, moments).mean())
     assert ours - best <= 0.02 * (unbalanced - best)
@@ -102,7 +108,7 @@ def test_the_expected_error_is_close_to_what_a_slow_search_finds(kind: str) -> N
 def test_no_channel_is_worse_and_weights_stay_close(channels: int, n: int, seed: int, kind: str) -> None:
     weight, qparams, moments = example(channels, n, seed, kind)
     steps = (weight * along(1.0 / qparams.scale, 0, 2)).clamp(-127, 127)
-    nearest, found = quantize_tensor(weight, qparams), quantize_balanced(weight, qparams, moments=moments)
+    nearest, found = quantize_tensor(weight, qparams), alone(weight, qparams, moments=moments)
     before, after = (expected_errors(each, steps, moments) for each in (nearest, found))
     assert bool((after <= before + 1e-5).all())
     assert bool(((found - steps).abs() < 1).all())
@@ -111,16 +117,16 @@ def test_no_channel_is_worse_and_weights_stay_close(channels: int, n: int, seed:
 def test_groups_of_a_transposed_convolution_have_their_own_channels() -> None:
     weight = torch.zeros(4, 1, 3)  # [in, out / groups, kernel], 2 groups
     weight[:2], weight[2:] = 0.4, -0.4
-    found = quantize_balanced(weight, UNIT, axis=1, groups=2)
+    found = alone(weight, UNIT, axis=1, groups=2)
     assert found.flatten(1).sum(1).tolist() == [2, 0, -2, 0]
-    together = quantize_balanced(weight, UNIT, axis=1)
+    together = alone(weight, UNIT, axis=1)
     assert not together.any()
 
 
 def test_each_group_reads_channels_of_its_own() -> None:
     moments = Moments(torch.tensor([1.0, 0.0, 0.0, 1.0], dtype=torch.float64), torch.ones(4, dtype=torch.float64))
     weight = torch.full((2, 2, 3), 0.4)  # [out, in / groups, kernel]
-    found = quantize_balanced(weight, UNIT, groups=2, moments=moments)
+    found = alone(weight, UNIT, groups=2, moments=moments)
     assert found.tolist() == [[[1, 0, 0], [0, 0, 0]], [[0, 0, 0], [1, 0, 0]]]
-    transposed = quantize_balanced(torch.full((4, 1, 3), 0.4), UNIT, axis=1, groups=2, moments=moments)
+    transposed = alone(torch.full((4, 1, 3), 0.4), UNIT, axis=1, groups=2, moments=moments)
     assert transposed.tolist() == [[[1, 0, 0]], [[0, 0, 0]], [[0, 0, 0]], [[1, 0, 0]]]

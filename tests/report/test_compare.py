@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import fxq
 from fxq.errors import ConfigError, DataError, StageError
-from fxq.graph.balance import quantize_balanced
+from fxq.graph.balance import Layer, quantize_balanced
 from fxq.graph.moments import Moments
 from fxq.graph.qtypes import QParams, dequantize_tensor, quantize_tensor
 from fxq.passes.arguments import Inputs
@@ -70,7 +70,8 @@ def test_weights_are_those_with_the_batch_norm_folded_in() -> None:
     qparams = QParams(fxq.QuantSpec("int8", -127, 127, symmetric=True, axis=0), scale, torch.zeros(8, dtype=torch.int32))
     seen = torch.cat(images()).double()
     moments = Moments(seen.mean((0, 2, 3)), seen.var((0, 2, 3), correction=0))
-    expected = closeness([exact], [dequantize_tensor(quantize_balanced(exact, qparams, moments=moments), qparams)])
+    (rounded,) = quantize_balanced([Layer(exact, qparams, moments=moments)])
+    expected = closeness([exact], [dequantize_tensor(rounded, qparams)])
     found = compare(model, int8, images()).row("conv1").weight
     assert found is not None
     assert found.sqnr_db == pytest.approx(expected.sqnr_db, abs=1e-3)
