@@ -35,7 +35,7 @@ from fxq.graph import annotation
 from fxq.graph.annotation import Meaning, NodeQuant, TensorType, ValueType
 from fxq.graph.constants import owner_of, tensor_at
 from fxq.graph.module import FxqModule, OriginalWeights
-from fxq.graph.opdef import OpDef
+from fxq.graph.opdef import OpDef, operand_of
 from fxq.graph.ops import ops_by_name
 from fxq.graph.profile import BackendProfile
 from fxq.graph.qtypes import QParams
@@ -205,7 +205,7 @@ class _Reader:
         op = _ops(self.given).get(record.op)
         if op is None:
             return None
-        named = {name.partition("[")[0] for name in record.inputs} | set(record.constants)
+        named = {operand_of(name) for name in record.inputs} | set(record.constants)
         if not named <= set(op.operands) or (node.kind == "module" and len(record.inputs) != len(node.args)):
             raise Invalid(f"node {node.name}: the operands {sorted(named)[:8]} of {op.name}")
         return Meaning(record.op, record.inputs, {name: from_json(value, {}) for name, value in record.constants.items()})

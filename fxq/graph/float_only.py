@@ -59,7 +59,9 @@ FLOAT_ONLY = (
         torch.chain_matmul, torch.linalg.multi_dot,
     )),
     FloatOnly("adds up products; einsum('bij,bjk->ik', a, b) + c is int8", (torch.addbmm, "addbmm")),
-    FloatOnly("changes the dtype", ("type_as", "float", "double", "half", "bfloat16", "long", "int", "bool")),
+    FloatOnly("changes the dtype, or the device", (
+        "to", "type", "type_as", "cpu", "float", "double", "half", "bfloat16", "long", "int", "bool",
+    )),
 )
 # fmt: on
 

@@ -61,6 +61,11 @@ def role_of(operand: str) -> Role:
     return _ROLES.get(operand, Role.ATTRIBUTE)
 
 
+def operand_of(name: str) -> str:
+    """The operand that a node was found in, by Call.nodes' name of the place: "size[0]" → "size"."""
+    return name.partition("[")[0]
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A tensor that belongs to the module of a spelling, by attribute name."""
@@ -233,7 +238,7 @@ class Call:
     @property
     def computed(self) -> Operands:
         """Attributes that the graph computes from sizes, and that its integer form takes with each call."""
-        read = {name.partition("[")[0] for name in self.nodes(Role.ATTRIBUTE)} if self.op.computed else ()
+        read = {operand_of(name) for name in self.nodes(Role.ATTRIBUTE)} if self.op.computed else ()
         return {name: self.operands[name] for name in self.op.computed if name in read}
 
     @property

@@ -230,7 +230,7 @@ OPS = (
     OpDef("contiguous", movement.contiguous, MOVES, spelled("contiguous")),
     OpDef("clone", movement.clone, MOVES, spelled(torch.clone, "clone"), copies=True),
     OpDef("getitem", movement.getitem, MOVES, spelled(operator.getitem)),
-    OpDef("identity", movement.identity, MOVES, (*spelled(nn.Identity), *spelled("to", "type", read=read.cast))),
+    OpDef("identity", movement.identity, MOVES, spelled(nn.Identity)),
     OpDef("dropout", movement.dropout, MOVES, (
         *spelled(nn.Dropout, F.dropout), *spelled(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, read=read.channel_dropout_module),
         *spelled(Library("torchvision.ops.stochastic_depth.stochastic_depth"), read=read.stochastic_depth),

@@ -90,23 +90,22 @@ def recognise_item(node: Node) -> Call | None:
     return Call(op, read.normal_form(op, {**operands, "item": item}, spelling.rank))
 
 
-# what gives its input back where that is a float32 on the CPU already; and what matters to gradients alone
-_CASTS = ("to", "type", "type_as", "float", "cpu")
+# what gives its input back where that has the dtype and is on the CPU already; and what matters to gradients alone
+CASTS = ("to", "type", "type_as", "float", "cpu")
 _DETACHES = (torch.detach, "detach")
 
 
 def recognise_cast(node: Node) -> Call | None:
-    """x.to(y.dtype), x.float() → identity(x), where x is float32 as it is; x.detach() too, where nothing is trained.
+    """x.to(y.dtype), x.float() → identity(x), where x is of that dtype as it is; x.detach() too, where nothing is trained.
 
     None for any other node.
     """
     is_detached = node.target in _DETACHES and not getattr(node.graph.owning_module, "training", True)
-    if not (is_detached or (node.op == "call_method" and node.target in _CASTS)) or "copy" in node.kwargs:
+    if not (is_detached or (node.op == "call_method" and node.target in CASTS)) or "copy" in node.kwargs:
         return None
     source = node.args[0]
     found = tensor_type(source) if isinstance(source, Node) else None
-    same = found is not None and found.dtype == torch.float32 and tensor_type(node) == found
-    return Call(ops_by_name()["identity"], {"input": source}) if same else None
+    return Call(ops_by_name()["identity"], {"input": source}) if found is not None and tensor_type(node) == found else None
 
 
 def recognise_length(node: Node) -> Call | None:

@@ -125,17 +125,6 @@ def rsqrt(input: Any) -> Operands:
     return power(input, -0.5)
 
 
-def cast(input: Any, dtype: Any) -> Operands:
-    """A tensor in the dtype that it has already, or that of another tensor, which is the same one."""
-    if isinstance(dtype, Node) and dtype.target is getattr and dtype.args[1:] == ("dtype",):
-        of_other = tensor_type(dtype.all_input_nodes[0])
-        dtype = None if of_other is None else of_other.dtype
-    found = tensor_type(input) if isinstance(input, Node) else None
-    if found is None or found.dtype != dtype:
-        raise TypeError("it changes the dtype, or the device")
-    return {"input": input}
-
-
 def rrelu_module(module: nn.Module) -> Operands:
     """In evaluation its slope is the mean of those that training draws from."""
     if module.training:

@@ -14,7 +14,7 @@ from fxq.graph.annotation import Resolution, asks_for, origin_of, resolution_of,
 from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
 from fxq.graph.objections import changes_rows
-from fxq.graph.opdef import Call, Policy, Role, role_of
+from fxq.graph.opdef import Call, Policy, Role, operand_of, role_of
 from fxq.graph.ops import call_of
 from fxq.graph.profile import BackendProfile
 from fxq.graph.reasons import Reason, Why
@@ -155,9 +155,8 @@ def _constant_objections(node: Node, call: Call) -> Iterator[Reason]:
             yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant of the model")
     computed = {} if call.op.policy is Policy.MOVES else call.nodes(Role.ATTRIBUTE)
     for name, value in computed.items():
-        if name.partition("[")[0] in call.op.computed:
-            continue
-        yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant")
+        if operand_of(name) not in call.op.computed:
+            yield Reason(Why.NOT_CONSTANT, node.name, f"its {name} is computed by {value.name}, not a constant")
 
 
 def _dtype_objections(node: Node, call: Call, rounded: Iterable[str]) -> Iterator[Reason]:

@@ -15,6 +15,7 @@ from fxq.graph.opdef import Library
 from fxq.graph.ops import ops_by_name
 from fxq.graph.qtypes import QParams, QuantSpec
 from fxq.graph.reasons import Why
+from fxq.graph.recognise import CASTS
 from fxq.passes.annotate import annotate
 from fxq.passes.freeze_qparams import found_qparams, remove_observers
 from fxq.passes.pipeline import Context
@@ -80,7 +81,7 @@ def _is_folded(origin: Origin) -> bool:
 def _folded() -> frozenset[str]:
     rows = (ops_by_name()[name] for name in ("batch_norm", "identity", "dropout"))
     targets = [spelling.target for row in rows for spelling in row.spellings]
-    return frozenset(target.name if isinstance(target, Library) else qualified_name(target) for target in targets)
+    return frozenset((*CASTS, *(target.name if isinstance(target, Library) else qualified_name(target) for target in targets)))
 
 
 def _not_as_prepared(node: Node, prepared: Resolution, wanted: Resolution) -> ConfigError:

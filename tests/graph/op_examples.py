@@ -409,8 +409,6 @@ _UNARY: Examples = {
     ("pow", operator.pow): (called(lambda x: x**2, "pow(x, exponent=2)"),),
     ("pow", torch.rsqrt): (called(lambda x: torch.rsqrt(x.square()), "square(x)", "pow(square, exponent=-0.5)"),),
     ("pow", "rsqrt"): (called(lambda x: x.abs().rsqrt(), "abs(x)", "pow(abs_1, exponent=-0.5)"),),
-    ("identity", "to"): (called(lambda x: x.to(torch.float32), "identity(x)"),),
-    ("identity", "type"): (called(lambda x: x.type(torch.float32), "identity(x)"),),
     ("pow", "pow"): (called(lambda x: x.pow(4), "pow(x, exponent=4)"),),
     **_plain("expm1", torch.expm1, methods=("expm1",)),
     ("log1p", torch.log1p): (called(lambda x: torch.log1p(x.square()), "square(x)", "log1p(square)"),),
