@@ -24,7 +24,7 @@ def register(region: CompiledRegion) -> int:
     return number
 
 
-@torch.library.custom_op("fxq::region", mutates_args=())
+@torch.library.custom_op("fxq::region", mutates_args=(), schema="(Tensor[] inputs, int number) -> Tensor[]")
 def run_region(inputs: list[Tensor], number: int) -> list[Tensor]:
     """The outputs of a registered region: contiguous, in memory of their own."""
     return list(_own(_REGIONS[number](inputs), inputs))
