@@ -38,13 +38,13 @@ class Attention(MultiheadCall, nn.MultiheadAttention):
         return F.dropout(weights, self.dropout, self.training)
 
     def _projected_at_once(self, x: Any) -> list[Any]:
-        return list(F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1))
+        parts = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        return [parts[part] for part in range(3)]  # what is traced cannot be iterated
 
     def _projected(self, inputs: list[Any]) -> list[Any]:
         apart = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         weights = self.in_proj_weight.chunk(3) if self._qkv_same_embed_dim else apart
         biases = None if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        # by index: what is traced cannot be iterated
         return [F.linear(inputs[part % len(inputs)], weights[part], None if biases is None else biases[part]) for part in range(3)]
 
     def _longer(self, x: Any, constant: Any) -> Any:

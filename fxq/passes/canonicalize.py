@@ -12,7 +12,16 @@ from torch.fx import Node
 from torch.nn.utils.parametrize import is_parametrized
 
 from fxq.graph.annotation import copy_annotations, set_type, tensor_type, type_of, whole_reason_of
-from fxq.graph.constants import insert_constant, merge_reads, owner_of, put_module, read_constant, replace_by_value, tensor_at
+from fxq.graph.constants import (
+    insert_constant,
+    merge_reads,
+    owner_of,
+    put_module,
+    read_constant,
+    remove_unread,
+    replace_by_value,
+    tensor_at,
+)
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import call_of, write_call
@@ -44,7 +53,7 @@ def canonicalize(module: FxqModule, context: Context) -> int:
     _remove_what_was_picked_apart(module)
     _read_ranks_early(module)
     merge_reads(module)
-    module.delete_all_unused_submodules()
+    remove_unread(module)
     return len(calls)
 
 

@@ -15,6 +15,7 @@ from fxq.patterns import guards as g
 from fxq.patterns.expressions import OpPattern, Var, op
 from fxq.patterns.matcher import Match
 from fxq.patterns.rules import Rule
+from fxq.patterns.written_attention import WRITTEN_ATTENTION
 
 X, Y, C = Var("X"), Var("Y"), Var("C", is_constant=True)
 HALF, ONE, FACTOR, CUBIC, EPS = (Var(name) for name in ("HALF", "ONE", "FACTOR", "CUBIC", "EPS"))
@@ -108,4 +109,5 @@ WRITTEN_OUT = (
         when=(is_gelu, *map(g.single_use, ("halved", "sum", "tanh", "inside", "cubic", "third", "cube"))),
         rewrite=join_gelu,
     ),
+    WRITTEN_ATTENTION,
 )

@@ -15,11 +15,12 @@ class MultiheadCall:
     """softmax(q·kᵀ/√d + mask)·v for each head, called as nn.MultiheadAttention. What projects is the business of who inherits.
 
     Attributes:
-        num_heads: d is the size of what queries are projected to, divided by it.
+        num_heads, head_dim: how many, and d.
         batch_first: inputs and output are [N, L, E], else [L, N, E].
     """
 
     num_heads: int
+    head_dim: int
     batch_first: bool
 
     def forward(
@@ -72,7 +73,7 @@ class MultiheadCall:
         """Values of each head, and the weights that they were mixed with where somebody asks for these."""
         if not need_weights:
             return self.mix(q, k, v, mask), None
-        scores = (q @ k.transpose(-2, -1)) * (1 / math.sqrt(q.shape[-1]))
+        scores = (q @ k.transpose(-2, -1)) * (1 / math.sqrt(self.head_dim))
         weights = F.softmax(scores if mask is None else scores + mask, dim=-1)
         return self.drop(weights) @ v, weights
 
@@ -82,7 +83,7 @@ class MultiheadCall:
 
     def _heads(self, x: Any) -> Any:
         """[N, L, E] → [N, heads, L, E / heads]"""
-        return torch.unflatten(x, -1, (self.num_heads, -1)).transpose(1, 2)
+        return torch.unflatten(x, -1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
 
 def _summand(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import fxq
+from fxq.lowering.executable import regions_of
 from fxq.passes import trace
 from fxq.report.kinds import Kind
 from tests.closeness import sqnr
@@ -85,3 +87,44 @@ def test_transformers_with_masks(model: nn.Module, masks: dict[str, Any], qconfi
     rows = fxq.report(int8).rows
     assert {row.kind for row in rows if row.weight_bytes and "LayerNorm" not in row.what} <= {Kind.INT8, Kind.DYNAMIC}
     assert not int8.islands
+
+
+class WrittenOut(nn.Module):
+    """Attention of a decoder as tutorials write it, with a scale that is computed from sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+        self.register_buffer("seen", torch.ones(40, 40).tril())
+
+    def forward(self, x: Tensor) -> Tensor:
+        samples, tokens, features = x.size()
+        q, k, v = (part.view(samples, tokens, 4, features // 4).transpose(1, 2) for part in self.qkv(x).split(features, 2))
+        scores = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.size(-1)))
+        weights = scores.masked_fill(self.seen[:tokens, :tokens] == 0, -math.inf).softmax(-1)
+        y: Tensor = self.out((weights @ v).transpose(1, 2).contiguous().view(samples, tokens, features))
+        return y
+
+
+class Asked(nn.Module):
+    """A layer that gives weights, which nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(32, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.attend(x, x, x)[0]
+        return y
+
+
+@pytest.mark.parametrize("model", [WrittenOut().eval(), Asked().eval()], ids=["written out", "asked"])
+def test_attention_that_is_written_out_is_one_op_between_dynamic_layers(model: nn.Module) -> None:
+    mapping, generator = fxq.QConfigMapping().set_global(fxq.per_row_dynamic_qconfig), torch.Generator().manual_seed(0)
+    inputs = [torch.randn(samples, tokens, 32, generator=generator) for samples, tokens in ((2, 9), (1, 1), (3, 40))]
+    int8 = fxq.convert_fx(fxq.prepare_fx(model, mapping, inputs[:1]))
+    with torch.no_grad():
+        for x in inputs:
+            assert sqnr(int8(x), model(x)) > 30
+    (region,) = regions_of(int8)
+    assert not region.refused and [call.planned.kernel.name for call in region.programs[-1].calls].count("attention") == 1

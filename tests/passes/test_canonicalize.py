@@ -123,7 +123,6 @@ SPLITS: dict[str, tuple[Callable[[Tensor], object], str]] = {
         """
         x: f32[2, 6] = input
         getitem: f32[2, 2] = chunk(x, chunks=4, dim=1)
-        getitem_1: f32[2, 2] = chunk(x, chunks=4, dim=1, item=1)
         getitem_2: f32[2, 2] = chunk(x, chunks=4, dim=1, item=2)
         sub: f32[2, 2] = sub(getitem, getitem_2)
         output sub

@@ -67,6 +67,12 @@ _GELU = (
     "y: f32[2, 6] = mul(h, o)",
     "output y",
 )
+_S, _K, _Y = "f32[2, 4, 3, 5]", "f32[2, 4, 6, 5]", "y: f32[2, 4, 3, 7]"
+_HEADS = ("q: f32[2, 4, 3, 6] = input", f"k: {_K} = input", "v: f32[2, 4, 5, 7] = input", "m: f32[2, 1, 3, 5] = input")
+_SCORES, _TURNED = f"s: {_S} = matmul(q, k)", "y_transpose: f32[2, 4, 5, 6] = transpose(k, dim0=-2, dim1=-1)"
+_END = f"p: {_S} = softmax(s, dim=-1)"
+_MIXED = (f"{_Y} = matmul(p, v)", "output y")
+_FILLED = ("e: b8[2, 1, 3, 5] = call _operator.lt(m, 0)", f"f: {_S} = where(-inf, s, condition=e)", _END.replace("(s", "(f"))
 _L4 = ("x: f32[2, 6] = input", "r: f32[2, 4] = input", "l: f32[2, 4] = linear(x, @l.weight[4, 6], @l.bias[4])")
 PADDED = "c: f32[2, 4, 8, 10] = conv({}, @c.weight[4, 3, 3, 3], @c.bias[4]{})"
 _LINEAR = "l: f32[2, 4, 4] = linear(x, @l.weight[4, 6]"
@@ -157,6 +163,25 @@ REWRITES: dict[str, dict[str, Rewrite]] = {
     },
     "gelu_tanh": {
         "as GPT-2 has it": Rewrite(graph(*_GELU), graph(_GELU[0], "y: f32[2, 6] = gelu(x, approximate='tanh')", "output y"), exact=False),
+    },
+    "attention": {
+        "divided, masked, of turned keys": Rewrite(
+            graph(*_HEADS, _SCORES, f"d: {_S} = div(s, 2.0)", f"a: {_S} = add(m, d)", _END.replace("(s", "(a"), *_MIXED),
+            graph(*_HEADS, _TURNED, f"{_Y} = attention(q, y_transpose, v, mask=m, scale=0.5)", "output y"),
+            exact=False,
+        ),
+        "filled, of transposed keys": Rewrite(
+            graph(*_HEADS, _TURNED, f"t: {_K} = transpose(y_transpose, dim0=3, dim1=2)", _SCORES.replace("k)", "t)"), *_FILLED, *_MIXED),
+            graph(
+                *_HEADS,
+                _TURNED,
+                "e: b8[2, 1, 3, 5] = call _operator.lt(m, 0)",
+                "y_where: f32[2, 1, 3, 5] = where(-inf, 0.0, condition=e)",
+                f"{_Y} = attention(q, y_transpose, v, mask=y_where, scale=1.0)",
+                "output y",
+            ),
+            exact=False,
+        ),
     },
     "op_scale": {
         "conv by channel": Rewrite(
@@ -573,6 +598,23 @@ REFUSALS = {
         "y",
         Why.NOT_FUSABLE,
         "its numbers are 0.5, 1.0, 0.7978845608028654, 0.05, not those of gelu",
+    ),
+    "scores that somebody else reads": Refusal(
+        "attention", graph(*_HEADS, _SCORES, _END, _MIXED[0], "output (y, s)"), "y", Why.SHARED, "s is read by output, p"
+    ),
+    "weights of something else": Refusal(
+        "attention",
+        graph(*_HEADS, f"s: {_S} = relu(m)", _END, *_MIXED).replace("[2, 1, 3, 5]", "[2, 4, 3, 5]"),
+        "y",
+        Why.NOT_FUSABLE,
+        "s is no product of queries and keys",
+    ),
+    "keys for all heads": Refusal(
+        "attention",
+        graph(*_HEADS, _SCORES, _END, *_MIXED).replace("k: f32[2, 4", "k: f32[2, 1"),
+        "y",
+        Why.NOT_FUSABLE,
+        "its operands are not float32 of the same images and heads",
     ),
     "identity of an input": Refusal(
         "identity_input", graph(X, "i: f32[2, 3, 8, 8] = identity(x)", "output i"), "i", Why.NOT_FUSABLE, "x is no result of a call"

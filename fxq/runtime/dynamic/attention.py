@@ -55,7 +55,7 @@ class DynamicAttention(MultiheadCall, nn.Module):
     def __init__(self, projections: Projections, num_heads: int, *, batch_first: bool) -> None:
         super().__init__()
         self.query, self.key, self.value, self.out = projections.query, projections.key, projections.value, projections.out
-        self.num_heads, self.batch_first = num_heads, batch_first
+        self.num_heads, self.head_dim, self.batch_first = num_heads, projections.query.out_features // num_heads, batch_first
 
     def project(self, inputs: list[Tensor]) -> list[Tensor]:
         query, key, value = inputs if len(inputs) == 3 else inputs * 3

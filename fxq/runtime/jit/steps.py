@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, 
 from fxq.runtime.integer.resize import Bilinear, Nearest
 from fxq.runtime.integer.softmax import Softmax
 from fxq.runtime.integer.table import Table
-from fxq.runtime.jit.attend import has_numbers, plan_attention
+from fxq.runtime.jit.attend import drops_nothing, plan_attention
 from fxq.runtime.jit.floats import ARITHMETIC, CURVED, curve_of, plan_arithmetic, plan_curve, plan_dynamic_linear, plan_float_norm
 from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
 from fxq.runtime.jit.kernels.conv_transpose import phase_convs, transposed_border
@@ -292,7 +293,7 @@ _ALIASES = (movement.contiguous, movement.clone, movement.identity, movement.dro
 _SIZES = (
     movement.size, movement.dim, movement.numel, movement.pieces, len, assume, operator.getitem, operator.add, operator.sub, operator.mul,
     operator.floordiv, operator.mod, operator.truediv, operator.neg, operator.eq, operator.ne, operator.lt, operator.le, operator.gt,
-    operator.ge, operator.not_,
+    operator.ge, operator.not_, math.sqrt,
 )  # fmt: skip
 
 STEPS: tuple[StepRow, ...] = (
@@ -302,7 +303,7 @@ STEPS: tuple[StepRow, ...] = (
     _float_row(DynamicLinear, plan_dynamic_linear, shape=_projected, accepts=_has_sizes),
     _float_row(functional.layer_norm, plan_float_norm, shape=_alike, accepts=_is_of_rows),
     _float_row(functional.rms_norm, plan_float_norm, shape=_alike, accepts=_is_of_rows),
-    StepRow(products.attention, plan_attention, shape=_attended, accepts=has_numbers, floats=True),
+    StepRow(products.attention, plan_attention, shape=_attended, accepts=drops_nothing, floats=True),
     *(_float_row(function, plan_arithmetic, shape=_broadcast, accepts=_is_plain) for function in ARITHMETIC),
     *(_float_row(function, plan_curve, shape=_alike, accepts=_is_curve) for function in CURVED),
     StepRow(MatMul, plan_matmul_step, order=row_major),

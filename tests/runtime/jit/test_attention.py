@@ -228,14 +228,24 @@ def test_steps_that_are_left_to_torch() -> None:
     repeated = torch.randn(9, 1)
     for inputs, reason in (
         (tensors, ""),
-        ([each[0] for each in tensors], "3 dimensions"),
+        ([each[None] for each in tensors], "5 dimensions"),
+        ([each[0, 0] for each in tensors], "2 dimensions"),
         ([*tensors, repeated], "one element for all keys"),
     ):
         region = CompiledRegion(step_of(len(inputs)))
         (found,) = region(inputs)
         assert torch.allclose(found, F.scaled_dot_product_attention(*inputs), atol=CLOSE)
         assert [reason in refused for refused in region.refused.values()] == ([True] if reason else [])
-    assert not accepts(step_of(3, dropout=0.5).steps[0], False) and not accepts(step_of(3, scale=Value(2)).steps[0], False)
+    assert not accepts(step_of(3, dropout=0.5).steps[0], False)
+
+
+@pytest.mark.parametrize("mask", [None, torch.randn(6, 9, 21), torch.randn(9, 21) > 0, torch.randn(1, 1, 21)])
+def test_images_without_heads(mask: Tensor | None) -> None:
+    tensors = [torch.randn(6, *shape, generator=torch.Generator().manual_seed(0)) for shape in ((9, 8), (21, 8), (21, 12))]
+    masks = [] if mask is None else [mask]
+    region = CompiledRegion(step_of(3 + len(masks)))
+    (found,) = region([*tensors, *masks])
+    assert torch.allclose(found, F.scaled_dot_product_attention(*tensors, mask), atol=CLOSE) and not region.refused
 
 
 class Block(nn.Module):
