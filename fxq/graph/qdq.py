@@ -48,12 +48,11 @@ def integers_behind(dequantized: Node) -> Node:
 
 def insert_qdq(value: Node, qparams: QParams, after: Node) -> Node:
     """x → dequantize(quantize(x)), behind the node `after`. Returns the dequantize node; readers are left as they are."""
-    graph, found, spec = value.graph, tensor_type(value), qparams.spec
+    found, operands = tensor_type(value), _operands(value, qparams)
     assert found is not None, f"{value.name} is no tensor"
-    operands = _operands(value, qparams)
-    with graph.inserting_after(after):
-        q = graph.create_node("call_function", quantize, (value,), operands, name=f"{value.name}_q")
-    set_type(q, TensorType(found.shape, spec.torch_dtype))
+    with value.graph.inserting_after(after):
+        q = _call(quantize, value, operands, f"{value.name}_q")
+    set_type(q, TensorType(found.shape, qparams.spec.torch_dtype))
     return _insert_dequantize(q, operands, f"{value.name}_dq")
 
 
@@ -107,9 +106,16 @@ def _insert_dequantize(integers: Node, operands: dict[str, Any], name: str) -> N
     found = tensor_type(integers)
     assert found is not None, f"{integers.name} is no tensor"
     with integers.graph.inserting_after(integers):
-        dq = integers.graph.create_node("call_function", dequantize, (integers,), operands, name=name)
+        dq = _call(dequantize, integers, operands, name)
     set_type(dq, TensorType(found.shape, torch.float32))
     return dq
+
+
+def _call(function: Callable[..., Any], value: Node, operands: dict[str, Any], name: str) -> Node:
+    node = value.graph.create_node("call_function", function, name=name)
+    # create_node would search them for symbols, which takes longer than all else
+    node.args, node.kwargs = (value,), operands
+    return node
 
 
 def _operands(value: Node, qparams: QParams) -> dict[str, Any]:

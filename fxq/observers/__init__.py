@@ -20,13 +20,14 @@ from fxq.observers.defaults import (
 from fxq.observers.entropy import EntropyObserver
 from fxq.observers.factory import ObserverFactory
 from fxq.observers.fixed import FixedQParamsObserver, NoopObserver, PlaceholderObserver
-from fxq.observers.histogram import HistogramObserver, PerChannelHistogramObserver, search_together
+from fxq.observers.histogram import HistogramObserver, PerChannelHistogramObserver
 from fxq.observers.minmax import MinMaxObserver, PerChannelMinMaxObserver
 from fxq.observers.moving_average import MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver
 from fxq.observers.mse import MSEObserver, PerChannelMSEObserver
 from fxq.observers.percentile import PercentileObserver
 from fxq.observers.recording import RecordingObserver
 from fxq.observers.table import OBSERVERS, read_factory
+from fxq.observers.together import Weight, observe_together, search_together
 from fxq.observers.weight_only import WeightOnlyObserver, default_float_qparams_observer, default_float_qparams_observer_4bit
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "PercentileObserver",
     "PlaceholderObserver",
     "RecordingObserver",
+    "Weight",
     "WeightOnlyObserver",
     "default_debug_observer",
     "default_dynamic_quant_observer",
@@ -60,6 +62,7 @@ __all__ = [
     "default_per_channel_weight_observer",
     "default_placeholder_observer",
     "default_weight_observer",
+    "observe_together",
     "per_channel_weight_observer_range_neg_127_to_127",
     "per_row_dynamic_quant_observer",
     "read_factory",

@@ -121,7 +121,7 @@ class Observer(nn.Module):
             return
         # statistics made inside the user's inference_mode could not be loaded into or trained with outside of it
         with torch.inference_mode(False), torch.no_grad():
-            self.take_in(self._as_float32(x))
+            self.take_in(self.as_float32(x))
 
     def take_in(self, values: Tensor) -> None:
         """Records a batch as it is: f32, not empty, outside autograd; and counts it."""
@@ -163,6 +163,17 @@ class Observer(nn.Module):
             )
         return Extent(low, high)
 
+    def as_float32(self, x: Tensor) -> Tensor:
+        """What is recorded of x. Raises CalibrationError for a dtype that is not floating."""
+        if not x.is_floating_point():
+            raise CalibrationError(
+                f"{self.label}, batch {self.batches + 1}",
+                expected="a tensor of a floating dtype",
+                found=str(x.dtype),
+                remedy="leave the layer that makes this tensor out with qconfig None; integers need no quantization",
+            )
+        return x.detach().to(torch.float32)
+
     def check_seen(self) -> None:
         """Raises CalibrationError if no batch was seen."""
         if self.batches == 0:
@@ -176,16 +187,6 @@ class Observer(nn.Module):
     def extra_repr(self) -> str:
         """For print(model)."""
         return f"{self.spec}, batches={self.batches}" + (f", name={self.name!r}" if self.name else "")
-
-    def _as_float32(self, x: Tensor) -> Tensor:
-        if not x.is_floating_point():
-            raise CalibrationError(
-                f"{self.label}, batch {self.batches + 1}",
-                expected="a tensor of a floating dtype",
-                found=str(x.dtype),
-                remedy="leave the layer that makes this tensor out with qconfig None; integers need no quantization",
-            )
-        return x.detach().to(torch.float32)
 
     def _channels_first(self, values: Tensor, axis: int) -> Tensor:
         if not -values.ndim <= axis < values.ndim:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeGuard
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from fxq.errors import ConfigError
 from fxq.graph.qtypes import WEIGHT_PER_CHANNEL, QParams, QuantSpec
-from fxq.observers.base import Extent, Observer, flatten
+from fxq.observers.base import Extent, flatten
 from fxq.observers.distribution import Distribution, of_grid
 from fxq.observers.extremes import ExtremesObserver, check_per_channel
 from fxq.observers.fixed import check_per_tensor
 from fxq.observers.l2_errors import Histogram, power_of_two
-from fxq.observers.l2_search import search_all, search_qparams
+from fxq.observers.l2_search import search_qparams
 
 # 2^126 is the largest power of two whose inverse is a normal f32
 MIN_EXPONENT = -126
@@ -24,8 +24,6 @@ MIN_BINS, MAX_BINS = 256, 2**20
 # elements binned at once: below 2^15 torch works in the calling thread. Dozens of small parallel regions per batch would
 # gain less on an idle machine than they lose where data-loading workers keep the cores busy
 PART = 2**15 - 64
-# histograms searched together: what is known of their bins takes up to 200 KiB for each, at the default number of bins
-TOGETHER = 256
 
 
 class HistogramObserver(ExtremesObserver):
@@ -135,29 +133,6 @@ class PerChannelHistogramObserver(HistogramObserver):
     def check_spec(cls, spec: QuantSpec) -> None:
         """Raises ConfigError for a spec without a channel axis."""
         check_per_channel(cls, spec)
-
-
-def search_together(observers: Sequence[Observer]) -> list[QParams]:
-    """What qparams() of each gives; L2 searches of histograms for one spec are done together, in much less time.
-
-    Raises:
-        CalibrationError: one of them saw no data.
-    """
-    found = {observer: observer.qparams() for observer in observers if not _searches(observer)}
-    by_spec: dict[QuantSpec, list[HistogramObserver]] = {}
-    for observer in observers:
-        if _searches(observer):
-            by_spec.setdefault(observer.spec, []).append(observer)
-    for spec, alike in by_spec.items():
-        for first in range(0, len(alike), TOGETHER):
-            part = alike[first : first + TOGETHER]
-            found |= zip(part, search_all((observer.histogram() for observer in part), spec), strict=True)
-    return [found[observer] for observer in observers]
-
-
-def _searches(observer: Observer) -> TypeGuard[HistogramObserver]:
-    """Whether its qparams() is this search, and not that of a subclass."""
-    return type(observer).qparams is HistogramObserver.qparams
 
 
 def row_groups(rows: Tensor, most_rows: int) -> Iterator[slice]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch.fx import Node
 
 from fxq.errors import CalibrationError
-from fxq.graph.annotation import quant_of, resolution_of, update_quant
+from fxq.graph.annotation import quant_of, resolution_of, tensor_type, update_quant
 from fxq.graph.constants import constant_of
 from fxq.graph.module import FxqModule
 from fxq.graph.moments import Moments
@@ -16,7 +16,7 @@ from fxq.graph.ops import call_of, write_call
 from fxq.graph.qdq import insert_qdq, insert_rounding, integers_behind, qparams_of
 from fxq.graph.qtypes import QParams, enlarge_scales
 from fxq.graph.verify import OBSERVER_RULE
-from fxq.observers import Observer, search_together
+from fxq.observers import Observer, Weight, observe_together, search_together
 from fxq.observers.moments import MomentsObserver
 from fxq.passes.annotate import weight_factory
 from fxq.passes.insert_observers import reads_quantized
@@ -41,8 +41,8 @@ def freeze_qparams(module: FxqModule, context: Context) -> int:
         _quantize_value(value, qparams[group_of(value)])
     requantized = sum(_requantize_operands(node, qparams) for node in quantized)
     weighted = [node for node in module.graph.nodes if (quant := quant_of(node)) is not None and "weight" in quant.inputs]
-    for node in weighted:
-        _quantize_weight(node)
+    for node, of_weight in _weight_qparams(weighted).items():
+        _quantize_weight(node, of_weight)
     return len(quantized) + requantized + len(weighted)
 
 
@@ -141,20 +141,41 @@ def _value_behind(dq: Node) -> Node:
 # --- weights ---------------------------------------------------------------------------------------------------------------
 
 
-def _quantize_weight(node: Node) -> None:
-    """op(x, w) → op(x, dequantize(quantize(w))), with the weight observer of the node's qconfig."""
-    call, resolution = call_of(node), resolution_of(node)
-    assert call is not None and resolution is not None
-    weight = call.operands["weight"]
-    quant, values = quant_of(node), constant_of(weight)
-    assert quant is not None and values is not None
-    path = str(weight.target)
-    qparams = _finite(quant.weight or weight_factory(call, resolution).qparams_of(values, path), path)
-    if not quant.is_dynamic:
+def _weight_qparams(nodes: Sequence[Node]) -> dict[Node, QParams]:
+    """What training has found for the weight of each node, or else the weight observer of its qconfig."""
+    trained = {node: quant.weight for node in nodes if (quant := quant_of(node)) is not None and quant.weight is not None}
+    observed = {node: _observed_weight(node) for node in nodes if node not in trained}
+    found = {**trained, **dict(zip(observed, observe_together(list(observed.values())), strict=True))}
+    return {node: _finite(found[node], str(_weight_of(node).target)) for node in nodes}
+
+
+def _observed_weight(node: Node) -> Weight:
+    call, resolution, weight = call_of(node), resolution_of(node), _weight_of(node)
+    values = constant_of(weight)
+    assert call is not None and resolution is not None and values is not None
+    return Weight(weight_factory(call, resolution), values, str(weight.target))
+
+
+def _weight_of(node: Node) -> Node:
+    call = call_of(node)
+    assert call is not None
+    weight: Node = call.operands["weight"]
+    return weight
+
+
+def _quantize_weight(node: Node, qparams: QParams) -> None:
+    """op(x, w) → op(x, dequantize(quantize(w)))"""
+    call, quant, weight = call_of(node), quant_of(node), _weight_of(node)
+    assert call is not None and quant is not None
+    inputs = {}
+    if quant.is_dynamic:
+        values = tensor_type(weight)
+        assert values is not None
+        inputs["input"] = insert_rounding(call.operands["input"], quant.inputs["input"], len(values.shape) - 1)
+    else:
         qparams = _with_room_for_bias(qparams, call)
     dq = insert_qdq(weight, qparams, after=weight)
-    inputs = {"input": insert_rounding(call.operands["input"], quant.inputs["input"], values.ndim - 1)} if quant.is_dynamic else {}
-    write_call(node, Call(call.op, {**call.operands, "weight": dq, **inputs}))
+    write_call(node, Call(call.op, {**call.operands, **inputs, "weight": dq}))
 
 
 def _with_room_for_bias(weight: QParams, call: Call) -> QParams:
