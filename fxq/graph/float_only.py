@@ -52,8 +52,8 @@ FLOAT_ONLY = (
     )),
     FloatOnly("lays out coordinates", (torch.meshgrid, torch.cartesian_prod)),
     FloatOnly("makes a tensor, and reads no element", (
-        torch.zeros, torch.ones, torch.empty, torch.full, torch.arange, torch.linspace, torch.eye, torch.tensor, torch.zeros_like,
-        torch.ones_like, torch.full_like, torch.empty_like, "new_zeros", "new_ones", "new_full", "new_empty",
+        torch.zeros, torch.ones, torch.empty, torch.full, torch.arange, torch.linspace, torch.eye, torch.tensor, torch.as_tensor,
+        torch.zeros_like, torch.ones_like, torch.full_like, torch.empty_like, "new_zeros", "new_ones", "new_full", "new_empty",
     )),
     FloatOnly("multiplies in the order that its sizes suggest; a @ b @ c says one, and is int8", (
         torch.chain_matmul, torch.linalg.multi_dot,

@@ -91,17 +91,18 @@ def recognise_item(node: Node) -> Call | None:
 
 
 # what gives its input back where that has the dtype and is on the CPU already; and what matters to gradients alone
-CASTS = ("to", "type", "type_as", "float", "cpu")
+CASTS = ("to", "type", "type_as", "float", "cpu", torch.as_tensor)
 _DETACHES = (torch.detach, "detach")
 
 
 def recognise_cast(node: Node) -> Call | None:
-    """x.to(y.dtype), x.float() → identity(x), where x is of that dtype as it is; x.detach() too, where nothing is trained.
+    """x.to(y.dtype), torch.as_tensor(x) → identity(x), where x is of that dtype as it is; x.detach() too, where nothing is trained.
 
     None for any other node.
     """
     is_detached = node.target in _DETACHES and not getattr(node.graph.owning_module, "training", True)
-    if not (is_detached or (node.op == "call_method" and node.target in CASTS)) or "copy" in node.kwargs:
+    is_cast = node.op in ("call_method", "call_function") and node.target in CASTS
+    if not (is_detached or is_cast) or "copy" in node.kwargs:
         return None
     source = node.args[0]
     found = tensor_type(source) if isinstance(source, Node) else None

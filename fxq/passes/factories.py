@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import Proxy
 
-_FACTORIES = ("tensor", "zeros", "ones", "empty", "full", "rand", "randn", "eye", "linspace")
+_FACTORIES = ("tensor", "as_tensor", "zeros", "ones", "empty", "full", "rand", "randn", "eye", "linspace")
 # of tensors that are no stand-ins: buffers, and what forward makes
 _METHODS = ("expand", "view", "reshape", "repeat", "narrow", "unflatten", "new_zeros", "new_ones", "new_empty", "new_full")
 # what has to have a dtype itself

@@ -1,14 +1,16 @@
-"""isinstance(x, torch.Tensor) for a stand-in: answered for the value that it stands for. torch.fx says that it is no tensor."""
+"""isinstance(x, torch.Tensor), also as torch.jit has it, for a stand-in: answered for the value that it stands for. torch.fx says that it
+is no tensor."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from fxq.graph.source import is_user_code
 from fxq.passes.proxies import STAND_INS
@@ -26,15 +28,22 @@ def answered_instance_checks() -> Iterator[None]:
     asking = [names for names in _namespaces() if _NAME not in names]
     for names in asking:
         names[_NAME] = _answered
+    of_jit: Callable[[Any, Any], bool] = torch.jit.isinstance
+    torch.jit.isinstance = lambda value, kind: of_jit(tree_map(_meant, value), kind)
     try:
         yield
     finally:
         for names in asking:
             names.pop(_NAME, None)
+        torch.jit.isinstance = of_jit
 
 
 def _answered(value: Any, kinds: Any) -> bool:
-    return isinstance(value.tracer.known(value) if type(value) in STAND_INS else value, kinds)
+    return isinstance(_meant(value), kinds)
+
+
+def _meant(value: Any) -> Any:
+    return value.tracer.known(value) if type(value) in STAND_INS else value
 
 
 def _namespaces() -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from inspect import Parameter
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, Node, Proxy, Tracer
@@ -38,7 +39,8 @@ _COMPOSED = (
     nn.Sequential, nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer,
 )  # fmt: skip
 # what Python may branch on, count with or compare: values without elements
-_PLAIN = (bool, int, float, str, type(None), torch.Size, torch.dtype, torch.device)
+_SCALARS = (bool, int, float, str, type(None), torch.dtype, torch.device)
+_PLAIN = (*_SCALARS, torch.Size)
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -197,7 +199,9 @@ class OriginTracer(Tracer):
         return rebuilt(example, [self._unpacked(items[place], value) for place, value in enumerate(values)])
 
     def create_arg(self, a: Any) -> Any:
-        """Results in containers of the user's own keep their class: it is called with their items."""
+        """Results in containers of the user's own keep their class: it is called with their items. Numbers of numpy become Python's."""
+        if isinstance(a, np.generic):
+            return a.item()
         if isinstance(a, dict) and type(a) is not dict:
             if is_dataclass(a):
                 given = {each.name: self.create_arg(getattr(a, each.name)) for each in fields(a)}
@@ -243,6 +247,12 @@ class OriginTracer(Tracer):
     def plain(self, stand_in: Proxy) -> Any:
         """A number, dtype, ... that Python has to know."""
         return self._plain(stand_in.node)
+
+    def hash_of(self, stand_in: Proxy) -> int:
+        """Of its value, which is on record then; of itself, where it has elements or parts: caches that shapes go into fix nothing."""
+        node = stand_in.node
+        by_value = self._examples.knows(node) and isinstance(self._examples.value(node), _SCALARS)
+        return hash(self._plain(node)) if by_value else object.__hash__(stand_in)
 
     def known(self, stand_in: Proxy) -> Any:
         """What it stands for, without elements. Nothing is fixed: whoever asks must not let more than the type matter."""

@@ -80,8 +80,8 @@ def _is_folded(origin: Origin) -> bool:
 @cache
 def _folded() -> frozenset[str]:
     rows = (ops_by_name()[name] for name in ("batch_norm", "identity", "dropout"))
-    targets = [spelling.target for row in rows for spelling in row.spellings]
-    return frozenset((*CASTS, *(target.name if isinstance(target, Library) else qualified_name(target) for target in targets)))
+    targets = (*CASTS, *(spelling.target for row in rows for spelling in row.spellings))
+    return frozenset(target.name if isinstance(target, Library) else qualified_name(target) for target in targets)
 
 
 def _not_as_prepared(node: Node, prepared: Resolution, wanted: Resolution) -> ConfigError:

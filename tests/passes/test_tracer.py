@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import copy
+import functools
+import math
 import pickle
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -110,9 +113,28 @@ def size_or_tensor(self: nn.Module, x: Tensor) -> Tensor:
     return x + 1 if isinstance(x.shape, torch.Size) and isinstance(x.shape[0], int) and not isinstance(x.shape[0], Tensor) else x
 
 
+def looked_up_by_rank(self: nn.Module, x: Tensor) -> Tensor:
+    """As in the layers of einops."""
+    y = x.permute({3: (0, 2, 1), 4: (0, 2, 3, 1)}[x.ndim])
+    return y * 2 if x.dtype in {torch.float32, torch.float64} and x.shape[1] not in {1, 2} else y
+
+
+def sizes_in_numpy(self: nn.Module, x: Tensor) -> Tensor:
+    """As in MONAI's Swin UNETR."""
+    side = np.array(x.shape[2:])
+    assert not (side % np.power(2, 2)).any()
+    y = x.reshape(-1, np.prod(x.shape[1:]))
+    return np.float64(0.5) * y[:, : side[0]] / np.sqrt(x.shape[-1])
+
+
+def tensor_to_torchscript(self: nn.Module, x: Tensor) -> Tensor:
+    """As in MONAI's BasicUNet."""
+    return x * 2 if torch.jit.isinstance(x, Tensor) and torch.jit.isinstance([x], list[Tensor]) else x
+
+
 FORWARDS = (
     condition, loop, integer, assertion, torch_assertion, scripting, length, iteration, of_dtype, tensor_among_lists, no_tensor, parts,
-    size_or_tensor,
+    size_or_tensor, looked_up_by_rank, sizes_in_numpy, tensor_to_torchscript,
 )  # fmt: skip
 
 
@@ -120,7 +142,11 @@ def made_with_several_sizes(self: nn.Module, x: Tensor) -> Tensor:
     return x + torch.zeros(x.shape[0], 1, x.size(2), 1) + torch.ones(x.size(0), 1, 1, 1, dtype=x.dtype)
 
 
-DYNAMIC = (sizes_in_a_list, unpacked, made_with_sizes, made_with_several_sizes)
+def product_of_sizes(self: nn.Module, x: Tensor) -> Tensor:
+    return torch.as_tensor(x.reshape(-1, math.prod(x.shape[1:])))
+
+
+DYNAMIC = (sizes_in_a_list, unpacked, made_with_sizes, made_with_several_sizes, product_of_sizes)
 
 
 @pytest.mark.parametrize("forward", [*FORWARDS, *DYNAMIC], ids=lambda forward: forward.__name__)
@@ -252,6 +278,20 @@ def test_what_torch_imports_meanwhile_finds_torch_as_it_is() -> None:
         )
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_cache_that_sizes_go_into_keeps_nothing_for_the_next_trace() -> None:
+    @functools.cache
+    def half(width: int) -> int:
+        return width // 2
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], -1, half(x.shape[3]))
+
+    model = of_function(forward)
+    for _ in range(2):
+        traced = trace(model, X, TraceOptions(strict=True))
+        assert torch.equal(traced(X[:1]), model(X[:1]))
 
 
 def test_torch_is_left_as_it_was() -> None:
