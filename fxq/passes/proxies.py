@@ -27,9 +27,9 @@ class ShapeProxy(Proxy):
         return int(self.tracer.hash_of(self))  # type: ignore[attr-defined]
 
     def __eq__(self, other: object) -> Any:
-        """False for the stand-in of another trace, which a cache may have kept."""
-        if isinstance(other, Proxy) and other.tracer is not self.tracer:
-            return False
+        """A call in the graph; of a stand-in that a cache has kept from another trace, whether it is the same one."""
+        if not self.tracer.is_recording or (isinstance(other, Proxy) and other.tracer is not self.tracer):  # type: ignore[attr-defined]
+            return self is other
         return self.tracer.create_proxy("call_function", operator.eq, (self, other), {})
 
     def __setitem__(self, index: object, value: object) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from torch.fx import Proxy
+from torch.fx import Node, Proxy
 from torch.fx.proxy import TraceError
+
+from fxq.graph.recognise import CASTS
 
 
 class ChangedState(TraceError):
@@ -33,13 +35,26 @@ class State:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._before = dict(_held(module))
+        self._tensors = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
 
     def require_unchanged(self) -> None:
         """Raises ChangedState for the first that is not what it was."""
-        for name, value in _held(self._module):
+        for name, value in list(_held(self._module)):
             before = self._before.get(name, value)  # what is new is of no use to the next call
-            if value is not before and value != before:
+            if value is before or value == before:
+                continue
+            if not self._is_cast_of_itself(name):
                 raise ChangedState(self._module, name)
+            setattr(self._module, name, self._tensors[name])
+
+    def _is_cast_of_itself(self, name: str) -> bool:
+        """self.mean = self.mean.type_as(x), after which the next call casts to what it is already."""
+        value = vars(self._module).get(name)
+        if name not in self._tensors or not isinstance(value, Proxy) or value.node.target not in CASTS:
+            return False
+        source = value.node.args[0]
+        owner, _, own = str(source.target).rpartition(".") if isinstance(source, Node) and source.op == "get_attr" else ("", "", "")
+        return own == name and value.tracer.root.get_submodule(owner) is self._module  # type: ignore[attr-defined]
 
 
 def _held(module: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from inspect import Parameter
+from inspect import Parameter, signature
 from types import FunctionType
 from typing import Any
 
@@ -89,6 +89,7 @@ class OriginTracer(Tracer):
     Attributes:
         failed: path of a module that could not be traced → why.
         counts: calls of an object type in a module, after those of the plan.
+        is_recording: whether what is called is part of the graph.
     """
 
     def __init__(self, root: nn.Module, plan: Plan) -> None:
@@ -105,16 +106,27 @@ class OriginTracer(Tracer):
         self._assumed: dict[Node, Node] = {}
         self._tentative: dict[Node, object] = {}
         self._functions: list[str] = []
+        self._is_tracing = False
 
     def trace(self, root: Any, concrete_args: Any = None) -> Graph:
-        with self._factories, answered_instance_checks():
-            return super().trace(root, concrete_args)
+        self._is_tracing = True
+        try:
+            with self._factories, answered_instance_checks():
+                return super().trace(root, concrete_args)
+        finally:
+            self._is_tracing = False
+
+    @property
+    def is_recording(self) -> bool:
+        return self._is_tracing and not self._examples.is_computing
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._examples.is_computing:
             return forward(*args, **kwargs)
-        if isinstance(m, nn.Sequential) and m not in (self.submodule_paths or {}):
-            return forward(*args, **kwargs)  # layers[:2], made by forward: its modules are the model's
+        if self._is_made_by_forward(m):
+            return forward(*args, **kwargs)
+        if kwargs:
+            signature(m.forward).bind(*args, **kwargs)  # a TypeError, as of the call itself: forward may try another one then
         depth, height, path = len(self.path), len(self.module_stack), self.path_of_module(m)
         self.path.append(path)
         state = None if self.is_leaf_module(m, path) else State(m)
@@ -131,6 +143,11 @@ class OriginTracer(Tracer):
             result = self.create_proxy("call_module", path, args, kwargs)
         del self.path[depth:]
         return result
+
+    def _is_made_by_forward(self, m: nn.Module) -> bool:
+        """layers[:2], whose modules are the model's, and what has no tensors, such as nn.ReflectionPad2d(margin)(x)."""
+        is_known = m in (self.submodule_paths or {})
+        return not is_known and (isinstance(m, nn.Sequential) or not m.state_dict())
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self._examples.is_computing else super().getattr(attr, attr_val, parameter_proxy_cache)
@@ -249,10 +266,9 @@ class OriginTracer(Tracer):
         return self._plain(stand_in.node)
 
     def hash_of(self, stand_in: Proxy) -> int:
-        """Of its value, which is on record then; of itself, where it has elements or parts: caches that shapes go into fix nothing."""
-        node = stand_in.node
-        by_value = self._examples.knows(node) and isinstance(self._examples.value(node), _SCALARS)
-        return hash(self._plain(node)) if by_value else object.__hash__(stand_in)
+        """Of the number or dtype that it is, where what it then equals goes on record; of itself, where it has elements or parts."""
+        is_scalar = self.is_recording and self._examples.knows(stand_in.node) and isinstance(self._known(stand_in.node), _SCALARS)
+        return hash(self._known(stand_in.node)) if is_scalar else object.__hash__(stand_in)
 
     def known(self, stand_in: Proxy) -> Any:
         """What it stands for, without elements. Nothing is fixed: whoever asks must not let more than the type matter."""

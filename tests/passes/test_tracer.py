@@ -116,7 +116,7 @@ def size_or_tensor(self: nn.Module, x: Tensor) -> Tensor:
 def looked_up_by_rank(self: nn.Module, x: Tensor) -> Tensor:
     """As in the layers of einops."""
     y = x.permute({3: (0, 2, 1), 4: (0, 2, 3, 1)}[x.ndim])
-    return y * 2 if x.dtype in {torch.float32, torch.float64} and x.shape[1] not in {1, 2} else y
+    return y * 2 if x.dtype in {torch.float32, torch.float64} and x.shape[1] in {1, 3} else y
 
 
 def sizes_in_numpy(self: nn.Module, x: Tensor) -> Tensor:
@@ -146,7 +146,14 @@ def product_of_sizes(self: nn.Module, x: Tensor) -> Tensor:
     return torch.as_tensor(x.reshape(-1, math.prod(x.shape[1:])))
 
 
-DYNAMIC = (sizes_in_a_list, unpacked, made_with_sizes, made_with_several_sizes, product_of_sizes)
+def layers_made_by_forward(self: nn.Module, x: Tensor) -> Tensor:
+    y: Tensor = nn.ReflectionPad2d((0, 1, 0, 1))(x)
+    return nn.Sequential(nn.ReLU(), nn.Flatten())(y)
+
+
+DYNAMIC = (
+    sizes_in_a_list, unpacked, made_with_sizes, made_with_several_sizes, product_of_sizes, layers_made_by_forward,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("forward", [*FORWARDS, *DYNAMIC], ids=lambda forward: forward.__name__)
@@ -192,6 +199,50 @@ def test_parts_of_buffers_have_the_sizes_of_the_input() -> None:
     before = Tensor.__getitem__, Tensor.expand
     trace(model, torch.randn(2, 5, 4))
     assert (Tensor.__getitem__, Tensor.expand) == before and "expand" not in vars(Tensor)
+
+
+class Attempts(nn.Module):
+    """As SpeechBrain's containers of layers, of which some take lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Weighed(), nn.ReLU()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            try:
+                x = layer(x, weight=2)
+            except TypeError:
+                x = layer(x)
+        return x
+
+
+class Weighed(nn.Module):
+    def forward(self, x: Tensor, weight: int) -> Tensor:
+        return x * weight
+
+
+def test_forward_may_try_what_a_layer_takes() -> None:
+    assert torch.equal(trace(Attempts(), X, TraceOptions(strict=True))(X), 2 * X.relu())
+
+
+class Centred(nn.Module):
+    """As SwinIR and what comes after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.mean = nn.Conv2d(3, 3, 1), torch.full((1, 3, 1, 1), 0.4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = self.mean.type_as(x)
+        y: Tensor = self.conv(x - self.mean)
+        return y + self.mean
+
+
+def test_tensors_that_forward_casts_for_good_are_cast_in_the_graph() -> None:
+    model = Centred()
+    traced = trace(model, X, TraceOptions(strict=True))
+    assert torch.equal(traced(X), model(X)) and torch.equal(pickle.loads(pickle.dumps(traced))(X), model(X))
 
 
 class Counted(nn.Module):
