@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -162,6 +163,11 @@ def in_f64(values: Tensor) -> NDArray[np.float64]:
     return values.detach().cpu().numpy().astype(np.float64)
 
 
+def in_f32(values: Tensor) -> NDArray[np.float32]:
+    """The same in float32; a tensor of that dtype lies in the same memory."""
+    return values.detach().to("cpu", torch.float32).numpy()
+
+
 def in_torch(values: NDArray[Any], like: Tensor) -> Tensor:
     """The inverse of in_f64: a tensor of the array's dtype on the other tensor's device."""
     return torch.from_numpy(np.asarray(values)).to(like.device)
@@ -196,6 +202,15 @@ def quantize_tensor(x: Tensor, qparams: QParams) -> Tensor:
     rounded = torch.round(x.to(torch.float32) * inverse)
     shifted = (rounded + zero_point).nan_to_num(nan=spec.qmin).clamp(spec.qmin, spec.qmax)
     return shifted.to(spec.torch_dtype)
+
+
+def quantize_numbers(numbers: Iterable[float], qparams: QParams) -> list[int]:
+    """quantize_tensor of a few numbers, per tensor."""
+    spec = qparams.spec
+    with np.errstate(over="ignore"):
+        steps = np.rint(np.array(list(numbers), np.float32) * (1 / in_f32(qparams.scale))) + np.float32(qparams.zero_point)
+    found: list[int] = np.minimum(np.fmax(steps, spec.qmin), spec.qmax).astype(int).tolist()
+    return found
 
 
 def dequantize_tensor(q: Tensor, qparams: QParams) -> Tensor:

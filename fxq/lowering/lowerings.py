@@ -21,7 +21,7 @@ from fxq.graph.opdef import Call, Policy
 from fxq.graph.ops import ops_by_name
 from fxq.graph.profile import BackendProfile
 from fxq.graph.qdq import integers_behind, qparams_of
-from fxq.graph.qtypes import QParams, quantize_tensor
+from fxq.graph.qtypes import QParams, quantize_numbers
 from fxq.graph.reasons import Reason
 from fxq.lowering.dynamic import conv_geometry
 from fxq.lowering.requantize import (
@@ -301,14 +301,14 @@ def lower_pad(site: Site) -> Lowered:
     operands = site.call.operands
     if operands["mode"] != "constant":
         return site.call
-    value = int(quantize_tensor(torch.tensor(operands["value"] or 0.0), site.x))
+    (value,) = quantize_numbers([operands["value"] or 0.0], site.x)
     return Call(site.call.op, {**operands, "value": value})
 
 
 def lower_copies(site: Site) -> Lowered:
     """Integers are copied; a number is the quantized number."""
     numbers = {name: value for name, value in site.call.operands.items() if name in ("input", "other") and isinstance(value, int | float)}
-    quantized = {name: int(quantize_tensor(torch.tensor(float(value)), site.x)) for name, value in numbers.items()}
+    quantized = dict(zip(numbers, quantize_numbers(numbers.values(), site.x), strict=True))
     return Call(site.call.op, {**site.call.operands, **quantized})
 
 

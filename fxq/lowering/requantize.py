@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fxq.errors import ConfigError
-from fxq.graph.qtypes import QParams, in_torch, quantize_tensor
+from fxq.graph.qtypes import QParams, in_f32, in_torch, quantize_numbers
 from fxq.graph.reasons import Reason, Why
 from fxq.runtime.integer.outputs import Activation, IntegerOutput, PackedWeights
 
@@ -19,7 +19,7 @@ MultiplierBits = Literal[22, 24]  # significant bits of m: x86 kernels may use o
 
 _INT32 = 2**31
 _LARGEST_WEIGHT = 128  # its absolute value
-_BEYOND = 2.0**62  # no accumulator holds it, and 64 bits hold its sum with any other term
+_BEYOND = np.float32(2.0**62)  # no accumulator holds it, and 64 bits hold its sum with any other term
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +130,9 @@ def quantize_bias(bias: Tensor | None, products: Tensor) -> Tensor:
     """
     if bias is None:
         return torch.zeros_like(products, dtype=torch.int64)
-    rounded = torch.round(bias.detach().to(torch.float32) * products.reciprocal())
-    return rounded.nan_to_num(nan=_BEYOND).clamp(-_BEYOND, _BEYOND).to(torch.int64)
+    with np.errstate(all="ignore"):
+        rounded = np.rint(in_f32(bias) * (1 / in_f32(products)))
+    return in_torch(np.maximum(np.fmin(rounded, _BEYOND), -_BEYOND).astype(np.int64), products)
 
 
 def round_multiplier(multiplier: Tensor, bits: MultiplierBits) -> Tensor:
@@ -165,24 +166,24 @@ def integer_output(y: QParams, low: float = -math.inf, high: float = math.inf, *
     The bounds are quantized by the one rule, clip(rint(fl(bound·inv_y)) + z_y). inverse is inv_y = fl(1f/s_y).
     With an activation the op in front must give real values: pack its weights with Scales(x, w), without y, and its residual with s_a.
     """
-    lowest, highest = quantize_tensor(torch.tensor([low, high], dtype=torch.float32), y).tolist()
+    lowest, highest = quantize_numbers((low, high), y)
     return IntegerOutput(y.spec.dtype, int(y.zero_point), lowest, highest, float(y.scale.reciprocal()), activation)
 
 
 def _input_times_weight(weight: Tensor, scales: Scales) -> Tensor:
     """fl(s_x·s_w[c]), f32 [O]."""
-    if bool(scales.w.zero_point.any()):
+    if scales.w.zero_point.cpu().numpy().any():
         raise ConfigError(
             "weight",
             expected="symmetric weights, zero_point 0",
             found=f"zero_point {scales.w.zero_point.tolist()}",
             remedy="use QuantSpec('int8', -127, 127, symmetric=True) for the weight",
         )
-    return (scales.x.scale * scales.w.scale).expand(weight.shape[0]).contiguous()
+    return in_torch(np.full(weight.shape[0], in_f32(scales.x.scale) * in_f32(scales.w.scale)), weight)
 
 
 def _multiplier(products: Tensor, y: QParams | None, bits: MultiplierBits) -> Tensor:
-    return products if y is None else round_multiplier(products * y.scale.reciprocal(), bits)
+    return products if y is None else round_multiplier(in_torch(in_f32(products) * (1 / in_f32(y.scale)), products), bits)
 
 
 def _sum_over_taps(weight: Tensor) -> Tensor:
