@@ -14,6 +14,7 @@ from torch.fx import Node
 from fxq.graph import spellings as read
 from fxq.graph.annotation import tensor_type
 from fxq.graph.float_only import why_float
+from fxq.graph.image_sizes import are_of_image
 from fxq.graph.names import qualified_name
 from fxq.graph.opdef import Attribute, Call, Library, OpDef, Spelling
 from fxq.graph.ops import OPS, ops_by_name, own_ops
@@ -125,6 +126,29 @@ def recognise_length(node: Node) -> Call | None:
         return None
     by = tuple(value for name, value in cut.items() if name not in ("input", "dim", "item"))
     return Call(ops_by_name()["pieces"], {"input": cut["input"], "cut": op.name, "by": by, "dim": cut["dim"]})
+
+
+# pools with windows of any size → pools with a number of windows
+_ADAPTIVE = {"avg_pool": "adaptive_avg_pool", "max_pool": "adaptive_max_pool"}
+
+
+def recognise_whole_window(node: Node) -> Call | None:
+    """avg_pool2d(x, x.shape[2:]) → adaptive_avg_pool(x, 1): one window, as large as the image, whatever its size is.
+
+    None for any other node.
+    """
+    row = _row_of_call(node) if node.op == "call_function" else None
+    if row is None or row[0].name not in _ADAPTIVE:
+        return None
+    op, spelling = row
+    try:
+        given = read.read_arguments(op, spelling, node.args, node.kwargs)
+    except TypeError:
+        return None
+    image, is_plain = given["input"], all(given.get(name, default) == default for name, default in op.defaults.items() if name != "stride")
+    if not is_plain or not are_of_image(given["kernel_size"], image, spelling.rank):
+        return None
+    return Call(ops_by_name()[_ADAPTIVE[op.name]], {"input": image, "output_size": (1,) * spelling.rank})
 
 
 def _picked(node: Node) -> int | None:

@@ -11,6 +11,7 @@ from torch.fx import Node
 
 from fxq.graph.annotation import tensor_type
 from fxq.graph.attributes import attribute_of
+from fxq.graph.image_sizes import is_tuple_of_sizes
 from fxq.graph.opdef import OpDef, Operands, Parameter, Spelling
 
 # operands that hold one number per spatial dimension; a single number stands for all of them
@@ -75,6 +76,9 @@ def normal_form(op: OpDef, operands: Operands, rank: int) -> Operands:
 
 
 def _one_for_each_dimension(value: Any, rank: int) -> Any:
+    """Raises TypeError for a node that makes several sizes."""
+    if is_tuple_of_sizes(value):
+        raise TypeError(f"{value} makes several numbers")
     return value if value is None or isinstance(value, str | tuple) else (value,) * rank
 
 

@@ -469,3 +469,29 @@ def test_checks_of_the_rank_are_no_readers_of_what_is_fused() -> None:
         conv: f32[2, 4, 4, 4] = conv(sigmoid, @conv.weight[4, 3, 1, 1], @conv.bias[4], act=relu)
         output conv
     """)
+
+
+def test_a_window_as_large_as_the_image() -> None:
+    """Whatever the image's size is; sizes of another tensor are no constants, and the call stays as it was traced."""
+
+    class Pools(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+            rows = x.flatten(2)
+            return (
+                F.avg_pool2d(x, x.size()[2:]),
+                F.max_pool2d(x, kernel_size=(x.shape[-2], x.size(3)), stride=1),
+                F.max_pool1d(rows, rows.size(2)),
+                F.avg_pool2d(x, y.shape[2:]),
+                F.avg_pool2d(x, (x.shape[2], x.shape[2])),
+            )
+
+    module = up_to("canonicalize", trace(Pools(), (torch.rand(2, 3, 5, 6), torch.rand(1, 1, 2, 2))))
+    calls = [line.partition(" = ")[2] for line in print_graph(module).splitlines() if "pool" in line.partition("(")[0]]
+    assert calls[:3] == [
+        "adaptive_avg_pool(x, output_size=(1, 1))",
+        "adaptive_max_pool(x, output_size=(1, 1))",
+        "adaptive_max_pool(flatten, output_size=(1,))",
+    ]
+    assert calls[3].startswith("call torch.nn.functional.avg_pool2d(x, getitem") and calls[4].startswith("avg_pool(x, kernel_size=(getattr")
+    x, y = torch.rand(3, 3, 6, 6), torch.rand(1, 1, 3, 2)
+    assert all(map(torch.equal, module(x, y), Pools()(x, y)))
