@@ -492,6 +492,6 @@ def test_a_window_as_large_as_the_image() -> None:
         "adaptive_max_pool(x, output_size=(1, 1))",
         "adaptive_max_pool(flatten, output_size=(1,))",
     ]
-    assert calls[3].startswith("call torch.nn.functional.avg_pool2d(x, getitem") and calls[4].startswith("avg_pool(x, kernel_size=(getattr")
+    assert calls[3] == "call torch._C._nn.avg_pool2d(x, getitem_2)" and calls[4].startswith("avg_pool(x, kernel_size=(getitem")
     x, y = torch.rand(3, 3, 6, 6), torch.rand(1, 1, 3, 2)
-    assert all(map(torch.equal, module(x, y), Pools()(x, y)))
+    assert max(float((a - b).abs().max()) for a, b in zip(module(x, y), Pools()(x, y), strict=True)) < 1e-6

@@ -27,7 +27,8 @@ class Span:
 
     def over(self, images: int) -> Span:
         """For all images together."""
-        return Span(self.first, self.end + max(0, images - 1) * self.stride)
+        last = max(0, images - 1) * self.stride
+        return Span(self.first + min(0, last), self.end + max(0, last))
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from fxq.graph import movement
+from fxq.runtime.jit.kernels.copy import plan_fill
 from fxq.runtime.jit.planner import Site, Unplannable
 from fxq.runtime.jit.views import View, row_major
-from fxq.runtime.region import Step
+from fxq.runtime.region import Step, Value, fill_in
 
 
 def plan_view(site: Site) -> None:
@@ -39,6 +41,48 @@ def _copy_reshaped(site: Site, source: View) -> None:
         planner.copy(site.step.name, rows, target)
     else:
         planner.copy(site.step.name, source, reshaped)
+
+
+def plan_flip(site: Site) -> None:
+    """A copy of what is read backwards."""
+    source = site.view(0)
+    for dim in {dim % len(source.shape) for dim in site.step.kwargs["dims"]}:
+        source = source.backwards(dim)
+    site.planner.copy(site.step.name, source, site.planner.place(site.value))
+
+
+def plan_repeat_interleave(site: Site) -> None:
+    """[..., n, ...] → [..., n·r, ...]: each slice into r places side by side."""
+    dim, repeats = site.step.kwargs["dim"], fill_in(site.step.kwargs["repeats"], site.planner.values)
+    if dim is None:
+        raise Unplannable("repeats elements of all dimensions in one row")
+    place = dim % len(site.kind.shape)
+    source = site.view(0).moved(lambda tensor: _each_repeated(tensor, place, repeats))
+    target = site.planner.place(site.value).moved(lambda tensor: _split(tensor, place, (-1, repeats)))
+    assert source is not None and target is not None, "strides can say any split"
+    site.planner.copy(site.step.name, source, target)
+
+
+def _each_repeated(tensor: Tensor, dim: int, repeats: int) -> Tensor:
+    """[..., n, ...] → [..., n, r, ...], without a copy."""
+    return tensor.unsqueeze(dim + 1).expand(*tensor.shape[: dim + 1], repeats, *tensor.shape[dim + 1 :])
+
+
+def plan_setitem(site: Site) -> None:
+    """A copy, and then its part: another tensor, or a number."""
+    planner, name, (_, other) = site.planner, site.step.name, site.step.args
+    y = planner.place(site.value)
+    planner.copy(name, site.view(0), y)
+    index = fill_in(site.step.kwargs["index"], planner.values)
+    part = None if any(isinstance(leaf, Tensor) for leaf in tree_leaves(index)) else y.moved(lambda tensor: tensor[index])
+    if part is None or not part.shape:
+        raise Unplannable("writes into places that strides cannot say")
+    if not isinstance(other, Value):
+        site.call(plan_fill(part, other + 128 * site.kind.signed, planner.isa), y=part)
+        return
+    source = planner.views[other.index].moved(lambda tensor: tensor.expand(part.shape))
+    assert source is not None, "expanding copies nothing"
+    planner.copy(name, source, part)
 
 
 RESHAPES = (movement.reshape, movement.flatten, movement.unflatten)

@@ -12,15 +12,16 @@ from fxq.runtime.jit.views import View, channels_last, row_major
 
 
 def plan_softmax_step(site: Site) -> None:
-    """Along any dimension but the batch, which becomes the innermost one."""
+    """Along any dimension, which becomes the innermost one; the first of the others is the batch."""
     op: Any = site.step.function
     rank, length = len(site.kind.shape), site.kind.shape[op.dim]
     dim = op.dim % rank
-    if dim == 0 or length > LONGEST:
+    if length > LONGEST:
         raise Unplannable(f"sums {length} elements along dimension {dim}")
     order = (*(other for other in range(rank) if other != dim), dim)
-    x, y = site.in_order(0, order), site.planner.place(site.value, order)
-    site.call(plan_softmax(op, x.layout(order), y.layout(order), site.planner.isa), x=x, y=y)
+    x, y = (view.in_order(order) for view in (site.in_order(0, order), site.planner.place(site.value, order)))
+    rows = row_major(rank)
+    site.call(plan_softmax(op, x.layout(rows), y.layout(rows), site.planner.isa), x=x, y=y)
 
 
 def plan_layer_norm_step(site: Site) -> None:

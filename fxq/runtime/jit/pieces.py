@@ -1,4 +1,4 @@
-"""How ops are planned whose result is pieces of their operand in another order, and borders: roll, repeat, flip, pad."""
+"""How ops are planned whose result is pieces of their operand in another order, and borders: roll, repeat, pad."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from fxq.graph import movement
 from fxq.runtime.jit.kernels.copy import plan_copy, plan_fill
 from fxq.runtime.jit.planner import KernelCall, Site, Unplannable
+from fxq.runtime.jit.views import Border, View
 from fxq.runtime.region import fill_in
 
 # copies of one op: more are not worth planning
@@ -34,9 +35,25 @@ def plan_pieces(site: Site) -> None:
     whole = source.moved(lambda tensor: tensor[(None,) * (rank - tensor.ndim)])
     assert whole is not None, "dimensions of length 1 in front have any stride"
     pieces = PIECES[site.step.function](whole.shape, fill_in(site.step.kwargs, planner.values))
+    _place_pieces(site, whole, pieces, planner.place(site.value))
+
+
+def bordered(site: Site, border: Border, mode: str) -> View:
+    """A copy of the first operand with a border of its own elements around it; the view is of what is inside."""
+    source = site.view(0)
+    pieces = [[Piece(0, length)] for length in source.shape[:2]]
+    pieces += [_BORDERS[mode](length, *pair) for length, pair in zip(source.shape[2:], border, strict=True)]
+    target = site.planner.room(site.step.name, tuple(sum(piece.count for piece in along) for along in pieces))
+    _place_pieces(site, source, pieces, target)
+    for dim, (before, _) in enumerate(border, 2):
+        target = target.part(dim, before, source.shape[dim])
+    return target
+
+
+def _place_pieces(site: Site, whole: View, pieces: Pieces, target: View) -> None:
+    planner, copies = site.planner, []
     if prod(map(len, pieces)) > _MOST:
         raise Unplannable(f"takes its operand to {prod(map(len, pieces))} pieces")
-    target, copies = planner.place(site.value), []
     for chosen in product(*map(_placed, pieces)):
         part, place = whole, target
         for dim, (piece, start) in enumerate(chosen):
@@ -95,13 +112,6 @@ def _repeated(shape: Sequence[int], options: Mapping[str, Any]) -> Pieces:
     return [[Piece(0, length)] * times for length, times in zip(shape, options["repeats"], strict=True)]
 
 
-def _flipped(shape: Sequence[int], options: Mapping[str, Any]) -> Pieces:
-    flipped = {dim % len(shape) for dim in options["dims"]}
-    return [
-        [Piece(place, 1) for place in reversed(range(length))] if dim in flipped else [Piece(0, length)] for dim, length in enumerate(shape)
-    ]
-
-
 def _bordered(shape: Sequence[int], options: Mapping[str, Any]) -> Pieces:
     border_of = _BORDERS[options["mode"]]
     return [border_of(length, before, after) for length, (before, after) in zip(shape, _borders(shape, options), strict=True)]
@@ -125,6 +135,5 @@ _BORDERS = {"reflect": _reflected, "replicate": _replicated, "circular": _circul
 PIECES: Mapping[Any, Callable[[Sequence[int], Mapping[str, Any]], Pieces]] = {
     movement.roll: _rolled,
     movement.repeat: _repeated,
-    movement.flip: _flipped,
     movement.pad: _bordered,
 }

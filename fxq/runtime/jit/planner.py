@@ -200,6 +200,11 @@ class Planner:
         self._buffers.append(Buffer(step, images * nbytes))
         return View(len(self._buffers) - 1, 0, (images, nbytes), (nbytes, 1))
 
+    def room(self, step: str, shape: tuple[int, ...]) -> View:
+        """Bytes of a step's own for a batch of images, channels last, as `allocate` places values."""
+        self._buffers.append(Buffer(step, padded_elements(shape, ()) + SLACK))
+        return View(len(self._buffers) - 1, 0, shape, strides_in(channels_last(len(shape)), shape))
+
     def _name(self, value: int) -> str:
         return f"input {value}" if value < self.region.inputs else self.region.steps[value - self.region.inputs].name
 

@@ -14,9 +14,11 @@ from fxq.runtime.jit.views import View, row_major
 
 def plan_matmul_step(site: Site) -> None:
     """Packs the second operand, multiplies. Where the first one has its groups inside rows, as heads in attention, the result has too."""
-    planner, shape = site.planner, site.kind.shape
-    a, b = _operand(site, 0, adjacent=(-1,)), _operand(site, 1, adjacent=(-1, -2))
-    y = _batched(planner.place(site.value, _order(site.view(0), len(shape))), shape)
+    planner, is_vector = site.planner, [len(site.view(position).shape) == 1 for position in range(2)]
+    placed = planner.place(site.value, _order(site.view(0), len(site.kind.shape)))
+    whole = _with_one(placed, _ROW if is_vector[0] else _COLUMN) if any(is_vector) else placed
+    a, b = _operand(site, 0, whole.shape, adjacent=(-1,)), _operand(site, 1, whole.shape, adjacent=(-1, -2))
+    y = _batched(whole, whole.shape)
     assert y is not None, "the result is dense in an order that keeps its groups together"
     op: Any = site.step.function
     planned = plan_matmul(op, (_matrices(a), _matrices(b), _matrices(y)), planner.isa, signed=site.signed)
@@ -25,17 +27,32 @@ def plan_matmul_step(site: Site) -> None:
     site.call(planned.product, x=a, packed=packed, y=y)
 
 
-def _operand(site: Site, position: int, adjacent: tuple[int, ...]) -> View:
+# where a vector gets its other dimension, of length 1: as the first operand and in the result, or as the second one
+_ROW, _COLUMN = -2, -1
+
+
+def _operand(site: Site, position: int, whole: tuple[int, ...], adjacent: tuple[int, ...]) -> View:
     """[images, groups, rows, columns], where it lies if one of those dimensions is adjacent bytes and groups have one step; else a copy."""
-    view, whole = site.view(position), site.kind.shape
+    view = _as_matrix(site.view(position), position)
     if any(view.strides[dim] == 1 or view.shape[dim] == 1 for dim in adjacent):
         batched = _batched(view, whole)
         if batched is not None:
             return batched
-    batched = _batched(site.relaid(position, row_major(len(view.shape))), whole)
+    copied = site.relaid(position, row_major(len(site.view(position).shape)))
+    batched = _batched(_as_matrix(copied, position), whole)
     if batched is None:
         raise Unplannable(f"repeats {view.shape} along some of the outer dimensions of {whole}, and not along others")
     return batched
+
+
+def _as_matrix(view: View, position: int) -> View:
+    return _with_one(view, (_ROW, _COLUMN)[position]) if len(view.shape) == 1 else view
+
+
+def _with_one(view: View, dim: int) -> View:
+    moved = view.moved(lambda tensor: tensor.unsqueeze(dim))
+    assert moved is not None, "a dimension of length 1 has any stride"
+    return moved
 
 
 def _order(a: View, rank: int) -> tuple[int, ...]:

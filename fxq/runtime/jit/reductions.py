@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fxq.graph import functional
 from fxq.runtime.integer.pool import AdaptiveMaxPool
 from fxq.runtime.jit.kernels.pool import plan_max_pool, plan_mean_pool
 from fxq.runtime.jit.planner import Site, Unplannable
@@ -54,12 +55,13 @@ def plan_mean(site: Site) -> None:
     site.call(plan_mean_pool(op, x.layout(order), y.layout(order), site.planner.isa, signed=site.signed[0]), x=x, y=y)
 
 
-def plan_amax(site: Site) -> None:
-    """The largest byte stands for the largest number."""
+def plan_extreme(site: Site) -> None:
+    """amax and amin: the largest byte stands for the largest number."""
     dims, keepdim = site.step.kwargs.get("dim", ()), site.step.kwargs.get("keepdim", False)
     x, y = _images(site, dims if isinstance(dims, Sequence) else (dims,), keepdim=keepdim)
     order, pool = channels_last(len(x.shape)), AdaptiveMaxPool((1,) * (len(x.shape) - 2))
-    site.call(plan_max_pool(pool, x.layout(order), y.layout(order), site.planner.isa), x=x, y=y)
+    smallest = site.step.function is functional.amin
+    site.call(plan_max_pool(pool, x.layout(order), y.layout(order), site.planner.isa, smallest=smallest), x=x, y=y)
 
 
 def _images(site: Site, dims: Sequence[int], *, keepdim: bool) -> tuple[View, View]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -61,6 +61,38 @@ def each_pixel(e: Emitter, work: Work, ends: Sequence[Rows], body: Callable[[tup
         e.loop(0, size[-1], lambda i, _: body(place, [e.at(start, e.mul(i, step)) for start, step in zip(starts, steps, strict=True)]))
 
     each_row(e, work, size, row)
+
+
+def each_run(e: Emitter, work: Work, ends: Sequence[Rows], body: Callable[[list[Value], int], None], *, joined: bool = True) -> None:
+    """body(where it is in each tensor, how many) for each run of channels: those of a pixel, or of a row whose pixels are adjacent.
+
+    Args:
+        ends: tensors that are as the last one, but for lengths of 1, which are broadcast.
+        joined: whether pixels may be joined.
+    """
+    y, layouts = ends[-1].layout, [_still(end.layout) for end in ends]
+    alike = all((layout.channels, layout.size) == (y.channels, y.size) for layout in layouts)
+    adjacent = y.size[-1] == 1 or all(layout.strides[-1] == y.channels for layout in layouts)
+
+    def row(place: tuple[Any, ...]) -> None:
+        starts = [e.at(end.pointer, row_offset(e, layout, place)) for end, layout in zip(ends, layouts, strict=True)]
+        if joined and alike and adjacent:
+            body(starts, y.channels * y.size[-1])
+            return
+
+        def pixel(column: Any, _: Any) -> None:
+            pairs = zip(starts, layouts, strict=True)
+            body([e.at(start, e.mul(column, layout.strides[-1])) for start, layout in pairs], y.channels)
+
+        e.loop(0, y.size[-1], pixel)
+
+    each_row(e, work, y.size, row)
+
+
+def _still(layout: Layout) -> Layout:
+    """Dimensions of length 1 are not stepped along."""
+    strides = tuple(0 if count == 1 else stride for count, stride in zip(layout.size, layout.strides, strict=True))
+    return replace(layout, strides=strides)
 
 
 def pixel_span(layout: Layout, element: int = 1) -> Span:

@@ -30,18 +30,31 @@ from fxq.runtime.jit.attend import drops_nothing, plan_attention
 from fxq.runtime.jit.floats import ARITHMETIC, CURVED, curve_of, plan_arithmetic, plan_curve, plan_dynamic_linear, plan_float_norm
 from fxq.runtime.jit.kernels.conv import conv_border, plan_conv, plan_linear
 from fxq.runtime.jit.kernels.conv_transpose import phase_convs, transposed_border
-from fxq.runtime.jit.kernels.elementwise import plan_binary, plan_clip, plan_table
+from fxq.runtime.jit.kernels.elementwise import plan_clip, plan_table
 from fxq.runtime.jit.kernels.pool import plan_max_pool, plan_mean_pool
 from fxq.runtime.jit.kernels.prelu import plan_prelu
 from fxq.runtime.jit.kernels.quantize import FloatTensor, plan_dequantize, plan_quantize
 from fxq.runtime.jit.kernels.resize import plan_bilinear, plan_nearest
 from fxq.runtime.jit.layers import Operands
-from fxq.runtime.jit.moves import RESHAPES, SHUFFLES, plan_alias, plan_cat, plan_nothing, plan_shuffle, plan_stack, plan_view
+from fxq.runtime.jit.moves import (
+    RESHAPES,
+    SHUFFLES,
+    plan_alias,
+    plan_cat,
+    plan_flip,
+    plan_nothing,
+    plan_repeat_interleave,
+    plan_setitem,
+    plan_shuffle,
+    plan_stack,
+    plan_view,
+)
 from fxq.runtime.jit.norms import plan_group_norm_step, plan_layer_norm_step, plan_softmax_step
-from fxq.runtime.jit.pieces import plan_pad, plan_pieces
+from fxq.runtime.jit.pieces import bordered, plan_pad, plan_pieces
 from fxq.runtime.jit.planner import Frame, KernelCall, Kind, Site, Unplannable
+from fxq.runtime.jit.pointwise import CHOICES, plan_binary_step, plan_choice
 from fxq.runtime.jit.products import plan_matmul_step
-from fxq.runtime.jit.reductions import plan_amax, plan_mean
+from fxq.runtime.jit.reductions import plan_extreme, plan_mean
 from fxq.runtime.jit.views import Border, View, channels_last, row_major
 from fxq.runtime.region import Step, fill_in
 
@@ -83,7 +96,8 @@ class StepRow:
 
 def _plan_conv(site: Site) -> None:
     op: Any = site.step.function
-    x, y = site.image(0), site.planner.place(site.value)
+    geometry, y = op.geometry, site.planner.place(site.value)
+    x = site.image(0) if geometry.padding_mode == "zeros" else bordered(site, geometry.padding, geometry.padding_mode)
     order = channels_last(len(x.shape))
     residual = site.image(1) if len(site.step.args) > 1 else None
     operands = Operands(x.layout(order), y.layout(order), residual.layout(order) if residual else None, site.signed)
@@ -159,37 +173,6 @@ def _plan_resize(site: Site) -> None:
     site.call(plan(op, x.layout(order), y.layout(order), site.planner.isa), x=x, y=y)
 
 
-def _plan_binary(site: Site) -> None:
-    op: Any = site.step.function
-    operands = [site.view(0), site.view(1)]
-    larger = next((view for view in operands if view.shape == site.kind.shape), None)
-    if larger is None or not all(_broadcasts(_of_batch(view, site.kind.shape).shape, site.kind.shape) for view in operands):
-        raise Unplannable(f"broadcasts {operands[0].shape} with {operands[1].shape}")
-    y = site.planner.place(site.value, larger.memory_order)
-    order = y.memory_order
-    spread = [_of_batch(view, y.shape) for view in operands]
-    a, b = (site.in_order(n, order) if view == operands[n] else view for n, view in enumerate(spread))
-    if any(view.strides[order[-1]] != 1 and view.shape[order[-1]] != 1 for view in (a, b)):
-        raise Unplannable(f"reads {operands[0].shape} and {operands[1].shape} in orders that do not go together")
-    layouts = (a.layout(order), b.layout(order), y.layout(order))
-    site.call(plan_binary(op, layouts, site.planner.isa, signed=site.signed), a=a, b=b, y=y)
-
-
-def _of_batch(view: View, whole: tuple[int, ...]) -> View:
-    """The same operand for every image, where it has no batch."""
-    shape = (1,) * (len(whole) - len(view.shape)) + view.shape
-    if view.shape == shape and shape[0] == whole[0]:
-        return view
-    moved = view.moved(lambda tensor: tensor.expand(whole[0], *shape[1:]))
-    assert moved is not None, "expanding copies nothing"
-    return moved
-
-
-def _broadcasts(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
-    """Images as they are; other dimensions whole or of length 1."""
-    return len(shape) == len(whole) and shape[0] == whole[0] and all(a in (1, b) for a, b in zip(shape, whole, strict=True))
-
-
 def _plan_quantize(site: Site) -> None:
     x, y = site.view(0), site.planner.place(site.value, site.planner.orders.get(site.value))
     order = y.memory_order
@@ -207,11 +190,6 @@ def _floats(view: View, order: tuple[int, ...]) -> FloatTensor:
 
 
 # ---- the table
-
-
-def _pads_zeros(step: Step) -> bool:
-    op: Any = step.function
-    return bool(op.geometry.padding_mode == "zeros")
 
 
 def _is_undilated(step: Step) -> bool:
@@ -297,7 +275,7 @@ _SIZES = (
 )  # fmt: skip
 
 STEPS: tuple[StepRow, ...] = (
-    StepRow(Conv, _plan_conv, writes=True, accepts=_pads_zeros, border=conv_border, order=channels_last),
+    StepRow(Conv, _plan_conv, writes=True, border=conv_border, order=channels_last),
     StepRow(ConvTranspose, _plan_conv_transpose, writes=True, border=transposed_border, order=channels_last),
     StepRow(Linear, _plan_linear, order=row_major),
     _float_row(DynamicLinear, plan_dynamic_linear, shape=_projected, accepts=_has_sizes),
@@ -306,11 +284,9 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(products.attention, plan_attention, shape=_attended, accepts=drops_nothing, floats=True),
     *(_float_row(function, plan_arithmetic, shape=_broadcast, accepts=_is_plain) for function in ARITHMETIC),
     *(_float_row(function, plan_curve, shape=_alike, accepts=_is_curve) for function in CURVED),
-    StepRow(MatMul, plan_matmul_step, order=row_major),
-    StepRow(Add, _plan_binary, writes=True, vectors=True),
-    StepRow(Sub, _plan_binary, writes=True, vectors=True),
-    StepRow(AddFixedPoint, _plan_binary, writes=True, vectors=True),
-    StepRow(Mul, _plan_binary, writes=True, vectors=True),
+    StepRow(MatMul, plan_matmul_step, order=row_major, vectors=True),
+    *(StepRow(op, plan_binary_step, writes=True, vectors=True) for op in (Add, Sub, AddFixedPoint, Mul)),
+    *(_byte_row(function, plan_choice, vectors=True) for function in CHOICES),
     StepRow(Table, _plan_table, writes=True, vectors=True),
     _byte_row(functional.clamp, _plan_clamp, vectors=True),
     StepRow(PRelu, _plan_prelu, writes=True, order=channels_last),
@@ -325,13 +301,16 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(AdaptiveAvgPool, _plan_mean_pool, writes=True, order=channels_last),
     StepRow(Mean, plan_mean, vectors=True),
     StepRow(Sum, plan_mean, vectors=True),
-    _byte_row(functional.amax, plan_amax, writes=False, vectors=True),
+    *(_byte_row(function, plan_extreme, writes=False, vectors=True) for function in (functional.amax, functional.amin)),
     StepRow(functional.quantize, _plan_quantize, writes=True, accepts=_is_per_tensor, vectors=True),
     StepRow(functional.dequantize, _plan_dequantize, accepts=_is_per_tensor, vectors=True),
     StepRow(movement.cat, plan_cat, writes=True),
     StepRow(movement.stack, plan_stack, writes=True),
     *(StepRow(function, plan_shuffle, writes=True) for function in SHUFFLES),
-    *(StepRow(function, plan_pieces, writes=True, accepts=_keeps_shape) for function in (movement.roll, movement.repeat, movement.flip)),
+    *(StepRow(function, plan_pieces, writes=True, accepts=_keeps_shape) for function in (movement.roll, movement.repeat)),
+    StepRow(movement.flip, plan_flip, writes=True),
+    StepRow(movement.repeat_interleave, plan_repeat_interleave, writes=True),
+    _byte_row(movement.setitem, plan_setitem),
     _byte_row(movement.pad, plan_pad, accepts=_adds_borders),
     *(StepRow(function, plan_view, order=row_major, vectors=True) for function in RESHAPES),
     *(StepRow(function, plan_view, vectors=True) for function in _VIEWS),

@@ -79,6 +79,15 @@ class View:
         shape = (*self.shape[:dim], count, *self.shape[dim + 1 :])
         return replace(self, offset=self.offset + start * self.strides[dim] * self.element, shape=shape, framed=self.framed and dim < 2)
 
+    def in_order(self, order: tuple[int, ...]) -> View:
+        """The same elements with the dimensions in that order."""
+        return replace(self, shape=tuple(self.shape[dim] for dim in order), strides=tuple(self.strides[dim] for dim in order), framed=False)
+
+    def backwards(self, dim: int) -> View:
+        """The last slice of a dimension first."""
+        strides = (*self.strides[:dim], -self.strides[dim], *self.strides[dim + 1 :])
+        return replace(self, offset=self.offset + (self.shape[dim] - 1) * self.strides[dim] * self.element, strides=strides, framed=False)
+
     def in_shape(self, shape: tuple[int, ...]) -> View:
         """A dense view in another shape."""
         moved = self.moved(lambda tensor: tensor.view(shape))

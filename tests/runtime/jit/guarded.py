@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fxq.graph import movement
-from fxq.graph.functional import add, clamp, dequantize, gelu, layer_norm, mul, quantize, rms_norm
+from fxq.graph.functional import add, amin, clamp, dequantize, gelu, layer_norm, maximum, mul, quantize, rms_norm
 from fxq.graph.weight_format import WeightFormat
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand
 from fxq.runtime.integer.conv import ConvGeometry
@@ -78,9 +78,12 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(normal_conv((37, 37, 3, 3), ConvGeometry((1, 1), one, (1, 1)), 35.0)), [image]
     yield one_step(linear(37, 70)), [random_bytes((5, 37))]
     yield one_step(linear(37, 70, "float", residual=True), 2), [random_bytes((2, 19, 37)), random_bytes((2, 19, 70))]
-    for a, b in (((2, 3, 15, 70), (2, 3, 70, 37)), ((2, 3, 5, 9), (9, 35))):
+    for a, b in (((2, 3, 15, 70), (2, 3, 70, 37)), ((2, 3, 5, 9), (9, 35)), ((15, 70), (70,))):
         yield one_step(MatMul(3, 9, 0.01, OUTPUTS["shifted"]), 2), [random_bytes(a).contiguous(), random_bytes(b).contiguous()]
-        yield one_step(MatMul(3, 9, 0.01, OUTPUTS["float"]), 2), [random_bytes(a).contiguous(), random_bytes(b).mT.contiguous().mT]
+        yield (
+            one_step(MatMul(3, 9, 0.01, OUTPUTS["float"]), 2),
+            [random_bytes(a).contiguous(), _transposed(random_bytes(b))],
+        )
     yield one_step(MaxPool(PoolGeometry((3, 3), (2, 2), (1, 1)))), [image]
     yield one_step(AdaptiveAvgPool((2, 3), 0.9, 100, OUTPUTS["shifted"])), [image]
     yield one_step(Add(Operand(3, 0.5), Operand(9, 0.4), OUTPUTS["shifted"]), 2), [image, image]
@@ -89,6 +92,11 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(Mul(3, 9, 0.01, OUTPUTS["shifted"]), 2), [image, random_bytes((37, 1, 1))]
     yield one_step(Table(random_bytes((256,)))), [image]
     yield one_step(clamp, min=9, max=200), [image]
+    yield one_step(maximum, 2), [image, random_bytes((2, 37, 1, 1))]
+    yield Region("region", 2, (Step("y", movement.where, (3, Value(0)), {"condition": Value(1)}),), (2,)), [image, image > 9]
+    yield one_step(movement.flip, dims=(0, 1, 3)), [image]
+    yield one_step(amin, dim=(2, 3)), [image]
+    yield one_step(conv((35, 37, 3, 3), ConvGeometry((1, 1), one, (1, 1), 1, "reflect"))), [image]
     yield one_step(movement.pad, pad=(2, 1, 0, 3), mode="constant", value=7), [image]
     yield from normalizing(image)
     for resize in (Nearest(ResizeTarget(size=13)), Bilinear(ResizeTarget(scale_factor=1.7))):
@@ -98,6 +106,11 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
     yield one_step(dequantize, scale=0.1, zero_point=7), [image]
     yield one_step(movement.flatten, start_dim=1), [image]
     yield from floats(torch.randn(2, 3, 37))
+
+
+def _transposed(x: Tensor) -> Tensor:
+    """The same matrices, columns outside; a vector as it is."""
+    return x.transpose(-1, max(-2, -x.ndim)).contiguous().transpose(-1, max(-2, -x.ndim))
 
 
 def normalizing(image: Tensor) -> Iterator[tuple[Region, list[Tensor]]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from fxq.runtime.integer.conv import ConvGeometry
 from fxq.runtime.integer.outputs import IntegerOutput, Residual
 from fxq.runtime.jit.isa import Isa, find_isa
+from fxq.runtime.region import Region, Step, Value
 from tests.examples import examples
 from tests.runtime.jit.regions import EVERY_ISA, OUTPUTS, check, conv, linear, one_step, random_bytes
 
@@ -164,6 +168,21 @@ def test_tiles_that_divide_an_image(isa: Isa, images: int, size: tuple[int, int]
     """Tiles of a matrix are chosen for one image, and run over the ends of several."""
     for inputs in (24, 64):
         check(one_step(conv((40, inputs, 1, 1), geometry())), [random_bytes((images, inputs, *size))], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("groups", [1, 12])
+def test_borders_of_other_elements(isa: Isa, mode: Any, groups: int) -> None:
+    """Two convolutions read one image, with borders of their own."""
+    uneven, even = (
+        replace(geometry(groups=groups), padding=padding, padding_mode=mode) for padding in (((1, 2), (3, 0)), ((1, 1), (1, 1)))
+    )
+    residual = conv((12, 12 // groups, 3, 3), even, residual=True)
+    steps = (Step("a", conv((12, 12 // groups, 4, 4), uneven), (Value(0),), {}), Step("b", residual, (Value(0), Value(1)), {}))
+    for x in (random_bytes((2, 12, 7, 9)), random_bytes((2, 12, 7, 9), signed=True).contiguous(memory_format=torch.channels_last)):
+        check(Region("region", 1, steps, (2,)), [x], isa)
+    check(one_step(conv((5, 3, 3), replace(geometry(1, stride=2), padding=((2, 1),), padding_mode=mode))), [random_bytes((2, 3, 9))], isa)
 
 
 @examples(60)

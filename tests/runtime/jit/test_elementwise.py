@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fxq.graph import movement
-from fxq.graph.functional import clamp, dequantize, quantize
+from fxq.graph.functional import clamp, dequantize, maximum, minimum, quantize
+from fxq.graph.movement import where
 from fxq.runtime.integer.binary import Add, AddFixedPoint, Mul, Operand, Sub
-from fxq.runtime.integer.matmul import MatMul
 from fxq.runtime.integer.outputs import IntegerOutput
 from fxq.runtime.integer.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, Divisor, MaxPool, Mean, PoolGeometry, Sum
 from fxq.runtime.integer.table import Table
@@ -78,12 +78,33 @@ def test_vectors(isa: Isa, count: int) -> None:
         check(region, [random_bytes(shape), random_bytes((count,), 1)], isa)
 
 
-def test_vectors_are_left_to_ops_that_know_them() -> None:
-    region = one_step(MatMul(3, 9, 0.01, OUTPUTS["shifted"]), 2)
-    compiled = CompiledRegion(region)
-    inputs = [random_bytes((4, 5)), random_bytes((5,), 1)]
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("choice", [maximum, minimum])
+def test_larger_and_smaller(isa: Isa, shape: tuple[int, ...], choice: Callable[..., Any]) -> None:
+    for signed in (False, True):
+        a, b = (random_bytes(shape, seed, signed=signed) for seed in range(2))
+        check(one_step(choice, 2), [a, b], isa)
+        check(one_step(choice, 2), [a, b[:1]], isa)
+
+
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("signed", [False, True])
+def test_where(isa: Isa, shape: tuple[int, ...], signed: bool) -> None:
+    """Conditions of every shape, and numbers in the place of either value."""
+    a, b = (random_bytes(shape, seed, signed=signed) for seed in range(2))
+    for condition in (a > b, (a > b)[:1], (a > b)[..., :1], (a > b)[0], (a > b).transpose(0, -1).contiguous().transpose(0, -1)):
+        check(Region("region", 3, (Step("y", where, (Value(0), Value(1)), {"condition": Value(2)}),), (3,)), [a, b, condition], isa)
+        for values in ((Value(0), -7 if signed else 200), (3, Value(0))):
+            check(Region("region", 2, (Step("y", where, values, {"condition": Value(1)}),), (2,)), [a, condition], isa)
+
+
+def test_what_no_operand_has_the_shape_of_is_left_to_torch() -> None:
+    region = Region("region", 2, (Step("y", where, (Value(0), 3), {"condition": Value(1)}),), (2,))
+    compiled, inputs = CompiledRegion(region), [random_bytes((4, 1)), torch.rand(1, 5) > 0.5]
     assert torch.equal(compiled(inputs)[0], region.run(inputs)[0])
-    assert list(compiled.refused.values()) == ["a value of shape (5,) is no batch"]
+    assert compiled.refused == {"y": "broadcasts (4, 1) with (1, 5)"}
 
 
 @pytest.mark.parametrize("isa", EVERY_ISA)
@@ -200,6 +221,10 @@ MOVES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "pixel_shuffle": (movement.pixel_shuffle, {"upscale_factor": 2}),
     "pixel_unshuffle": (movement.pixel_unshuffle, {"downscale_factor": 2}),
     "channel_shuffle": (movement.channel_shuffle, {"groups": 3}),
+    "flip": (movement.flip, {"dims": (1, -1)}),
+    "flip_images": (movement.flip, {"dims": (0, 2)}),
+    "repeat_interleave": (movement.repeat_interleave, {"repeats": 3, "dim": 1}),
+    "repeat_rows": (movement.repeat_interleave, {"repeats": 2, "dim": -2}),
 }
 
 
@@ -224,6 +249,41 @@ def test_results_are_written_where_the_caller_reads_them(isa: Isa) -> None:
     check(region, [x], isa)
     copies = [call.step for call in plan(region, region.trace([x]), isa).calls if call.planned.kernel.name == "copy"]
     assert copies == ["input 0", "output 2"]
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 9, 70), (3, 37), (2, 4, 1, 3)])
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_what_is_read_backwards(isa: Isa, shape: tuple[int, ...]) -> None:
+    """By rows, by bytes, and by squares that change places."""
+    x = random_bytes(shape)
+    for dims in ((0,), (1,), (-1,), (0, 1), tuple(range(len(shape)))):
+        for layout in (x, x.transpose(1, -1).contiguous().transpose(1, -1)):
+            check(one_step(movement.flip, dims=dims), [layout], isa)
+
+
+PARTS: list[tuple[Any, tuple[int, ...]]] = [
+    ((slice(None), 1), (2, 4, 6)),
+    ((slice(None), slice(2, 7, 2)), (1, 3, 4, 6)),
+    (0, (12, 4, 6)),
+    ((..., slice(1, 3)), (4, 1)),
+]
+
+
+@pytest.mark.parametrize(("index", "shape"), PARTS, ids=lambda value: str(value)[:30])
+def test_parts_that_are_replaced(index: Any, shape: tuple[int, ...]) -> None:
+    for signed in (False, True):
+        x, other = random_bytes((2, 12, 4, 6), signed=signed), random_bytes(shape, 1, signed=signed)
+        for values, inputs in (((Value(0), Value(1)), [x, other]), ((Value(0), -5 if signed else 250), [x])):
+            step = Step("y", movement.setitem, values, {"index": index})
+            check(Region("region", len(inputs), (step,), (len(inputs),)), inputs, find_isa())
+
+
+def test_parts_that_a_mask_chooses_are_left_to_torch() -> None:
+    x = random_bytes((4, 6))
+    region = Region("region", 1, (Step("y", movement.setitem, (Value(0), 7), {"index": x > 9}),), (1,))
+    compiled = CompiledRegion(region)
+    assert torch.equal(compiled([x])[0], region.run([x])[0])
+    assert compiled.refused == {"y": "writes into places that strides cannot say"}
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1])

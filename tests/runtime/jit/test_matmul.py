@@ -72,6 +72,15 @@ def test_broadcasting(isa: Isa, left: tuple[int, ...], right: tuple[int, ...]) -
     check(one_step(product(12), 2), [random_bytes(left), random_bytes(right, 1)], isa)
 
 
+@pytest.mark.parametrize("isa", EVERY_ISA)
+@pytest.mark.parametrize(
+    ("left", "right"), [((9, 12), (12,)), ((12,), (12, 5)), ((2, 3, 9, 12), (12,)), ((12,), (2, 3, 12, 5)), ((4, 9, 70), (70,))]
+)
+@pytest.mark.parametrize("output", ["shifted", "float"])
+def test_vectors(isa: Isa, left: tuple[int, ...], right: tuple[int, ...], output: str) -> None:
+    check(one_step(product(12, output), 2), [random_bytes(left), random_bytes(right, 1)], isa)
+
+
 def test_batches_that_repeat_along_some_of_their_inner_dimensions_stay_with_the_integer_op() -> None:
     region = one_step(product(12), 2)
     inputs = [random_bytes((2, 3, 1, 9, 12)), random_bytes((3, 2, 12, 5), 1)]

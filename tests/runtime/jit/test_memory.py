@@ -30,7 +30,7 @@ FAMILIES = {
     "floats": "arithmetic curve normrows",
     "rows": "dynamic_gemm groupedrows lookuprows quantizerows rowranges sumrows",
     "moves": "border copy fill transpose",
-    "rest": "attention clip depthwise dequantize gemm lookup matmul maxpooling meanpooling pack packkeys quantize",
+    "rest": "attention choose clip depthwise dequantize gemm lookup matmul maxpooling meanpooling pack packkeys quantize",
 }
 
 
@@ -45,11 +45,9 @@ def test_kernels_stay_inside_their_spans(isa: Isa) -> None:
 def test_every_family_is_among_the_examples() -> None:
     """A new file of kernels needs an example in guarded.py."""
     folder = Path(inspect.getfile(kernels)).parent
-    families = (
-        "attention conv conv_transpose copy depthwise doubles dynamic_gemm dynamic_rows elementwise embedding float_rows gemm gemm_shape"
-    )
-    families += " grouped_rows hidden_product keys matmul norm pack pool prelu quantize recurrence resize softmax tile_end tile_sum"
-    families += " transpose"
+    families = "attention choose conv conv_transpose copy depthwise doubles dynamic_gemm dynamic_rows elementwise embedding float_rows gemm"
+    families += " gemm_shape grouped_rows hidden_product keys matmul norm pack pool prelu quantize recurrence resize softmax tile_end"
+    families += " tile_sum transpose"
     assert {path.stem for path in folder.glob("*.py")} == {"__init__", *families.split()}
 
 

@@ -15,6 +15,7 @@ from fxq.runtime.integer.norm import Affine, GroupNorm, LayerNorm
 from fxq.runtime.integer.outputs import FloatOutput, IntegerOutput, Output
 from fxq.runtime.integer.resize import Bilinear, Nearest, ResizeTarget
 from fxq.runtime.integer.softmax import Softmax
+from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.isa import Isa, find_isa
 from fxq.runtime.jit.region import CompiledRegion
 from fxq.runtime.region import Region, Step, Value
@@ -49,16 +50,21 @@ def test_softmax(isa: Isa, output: str, length: int) -> None:
     check(one_step(Softmax(0.02, 1, SHARES[output])), [random_bytes((2, length), signed=True)], isa)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3])
-def test_softmax_along_any_dimension(dim: int) -> None:
-    check(one_step(Softmax(0.05, dim, SHARES["bytes"])), [random_bytes((2, 9, 5, 6))], find_isa())
+@pytest.mark.parametrize("dim", [0, 1, 2, 3])
+@pytest.mark.parametrize("output", ["bytes", "float"])
+def test_softmax_along_any_dimension(dim: int, output: str) -> None:
+    check(one_step(Softmax(0.05, dim, SHARES[output])), [random_bytes((2, 9, 5, 6))], find_isa())
 
 
-def test_softmax_along_the_batch_is_left_to_the_integer_op() -> None:
-    region, x = one_step(Softmax(0.05, 0, SHARES["bytes"])), random_bytes((3, 4))
-    compiled = CompiledRegion(region)
-    assert torch.equal(compiled([x])[0], region.run([x])[0])
-    assert "along dimension 0" in str(*compiled.refused.values())
+@pytest.mark.parametrize("shape", [(3, 4), (70, 5, 6), (2, 3, 4, 5)])
+def test_softmax_along_the_batch_between_other_steps(shape: tuple[int, ...]) -> None:
+    table = Table(torch.arange(255, -1, -1).to(torch.uint8))
+    softmax, moved = (
+        Step("softmax", Softmax(0.05, 0, SHARES["bytes"]), (Value(1),), {}),
+        Step("moved", movement.flatten, (Value(2),), {"start_dim": 1}),
+    )
+    steps = (Step("a", table, (Value(0),), {}), softmax, moved, Step("b", table, (Value(2),), {}))
+    check(Region("region", 1, steps, (2, 3, 4)), [random_bytes(shape)], find_isa())
 
 
 @pytest.mark.parametrize("isa", EVERY_ISA)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from fxq.graph.functional import amax
+from fxq.graph.functional import amax, amin
 from fxq.runtime.integer.pool import Mean, Sum
 from fxq.runtime.integer.table import Table
 from fxq.runtime.jit.isa import Isa, find_isa
@@ -41,7 +41,8 @@ def test_bits(isa: Isa, shape: tuple[int, ...], dims: tuple[int, ...], keepdim: 
     for x in (random_bytes(shape), random_bytes(shape).transpose(1, -1).contiguous().transpose(1, -1), random_bytes(shape, signed=True)):
         for op in (Mean(dims, 1.1, 100, OUTPUTS["shifted"], keepdim), Sum(dims, 0.01, 100, OUTPUTS["float"], keepdim)):
             check(one_step(op), [x], isa)
-        check(one_step(amax, dim=dims if len(dims) > 1 else dims[0], keepdim=keepdim), [x], isa)
+        for extreme in (amax, amin):
+            check(one_step(extreme, dim=dims if len(dims) > 1 else dims[0], keepdim=keepdim), [x], isa)
 
 
 def test_a_vector_of_results_is_computed_on() -> None:

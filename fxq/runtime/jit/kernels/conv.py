@@ -27,12 +27,12 @@ _ROWS_TO_SHARE = 14
 
 
 def conv_border(op: Conv, _size: Sequence[int]) -> Border:
-    """The border of zero points that a convolution reads around an input of any size."""
-    return op.geometry.padding
+    """The border of zero points that a convolution reads around an input of any size; others it makes itself."""
+    return op.geometry.padding if op.geometry.padding_mode == "zeros" else ((0, 0),) * op.geometry.rank
 
 
 def plan_conv(op: Conv, operands: Operands, isa: Isa) -> Planned:
-    """The best kernel for a convolution on these layouts; x has the border that conv_border asks for."""
+    """The best kernel for a convolution on these layouts; x has the border of the op around it."""
     if accepts_depthwise(op, operands):
         return plan_depthwise(op, operands, isa)
     x, y, groups = operands.x, operands.y, op.geometry.groups

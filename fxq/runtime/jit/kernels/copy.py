@@ -11,7 +11,7 @@ import numpy as np
 from fxq.runtime.jit.ir import I8, I64, Emitter, Value, splat, vec
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
-from fxq.runtime.jit.kernels.transpose import Along, Transpose, square_side
+from fxq.runtime.jit.kernels.transpose import Along, Transpose, reach_of, square_side
 from fxq.runtime.jit.rows import each_row, pixel_reach, row_count, row_offset
 from fxq.runtime.jit.views import Border, View
 
@@ -106,7 +106,7 @@ class Copy(Kernel):
 
     Attributes:
         shape: of one image, outermost first in y's memory.
-        x_strides, y_strides: bytes, for each entry of shape.
+        x_strides, y_strides: bytes, for each entry of shape; those of x may be negative.
         x_image, y_image: bytes from one image to the next.
         element: bytes of one: 1 or 4.
         flip: the sign bit of each byte changes: int8 outside, u8 inside a program, or back.
@@ -128,8 +128,8 @@ class Copy(Kernel):
         return images * self.shape[0]
 
     def spans(self) -> tuple[Span, ...]:
-        reaches = [sum((n - 1) * s for n, s in zip(self.shape, strides, strict=True)) for strides in (self.x_strides, self.y_strides)]
-        return (Span(0, reaches[0] + self.element, self.x_image), Span(0, reaches[1] + self.element, self.y_image))
+        x, y = (list(zip(self.shape, strides, strict=True)) for strides in (self.x_strides, self.y_strides))
+        return (reach_of(x, self.element, self.x_image), reach_of(y, self.element, self.y_image))
 
     def emit(self, e: Emitter, work: Work) -> None:
         def unit(number: Value, _: Any) -> None:

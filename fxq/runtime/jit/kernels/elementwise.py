@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from fxq.runtime.jit.epilogue import HEADER_BYTES, Epilogue, Form, form_of, head
 from fxq.runtime.jit.ir import I8, Emitter, Type, Value, splat, vec
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
-from fxq.runtime.jit.rows import each_row, each_vector, pixel_reach, row_count, row_offset
+from fxq.runtime.jit.rows import Rows, each_run, each_vector, pixel_reach, row_count
 
 _SLOT = 64
 _TOGETHER = 4  # vectors of lanes that become bytes at once
@@ -45,34 +46,10 @@ class Binary(Kernel):
         a, b = (Span(0, pixel_reach(layout) + layout.channels, layout.image) for layout in (self.a, self.b))
         return (a, b, Span(0, HEADER_BYTES + 4 * _SLOT), y)
 
-    @property
-    def _flat(self) -> bool:
-        """Whether a row of each is one run of bytes."""
-        layouts = (self.a, self.b, self.y)
-        alike = all((layout.channels, layout.size) == (self.y.channels, self.y.size) for layout in layouts)
-        adjacent = self.y.size[-1] == 1 or all(layout.strides[-1] == self.y.channels for layout in layouts)
-        return alike and adjacent and not self.form.floats
-
     def emit(self, e: Emitter, work: Work) -> None:
         a, b, parameters, y = work.pointers
-
-        def row(place: tuple[Any, ...]) -> None:
-            ends = [e.at(pointer, row_offset(e, _broadcast(layout), place)) for pointer, layout in ((a, self.a), (b, self.b), (y, self.y))]
-            self._row(e, ends, parameters)
-
-        each_row(e, work, self.y.size, row)
-
-    def _row(self, e: Emitter, row: list[Value], parameters: Value) -> None:
-        channels, width = self.y.channels, self.y.size[-1]
-        if self._flat:
-            self._channels(e, row, channels * width, parameters)
-            return
-        steps = [_broadcast(layout).strides[-1] for layout in (self.a, self.b, self.y)]
-
-        def pixel(column: Any, _: Any) -> None:
-            self._channels(e, [e.at(pointer, e.mul(column, step)) for pointer, step in zip(row, steps, strict=True)], channels, parameters)
-
-        e.loop(0, width, pixel)
+        ends = (Rows(a, self.a), Rows(b, self.b), Rows(y, self.y))
+        each_run(e, work, ends, lambda pixel, count: self._channels(e, pixel, count, parameters), joined=not self.form.floats)
 
     def _channels(self, e: Emitter, pixel: list[Value], count: int, parameters: Value) -> None:
         """A run of adjacent bytes: wide pieces, then narrow ones."""
@@ -163,7 +140,7 @@ class FixedPointSum(Binary):
         return epilogue.integers([[value] for value in values])
 
 
-def plan_binary(op: Add | AddFixedPoint | Mul, layouts: tuple[Layout, Layout, Layout], isa: Isa, *, signed: tuple[bool, ...]) -> Planned:
+def plan_binary(op: Add | AddFixedPoint | Mul, layouts: Sequence[Layout], isa: Isa, *, signed: tuple[bool, ...]) -> Planned:
     """a and b into y."""
     a, b, y = layouts
     family: type[Binary]
@@ -181,21 +158,16 @@ def plan_binary(op: Add | AddFixedPoint | Mul, layouts: tuple[Layout, Layout, La
     return Planned(family(isa, a, b, y, form), (_parameters(op, [*centers, *slots]),))
 
 
-def _plan_fixed_point(op: AddFixedPoint, layouts: tuple[Layout, Layout, Layout], isa: Isa, *, signed: tuple[bool, ...]) -> Planned:
+def _plan_fixed_point(op: AddFixedPoint, layouts: Sequence[Layout], isa: Isa, *, signed: tuple[bool, ...]) -> Planned:
     centers = [np.full(16, side.zero_point + 128 * is_signed, np.int32) for side, is_signed in zip((op.a, op.b), signed, strict=True)]
     multipliers = [np.full(16, side.multiplier, np.int32) for side in (op.a, op.b)]
-    kernel = FixedPointSum(isa, *layouts, form_of(op.output, largest=0.0), op.shift)
+    a, b, y = layouts
+    kernel = FixedPointSum(isa, a, b, y, form_of(op.output, largest=0.0), op.shift)
     return Planned(kernel, (_parameters(op, [*centers, *multipliers]),))
 
 
 def _parameters(op: Any, slots: list[Any]) -> Any:
     return np.concatenate([header(op.output), *(slot.view(np.uint8) for slot in slots)])
-
-
-def _broadcast(layout: Layout) -> Layout:
-    """Dimensions of length 1 are not stepped along."""
-    strides = tuple(0 if count == 1 else stride for count, stride in zip(layout.size, layout.strides, strict=True))
-    return Layout(layout.channels, layout.size, strides, layout.image)
 
 
 @dataclass(frozen=True)
@@ -214,24 +186,14 @@ class _Bytewise(Kernel):
 
     def emit(self, e: Emitter, work: Work) -> None:
         x, constants, y = work.pointers
-        channels, width = self.y.channels, self.y.size[-1]
-        flat = width == 1 or self.x.strides[-1] == self.y.strides[-1] == channels
 
-        def run(x: Value, y: Value, count: int) -> None:
-            each_vector(
-                e, count, self.isa.vector_bytes, lambda i, n: e.store(self._mapped(e, constants, e.load(e.at(x, i), vec(I8, n))), y, i)
-            )
+        def run(ends: list[Value], count: int) -> None:
+            def mapped(first: Any, n: int) -> None:
+                e.store(self._mapped(e, constants, e.load(e.at(ends[0], first), vec(I8, n))), ends[1], first)
 
-        def row(place: tuple[Any, ...]) -> None:
-            source, target = e.at(x, row_offset(e, self.x, place)), e.at(y, row_offset(e, self.y, place))
-            if flat:
-                run(source, target, channels * width)
-                return
-            e.loop(
-                0, width, lambda p, _: run(e.at(source, e.mul(p, self.x.strides[-1])), e.at(target, e.mul(p, self.y.strides[-1])), channels)
-            )
+            each_vector(e, count, self.isa.vector_bytes, mapped)
 
-        each_row(e, work, self.y.size, row)
+        each_run(e, work, (Rows(x, self.x), Rows(y, self.y)), run)
 
     def _mapped(self, e: Emitter, constants: Value, q: Value) -> Value:
         """f of a vector of stored bytes."""

@@ -95,7 +95,13 @@ class _Reduction:
 
 @dataclass(frozen=True)
 class MaxPooling(_Pool):
-    """y = the largest byte of each window; padding never wins."""
+    """y = the largest byte of each window, or the smallest one; padding never wins.
+
+    Attributes:
+        smallest: which of them.
+    """
+
+    smallest: bool = False
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -105,11 +111,16 @@ class MaxPooling(_Pool):
         return (self._input_span(), self._window_span(), Span(0, pixel_reach(self.y) + self.y.channels, self.y.image))
 
     def emit(self, e: Emitter, work: Work) -> None:
+        choice, start = ("umin", 255) if self.smallest else ("umax", 0)
+
         def pixel(place: Any, offset: Value, column: Any, reduction: _Reduction) -> None:
             def vector(channel: Any, count: int) -> None:
                 type = vec(I8, count)
-                largest = reduction.run(channel, [splat(type, 0)], lambda pointer, best: [_umax(e, best[0], e.load(pointer, type))])
-                e.store(largest[0], e.at(work.pointers[2], offset), channel)
+
+                def chosen(pointer: Value, best: list[Value]) -> list[Value]:
+                    return [e.call(f"llvm.{choice}.v{count}i8", type, [best[0], e.load(pointer, type)])]
+
+                e.store(reduction.run(channel, [splat(type, start)], chosen)[0], e.at(work.pointers[2], offset), channel)
 
             each_vector(e, self.y.channels, self.isa.vector_bytes, vector)
 
@@ -166,14 +177,10 @@ def _widened(e: Emitter, pointer: Value, count: int, isa: Isa) -> Value:
     return e.b.zext(whole, isa.sums)
 
 
-def _umax(e: Emitter, a: Value, b: Value) -> Value:
-    return e.call(f"llvm.umax.v{a.type.count}i8", a.type, [a, b])
-
-
-def plan_max_pool(op: MaxPool | AdaptiveMaxPool, x: Layout, y: Layout, isa: Isa) -> Planned:
-    """Maxima over the windows of the op."""
+def plan_max_pool(op: MaxPool | AdaptiveMaxPool, x: Layout, y: Layout, isa: Isa, *, smallest: bool = False) -> Planned:
+    """Maxima over the windows of the op, or minima."""
     bounds = _bounds(op.geometry.windows, x) if isinstance(op, MaxPool) else _adaptive(x, op.output_size)
-    return Planned(MaxPooling(isa, _solid(x), _solid(y)), (_table(bounds),))
+    return Planned(MaxPooling(isa, _solid(x), _solid(y), smallest), (_table(bounds),))
 
 
 def plan_mean_pool(op: AvgPool | AdaptiveAvgPool | Mean, x: Layout, y: Layout, isa: Isa, *, signed: bool) -> Planned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -64,8 +65,8 @@ class Transpose(Kernel):
 
     def spans(self) -> tuple[Span, ...]:
         every = (*self.outer, self.rows, self.columns)
-        x, y = sum((along.count - 1) * along.x for along in every), sum((along.count - 1) * along.y for along in every)
-        return (Span(0, x + self.element, self.x_image), Span(0, y + self.element, self.y_image))
+        x, y = [(along.count, along.x) for along in every], [(along.count, along.y) for along in every]
+        return (reach_of(x, self.element, self.x_image), reach_of(y, self.element, self.y_image))
 
     def emit(self, e: Emitter, work: Work) -> None:
         e.loop(work.begin, work.end, lambda number, _: self._strip(e, work, number))
@@ -92,6 +93,12 @@ class Transpose(Kernel):
         x, y = (e.at(end, e.mul(row, step)) for end, step in zip(ends, (self.rows.x, self.rows.y), strict=True))
         for number, line in enumerate(transposed(e, [e.load(x, type, column * self.columns.x) for column in side])):
             e.store(e.b.xor(line, splat(type, _FLIP)) if self.flip else line, y, number * self.rows.y)
+
+
+def reach_of(dims: Sequence[tuple[int, int]], element: int, image: int) -> Span:
+    """All elements of an image, from its first one on: dims are (length, bytes from one to the next), some of them negative."""
+    steps = [(count - 1) * step for count, step in dims]
+    return Span(sum(min(0, step) for step in steps), sum(max(0, step) for step in steps) + element, image)
 
 
 def square_side(rows: int, columns: int, element: int, isa: Isa) -> int:
