@@ -103,6 +103,7 @@ def examples() -> Iterator[tuple[Region, list[Tensor]]]:
         yield one_step(resize), [image]
     yield one_step(quantize, scale=0.1, zero_point=7), [torch.randn(2, 3, 9, 37)]
     yield one_step(quantize, scale=0.1, zero_point=7), [torch.randn(2, 21)]
+    yield one_step(quantize, scale=0.1, zero_point=7), [torch.randn(2, 37, 3, 21)]
     yield one_step(dequantize, scale=0.1, zero_point=7), [image]
     yield one_step(movement.flatten, start_dim=1), [image]
     yield from floats(torch.randn(2, 3, 37))

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fxq.runtime.jit.interleave import transposed
 from fxq.runtime.jit.ir import F32, I8, I32, Emitter, Value, vec
 from fxq.runtime.jit.isa import Isa
 from fxq.runtime.jit.kernel import Kernel, Layout, Planned, Span, Work
+from fxq.runtime.jit.kernels.transpose import square_side
 from fxq.runtime.jit.rows import each_row, each_vector, pixel_reach, row_count, row_offset
 
 _LANES = 16  # floats that are converted together; LLVM splits them where registers are smaller
 _FLOAT = 4
+_FEWEST = 8  # channels that lie in planes and change places with pixels in registers
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,14 @@ class Quantize(_Converting):
                 each_vector(e, channels, _LANES, lambda i, n: self._run(e, e.at(source, e.mul(i, _FLOAT)), e.at(target, i), n, parameters))
 
             e.loop(0, width, pixel)
+        elif self._side:
+            own = self.bytes.strides[-1]
+
+            def square(p: Any, c: Any) -> None:
+                source = e.at(x, e.add(e.mul(p, _FLOAT), e.mul(c, floats.channel)))
+                self._square(e, source, e.at(y, e.add(e.mul(p, own), c)), parameters)
+
+            each_vector(e, width, self._side, lambda p, _: each_vector(e, channels, self._side, lambda c, _: square(p, c)))
         elif floats.layout.strides[-1] == _FLOAT:
             each_vector(
                 e,
@@ -111,8 +122,20 @@ class Quantize(_Converting):
         """Adjacent elements on both sides."""
         e.store(self._quantized(e, e.load(x, vec(F32, count)), parameters), y)
 
+    @property
+    def _side(self) -> int:
+        """Of the squares in which channels that lie in planes become adjacent; 0 where they do not, or are few."""
+        in_planes = self.floats.layout.strides[-1] == _FLOAT and self.bytes.channels >= _FEWEST
+        return square_side(self.bytes.channels, self.bytes.size[-1], 1, self.isa) if in_planes else 0
+
+    def _square(self, e: Emitter, x: Value, y: Value, parameters: Value) -> None:
+        """As many pixels as channels."""
+        planes = (e.load(x, vec(F32, self._side), c * self.floats.channel) for c in range(self._side))
+        for pixel, channels in enumerate(transposed(e, [self._quantized(e, values, parameters) for values in planes])):
+            e.store(channels, y, pixel * self.bytes.strides[-1])
+
     def _planes(self, e: Emitter, x: Value, y: Value, count: int, parameters: Value) -> None:
-        """`count` pixels whose channels lie in planes; three channels are interleaved in registers, more are stored one by one."""
+        """`count` pixels of few channels, which lie in planes; three are interleaved in registers, others are stored one by one."""
         channels, step = self.bytes.channels, self.bytes.strides[-1]
         if channels == 3 and step == 3 and count == _LANES:
             planes = [self._quantized(e, e.load(x, vec(F32, count), c * self.floats.channel), parameters) for c in range(3)]
