@@ -106,7 +106,7 @@ def _passes(module: fxq.FxqModule, steps: Pipeline, context: Context) -> Iterato
         step.run(module, context)
         module.stage = step.gives
         ran = time.process_time()
-        verify(module, step.gives, step.name)
+        verify(module, step.gives, step.name, annotated=step.annotates)
         yield PassSeconds(step.name, ran - start, time.process_time() - ran)
 
 

@@ -13,3 +13,16 @@ def attribute_of(owner: nn.Module, name: str, default: Any = None) -> Any:
         if name in held:
             return held[name]
     return getattr(owner, name, default)
+
+
+def find(module: nn.Module, path: str) -> Any:
+    """The submodule, tensor or other attribute at a dotted path; None where there is none."""
+    found: Any = module
+    for name in path.split("."):
+        if not isinstance(found, nn.Module):
+            found = getattr(found, name, None)
+        elif name in found._modules:
+            found = found._modules[name]
+        else:
+            found = attribute_of(found, name)
+    return found

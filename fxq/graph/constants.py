@@ -10,7 +10,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from fxq.graph.annotation import TensorType, set_type
-from fxq.graph.attributes import attribute_of
+from fxq.graph.attributes import attribute_of, find
 from fxq.graph.module import FxqModule
 from fxq.graph.ops import op_of
 
@@ -22,7 +22,8 @@ def owner_of(module: nn.Module, path: str) -> nn.Module:
 
 def tensor_at(module: nn.Module, path: str) -> Tensor:
     """The parameter, buffer or tensor attribute at a dotted path."""
-    value = attribute_of(owner_of(module, path), path.rpartition(".")[2])
+    owner, _, name = path.rpartition(".")
+    value = attribute_of(module.get_submodule(owner), name)
     assert isinstance(value, Tensor), f"{path} is {type(value).__name__}, not a tensor"
     return value
 
@@ -39,19 +40,6 @@ def free_path(module: nn.Module, path: str) -> str:
         suffix += 1
         taken = f"{path}_{suffix}"
     return taken
-
-
-def find(module: nn.Module, path: str) -> Any:
-    """The submodule, tensor or other attribute at a dotted path; None where there is none."""
-    found: Any = module
-    for name in path.split("."):
-        if not isinstance(found, nn.Module):
-            found = getattr(found, name, None)
-        elif name in found._modules:
-            found = found._modules[name]
-        else:
-            found = attribute_of(found, name)
-    return found
 
 
 def put_tensor(module: nn.Module, path: str, value: Tensor) -> None:

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from fxq.errors import CaptureError
 from fxq.graph.annotation import TensorType, ValueType, note_new, note_writing, origin_of, set_type
+from fxq.graph.attributes import find
 from fxq.graph.copies import copy_inputs
 from fxq.graph.module import FxqModule
 from fxq.graph.source import line_of_error
@@ -49,6 +50,11 @@ _ADDED_BY_FX = "\n\nWhile executing"  # torch.fx repeats the node behind the mes
 
 class GraphInterpreter(Interpreter):
     """Runs a graph node by node, as its code would."""
+
+    def fetch_attr(self, target: str) -> Any:
+        """Like torch's, which takes three times as long."""
+        found = find(self.module, target)
+        return super().fetch_attr(target) if found is None else found
 
     def fetch_args_kwargs_from_env(self, n: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Literals are made anew for every call, as the module's code makes them: what is called may write into them."""

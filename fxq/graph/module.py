@@ -196,9 +196,10 @@ class FxqModule(GraphModule):
 
     def delete_all_unused_submodules(self) -> None:
         """Removes submodules that no node calls or reads a tensor of. Linear in the graph; torch's own is quadratic."""
-        targets = [str(node.target) for node in self.graph.nodes if node.op in ("call_module", "get_attr")]
-        called = {str(node.target) for node in self.graph.nodes if node.op == "call_module"} | set(self.preserved)
-        used = {prefix for target in targets for prefix in accumulate(target.split("."), "{}.{}".format)} | called
+        called = {str(node.target) for node in self.graph.find_nodes(op="call_module")} | set(self.preserved)
+        read = {str(node.target) for node in self.graph.find_nodes(op="get_attr")}
+        owners = {target.rpartition(".")[0] for target in called | read}
+        used = called | read | {prefix for owner in owners for prefix in accumulate(owner.split("."), "{}.{}".format)}
         _remove_unused(self, "", used, called)
 
     def _get_name(self) -> str:

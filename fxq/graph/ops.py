@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -283,5 +283,15 @@ def write_call(node: Node, call: Call) -> None:
     """Makes the node this call, in canonical form: tensors by position, attributes by keyword."""
     if node.target is not call.op.call:
         node.op, node.target = "call_function", call.op.call
-    node.args = tuple(call.operands[name] for name in call.op.positional)
-    node.kwargs = {name: value for name, value in call.operands.items() if name not in call.op.positional}
+    positional = call.op.positional
+    args = tuple(call.operands[name] for name in positional)
+    kwargs = {name: value for name, value in call.operands.items() if name not in positional}
+    if not _are_same(args, node.args):
+        node.args = args
+    if kwargs.keys() != node.kwargs.keys() or not _are_same(kwargs.values(), node.kwargs.values()):
+        node.kwargs = kwargs
+
+
+def _are_same(values: Collection[Any], others: Collection[Any]) -> bool:
+    """Whether they are the same objects: then torch.fx need not find out once more who reads what."""
+    return len(values) == len(others) and all(map(operator.is_, values, others))

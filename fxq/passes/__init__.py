@@ -25,7 +25,7 @@ from fxq.passes.trace import trace
 
 FUSE = pipeline(
     Pass("canonicalize", Stage.TRACED, Stage.TRACED, canonicalize),
-    Pass("resolve_qconfigs", Stage.TRACED, Stage.TRACED, resolve_qconfigs),  # before fusion: every op the user wrote is asked about
+    Pass("resolve_qconfigs", Stage.TRACED, Stage.TRACED, resolve_qconfigs, annotates=True),  # before fusion: every op is asked about
     Pass("fuse", Stage.TRACED, Stage.FUSED, fuse),
 )
 
@@ -35,8 +35,8 @@ PREPARE = pipeline(
     Pass("fold_constants", Stage.TRACED, Stage.TRACED, fold_constants),  # before fusion: a batch norm folds into constants only
     FUSE[-1],
     Pass("decompose", Stage.FUSED, Stage.FUSED, decompose),
-    Pass("annotate", Stage.FUSED, Stage.ANNOTATED, annotate),
-    Pass("share_qparams", Stage.ANNOTATED, Stage.ANNOTATED, share_qparams),
+    Pass("annotate", Stage.FUSED, Stage.ANNOTATED, annotate, annotates=True),
+    Pass("share_qparams", Stage.ANNOTATED, Stage.ANNOTATED, share_qparams, annotates=True),
     Pass("insert_observers", Stage.ANNOTATED, Stage.OBSERVED, insert_observers),
     Pass("insert_moments", Stage.OBSERVED, Stage.OBSERVED, insert_moments),
 )

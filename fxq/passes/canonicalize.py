@@ -24,7 +24,7 @@ from fxq.graph.constants import (
 )
 from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
-from fxq.graph.ops import call_of, write_call
+from fxq.graph.ops import call_of, op_of, write_call
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.recognise import (
     makes_items,
@@ -122,8 +122,8 @@ _KEEP_RANK = frozenset(
 def _read_ranks_early(module: FxqModule) -> None:
     """dim(conv(x)) → dim(x): a check of the rank, as layers have it in front of a batch norm, is no second reader of the convolution."""
     for node in list(module.graph.nodes):
-        if (call := call_of(node)) is not None and call.op.name == "dim":
-            node.args = (_with_the_rank_of(call.operands["input"]),)
+        if (op := op_of(node)) is not None and op.name == "dim":
+            node.args = (_with_the_rank_of(node.args[0]),)
 
 
 def _with_the_rank_of(value: Node) -> Node:

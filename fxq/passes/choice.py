@@ -78,9 +78,11 @@ def _joins(node: Node, call: Call, around: Neighbours) -> bool:
 
 def is_of_floats(call: Call, chosen: Calls) -> bool:
     """Whether it is a sum, difference or product of nothing but results of float ops, and constants beside them."""
+    if not call.op.is_arithmetic:
+        return False
     sources = [source for source in _behind_movement(call.activations.values(), chosen) if source.op != "get_attr"]
     are_floats = all(source.op.startswith("call_") and source not in chosen for source in sources)
-    return call.op.is_arithmetic and bool(sources) and are_floats
+    return bool(sources) and are_floats
 
 
 def _rounds_anyway(node: Node, around: Neighbours) -> bool:

@@ -33,7 +33,8 @@ def fold_buffers(module: FxqModule, context: Context) -> int:
 
 def _fold_all(module: FxqModule, nodes: list[Node]) -> int:
     overwritten = find_mutated(module)
-    folded = [node for node in nodes if _fold_number(node) or (node not in overwritten and _fold(node))]
+    calls = [node for node in nodes if node.op == "call_function"]
+    folded = [node for node in calls if _fold_number(node) or (node not in overwritten and _fold(node))]
     if folded:
         remove_unread(module)
     return len(folded)

@@ -22,7 +22,8 @@ from fxq.graph.names import join_path, qualified_name
 from fxq.graph.reasons import Reason, Why
 from fxq.graph.source import definition_of
 from fxq.passes.arguments import Argument, Inputs, called_with, is_literal
-from fxq.passes.tracer import Untraceable, is_leaf
+from fxq.passes.tracer import is_leaf
+from fxq.passes.untraceable import Untraceable
 
 _PARAMETERS = "parameters"
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)

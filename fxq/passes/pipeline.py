@@ -47,12 +47,14 @@ class Pass:
         name: its verb.
         needs, gives: the stage of the graph before and after.
         run: changes the graph and returns the number of changes.
+        annotates: it notes on nodes how they are quantized, and changes nothing else.
     """
 
     name: str
     needs: Stage
     gives: Stage
     run: Callable[[FxqModule, Context], int]
+    annotates: bool = False
 
 
 Pipeline = tuple[Pass, ...]
@@ -84,7 +86,7 @@ def _run_passes(module: FxqModule, steps: Pipeline, context: Context) -> None:
         changes = step.run(module, context)
         module.stage = step.gives
         if changes or step.gives is not step.needs:
-            verify(module, step.gives, step.name)
+            verify(module, step.gives, step.name, annotated=step.annotates)
         module.history = module.history.with_run(PassRun(step.name, step.gives, changes))
         if following is not None and following.gives is not step.gives and step.gives is not started:
             record(module)

@@ -114,6 +114,8 @@ def made_module(kind: type, method: str, module: nn.Module) -> nn.Module:
 
 def _by_first_path(model: nn.Module, custom: PrepareCustomConfig) -> dict[str, StandaloneModule]:
     """Path under which a trace calls a module → how it is prepared: a shared module has several paths."""
+    if not (custom.standalone_module_names or custom.standalone_module_classes):
+        return {}
     first = {module: path for path, module in model.named_modules()}
     found: dict[str, StandaloneModule] = {}
     for path, module in model.named_modules(remove_duplicate=False):

@@ -17,7 +17,8 @@ from fxq.graph.reasons import Reason
 from fxq.passes.arguments import Inputs, arguments_of, split_inputs
 from fxq.passes.attention import write_out_attention
 from fxq.passes.open_islands import Call, call_whole, open_islands
-from fxq.passes.tracer import OriginTracer, Plan, Untraceable, is_leaf, locate
+from fxq.passes.tracer import OriginTracer, Plan, is_leaf, locate
+from fxq.passes.untraceable import Untraceable
 from fxq.passes.whole import TraceOptions, find_whole, unknown_name, unwrap, unwrap_children
 
 _DEFAULT = TraceOptions()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from inspect import Parameter, signature
 from types import FunctionType
 from typing import Any
@@ -15,10 +16,9 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node, Proxy, Tracer
 from torch.fx.proxy import TraceError
 
-from fxq.errors import CaptureError
 from fxq.graph.annotation import Origin, set_origins, set_whole_reason
 from fxq.graph.names import join_path, qualified_name
-from fxq.graph.reasons import Reason, Why
+from fxq.graph.reasons import Reason
 from fxq.graph.source import line_of_error, user_frame, user_line
 from fxq.passes.arguments import Argument, called_with, keys_of, rebuilt
 from fxq.passes.examples import ExampleValues
@@ -26,14 +26,11 @@ from fxq.passes.factories import RecordedFactories
 from fxq.passes.instance_checks import answered_instance_checks
 from fxq.passes.proxies import ShapeProxy
 from fxq.passes.state import ChangedState, State
+from fxq.passes.untraceable import Failure
 from fxq.passes.wrapped import opened_functions
 from fxq.runtime.assumptions import ADDED_BY_TRACE, assume, items_of
 from fxq.runtime.integer.module import IntegerOp
 
-_REMEDIES = (
-    "write it without Python control flow on tensor values (torch.where, module attributes instead of tensor tests), "
-    "or wrap the function with torch.fx.wrap, or quantize the traceable submodules one by one"
-)
 # modules of torch.nn whose forward calls others, as a user's would
 _COMPOSED = (
     nn.Sequential, nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer,
@@ -150,7 +147,19 @@ class OriginTracer(Tracer):
         return not is_known and (isinstance(m, nn.Sequential) or not m.state_dict())
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        return attr_val if self._examples.is_computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+        """A stand-in for a parameter of the model; the same each time."""
+        path = self._paths.get(id(attr_val)) if isinstance(attr_val, nn.Parameter) else None
+        if path is None or self._examples.is_computing:
+            return attr_val
+        if path not in parameter_proxy_cache:
+            parameter_proxy_cache[path] = self.create_proxy("get_attr", path, (), {})
+        return parameter_proxy_cache[path]
+
+    @cached_property
+    def _paths(self) -> Mapping[int, str]:
+        """Of all tensors of the model, by id: torch.fx would go through them for each that forward reads."""
+        tensors = (*self.root.named_buffers(), *self.root.named_parameters())
+        return {id(tensor): path for path, tensor in tensors}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """What is to stay whole, and what every trace calls."""
@@ -217,6 +226,12 @@ class OriginTracer(Tracer):
 
     def create_arg(self, a: Any) -> Any:
         """Results in containers of the user's own keep their class: it is called with their items. Numbers of numpy become Python's."""
+        if type(a) is ShapeProxy:
+            return a.node
+        if type(a) is tuple:  # most arguments, in less time than torch.fx takes for what else they might be
+            return tuple(map(self.create_arg, a))
+        if isinstance(a, Tensor) and id(a) in self._paths:
+            return self.create_node("get_attr", self._paths[id(a)], (), {})
         if isinstance(a, np.generic):
             return a.item()
         if isinstance(a, dict) and type(a) is not dict:
@@ -342,43 +357,6 @@ def _instruction() -> object:
     """Tells apart the calls of one line."""
     frame = user_frame(_TRACE)
     return None if frame is None else (id(frame), frame.f_lasti)
-
-
-class Untraceable(CaptureError):
-    """The forward of a module cannot be traced.
-
-    Attributes:
-        reason: the same in one sentence.
-    """
-
-    reason: Reason
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Where a trace ended.
-
-    Attributes:
-        path: of the innermost module that was being traced.
-        place: ", file.py:12", or "" where no line of the user's took part.
-        found: the line and the error.
-    """
-
-    path: str
-    place: str
-    found: str
-
-    def error(self, model: nn.Module) -> Untraceable:
-        """The same as an error of the trace of `model`."""
-        submodule = f"submodule {self.path!r}" if self.path else "the model itself"
-        where = f"{type(model).__name__}, {submodule}{self.place}"
-        error = Untraceable(where, expected="code that torch.fx can trace", found=self.found, remedy=_REMEDIES)
-        error.reason = self.reason
-        return error
-
-    @property
-    def reason(self) -> Reason:
-        return Reason(Why.UNTRACEABLE, self.path, f"cannot be traced: {self.found}{self.place}")
 
 
 def locate(tracer: OriginTracer, error: Exception) -> Failure:

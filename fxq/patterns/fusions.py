@@ -172,7 +172,7 @@ def _call(node: Node) -> Call:
 
 def _constant(operand: object) -> Tensor | None:
     tensor = constant_of(operand) if isinstance(operand, Node) else None
-    return None if tensor is None else tensor.detach().to(torch.float64)
+    return None if tensor is None else tensor.detach().double()
 
 
 FOLDABLE = (

@@ -7,8 +7,9 @@ linear in it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from torch.fx import Node
 
@@ -17,8 +18,7 @@ from fxq.graph.ops import call_of, op_of
 from fxq.patterns.expressions import OpPattern, Pattern, Var
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """What a pattern's names stand for.
 
     Attributes:
@@ -31,7 +31,7 @@ class Match:
     anchor: Node
     nodes: Mapping[str, Node]
     values: Mapping[str, Any]
-    calls: Mapping[str, Call] = field(default_factory=dict)
+    calls: Mapping[str, Call] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class Mismatch:
     depth: int
 
 
-@dataclass(frozen=True)
-class _Bound:
+class _Bound(NamedTuple):
     nodes: Mapping[str, Node]
     values: Mapping[str, Any]
     calls: Mapping[str, Call]

@@ -55,6 +55,17 @@ def test_the_stage_follows_the_passes() -> None:
     assert stages == [step.gives for step in PREPARE]
 
 
+def test_passes_that_annotate_change_nothing_else() -> None:
+    module, annotating = trace(residual(), X), []
+    for step in PREPARE:
+        before = print_graph(module)
+        run_pipeline(module, (step,), CONTEXT)
+        if step.annotates:
+            annotating.append(step.name)
+            assert print_graph(module) == before
+    assert annotating == ["resolve_qconfigs", "annotate", "share_qparams"]
+
+
 def test_the_module_is_changed_in_place_and_runs() -> None:
     module = trace(residual(), X)
     assert run_pipeline(module, PREPARE, CONTEXT) is module
