@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 # values of these types are their own copies
 _ATOMS = frozenset((bool, int, float, str, type(None)))
+_DICTS = frozenset((dict, OrderedDict))
 
 
 def copy_module(module: nn.Module) -> nn.Module:
@@ -75,19 +76,16 @@ def _is_plain(kind: type[nn.Module]) -> bool:
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
-    if kind in _ATOMS or (kind is tuple and _ATOMS.issuperset(map(type, value))):
-        return value
     if id(value) in memo:
         return memo[id(value)]
-    if kind is Tensor and _is_alone(value):
-        return _cloned(value, memo)
-    if kind not in (dict, OrderedDict, set) or (kind is set and value):
-        return copy.deepcopy(value, memo)
-    duplicate: Any = kind()
-    memo[id(value)] = duplicate
-    if value:
-        duplicate.update((key, _copied(item, memo)) for key, item in value.items())
-    return duplicate
+    if kind in _DICTS or (kind is set and not value):
+        duplicate = memo[id(value)] = kind()
+        if value:
+            duplicate.update((key, _copied(item, memo)) for key, item in value.items())
+        return duplicate
+    if kind in _ATOMS or (kind is tuple and _ATOMS.issuperset(map(type, value))):
+        return value
+    return _cloned(value, memo) if kind is Tensor and _is_alone(value) else copy.deepcopy(value, memo)
 
 
 def _is_alone(tensor: Tensor) -> bool:

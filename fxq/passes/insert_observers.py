@@ -46,8 +46,8 @@ def _sources(members: list[Node]) -> list[Node]:
 
 def is_made_of_members(node: Node) -> bool:
     """Whether the values of an op that keeps qparams are all its group's: cat(conv, sigmoid) brings in those of sigmoid."""
-    groups = {quant.group for each in (node, *operands_kept(node).values()) if (quant := quant_of(each)) is not None}
-    return bool(operands_kept(node)) and len(groups) == 1
+    kept = operands_kept(node).values()
+    return bool(kept) and len({quant.group for each in (node, *kept) if (quant := quant_of(each)) is not None}) == 1
 
 
 def observe(module: FxqModule, group: int, sources: list[Node], path: str, observer: Observer) -> None:
