@@ -2,7 +2,7 @@
 
 fxq has two forms: the graph of `prepare_fx` and `convert_fx`, and `quantize_dynamic`, module by module. The peers are torch.ao,
 ONNX Runtime, which reads torch's own export, and OpenVINO with weights in int8 and activations quantized in groups as they arrive.
-BERT-base and GPT-2 are Hugging Face's, with random weights. No time is printed of a result that is far from float32.
+BERT-base, GPT-2 and LLaMA's form of it are Hugging Face's, with random weights. No time is printed of a result that is far from float32.
 """
 
 from __future__ import annotations
@@ -58,31 +58,49 @@ class Recurrent(nn.Module):
 
 
 class DecoderStep(nn.Module):
-    """i64 [batch, 1] → f32 [batch, 1, words]: GPT-2 after 128 words whose keys and values it has kept, the same at each call."""
+    """i64 [batch, 1] → f32 [batch, 1, words]: a decoder after 128 words whose keys and values it has kept, the same at each call."""
 
-    def __init__(self, decoder: nn.Module | None = None) -> None:
+    def __init__(self, decoder: nn.Module, config: Any) -> None:
         super().__init__()
-        import_models()  # transformers imports torchvision
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        self.decoder = GPT2LMHeadModel(GPT2Config()) if decoder is None else decoder
+        self.decoder, self.config = decoder, config
         self.cache: Any = None
 
     def forward(self, word: Tensor) -> Tensor:
         if self.cache is None:
-            self.cache = _filled_cache(len(word))
+            self.cache = _filled_cache(self.config, len(word))
         found: Tensor = self.decoder(input_ids=word, past_key_values=self.cache, use_cache=True).logits
         self.cache.crop(-1)
         return found
 
 
-def _filled_cache(batch: int) -> Any:
+def gpt2() -> DecoderStep:
+    """The smallest one, of 12 layers with 768 features."""
+    import_models()  # transformers imports torchvision
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config()
+    return DecoderStep(GPT2LMHeadModel(config), config)
+
+
+def llama() -> DecoderStep:
+    """Four layers with 1024 features: rotary embeddings, heads that share keys, gated products."""
+    import_models()
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4, "vocab_size": 32000}
+    config = LlamaConfig(**sizes, num_attention_heads=16, num_key_value_heads=4)
+    return DecoderStep(LlamaForCausalLM(config), config)
+
+
+def _filled_cache(config: Any, batch: int) -> Any:
     """Random keys and values of 128 words, always the same."""
     from transformers import DynamicCache
 
     cache, generator = DynamicCache(), torch.Generator().manual_seed(0)
-    for layer in range(12):
-        keys, values = (torch.randn(batch, 12, 128, 64, generator=generator) for _ in range(2))
+    heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+    sizes = (batch, heads, 128, config.hidden_size // config.num_attention_heads)
+    for layer in range(config.num_hidden_layers):
+        keys, values = (torch.randn(sizes, generator=generator) for _ in range(2))
         cache.update(keys, values, layer)
     return cache
 
@@ -135,8 +153,9 @@ def by_graph(model: nn.Module, example: Tensor) -> Run:
 
 def step_by_graph(model: nn.Module, example: Tensor) -> Run:
     """The decoder as one graph, which takes the kept keys and values as an argument."""
-    inputs = {"input_ids": example, "past_key_values": _filled_cache(len(example)), "use_cache": True}
-    return DecoderStep(fxq.convert_fx(fxq.prepare_fx(model.get_submodule("decoder"), _DYNAMIC, inputs)))
+    decoder, config = model.get_submodule("decoder"), model.config
+    inputs = {"input_ids": example, "past_key_values": _filled_cache(config, len(example)), "use_cache": True}
+    return DecoderStep(fxq.convert_fx(fxq.prepare_fx(decoder, _DYNAMIC, inputs)), config)
 
 
 @dataclass(frozen=True)
@@ -147,6 +166,7 @@ class Subject:
         input: of a length and a batch.
         graph: how it becomes a graph of int8 layers.
         peers: besides torch.ao, by what of _OTHERS it is made int8.
+        least: SQNR in dB of a result that counts.
     """
 
     name: str
@@ -155,13 +175,15 @@ class Subject:
     lengths: tuple[int, ...]
     graph: Callable[[nn.Module, Tensor], Run] = by_graph
     peers: tuple[str, ...] = ()
+    least: float = 20.0
 
 
 _OTHERS = {"onnxruntime": by_onnxruntime, "openvino": by_openvino}
 SUBJECTS = (
     Subject("bert_base", Bert, lambda length, batch: torch.randint(0, 30000, (batch, length)), (32, 128), peers=tuple(_OTHERS)),
     Subject("lstm_512x2", Recurrent, lambda length, batch: torch.randn(length, batch, 512), (35,)),
-    Subject("gpt2_step", DecoderStep, lambda length, batch: torch.randint(0, 50000, (batch, length)), (1,), step_by_graph),
+    Subject("gpt2_step", gpt2, lambda length, batch: torch.randint(0, 50000, (batch, length)), (1,), step_by_graph),
+    Subject("llama_step", llama, lambda length, batch: torch.randint(0, 32000, (batch, length)), (1,), step_by_graph, least=15.0),
 )
 
 
@@ -188,7 +210,7 @@ def measure(subject: Subject, threads: int, batch: int, rounds: int) -> Iterator
         with torch.inference_mode():
             exact = model(x)
             for name, run in runs.items():
-                check(f"{name}, {subject.name}", exact, run(x))
+                check(f"{name}, {subject.name}", exact, run(x), subject.least)
         for name, taken in zip(runs, times_in_turns(list(runs.values()), x, rounds), strict=True):
             yield Timing(f"{subject.name}, {length}", name, threads, batch, min(taken), statistics.median(taken))
 

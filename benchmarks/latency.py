@@ -109,11 +109,11 @@ def _on_engine(model: nn.Module, engine: str) -> Run:
 
 
 @torch.no_grad()
-def check(name: str, exact: Tensor, result: Tensor) -> None:
+def check(name: str, exact: Tensor, result: Tensor, least: float = _LEAST_SQNR) -> None:
     """Raises RuntimeError where the result is further from float32 than its SQNR may be."""
     found = sqnr(exact, result)
-    if not found >= _LEAST_SQNR:
-        raise RuntimeError(f"{name}: SQNR {found:.1f} dB, expected at least {_LEAST_SQNR}; its times would mean nothing")
+    if not found >= least:
+        raise RuntimeError(f"{name}: SQNR {found:.1f} dB, expected at least {least}; its times would mean nothing")
 
 
 def times_in_turns(runs: Sequence[Run], x: Tensor, rounds: int) -> list[list[float]]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from fxq.graph.annotation import Resolution, asks_for, origin_of, resolution_of, tensor_type, whole_reason_of
+from fxq.graph.annotation import Resolution, TensorType, asks_for, origin_of, resolution_of, tensor_type, whole_reason_of
 from fxq.graph.module import FxqModule
 from fxq.graph.names import qualified_name
 from fxq.graph.objections import changes_rows
@@ -164,7 +164,16 @@ def _dtype_objections(node: Node, call: Call, rounded: Iterable[str]) -> Iterato
         yield from _activation_objections(node, call, name, call.operands.get(name))
     result = tensor_type(node)
     if result is None or result.dtype != torch.float32:
-        yield Reason(Why.DTYPE, node.name, f"its result is {result.dtype if result else 'no tensor'}, not float32")
+        yield Reason(Why.DTYPE, node.name, f"its result is {_not_float32(call, result)}")
+
+
+def _not_float32(call: Call, found: TensorType | None) -> str:
+    """What it is instead, and what to do about a layer of a model in half precision."""
+    if found is None:
+        return "no tensor, not float32"
+    is_half = found.dtype in (torch.float16, torch.bfloat16) and "weight" in call.operands
+    remedy = "; a graph is quantized after model.float(), and fxq.quantize_dynamic takes layers of any precision" if is_half else ""
+    return f"{found.dtype}, not float32{remedy}"
 
 
 def _activation_objections(node: Node, call: Call, name: str, value: object) -> Iterator[Reason]:
@@ -174,6 +183,6 @@ def _activation_objections(node: Node, call: Call, name: str, value: object) -> 
         if isinstance(operand, Node):
             found = tensor_type(operand)
             if found is None or found.dtype != torch.float32:
-                yield Reason(Why.DTYPE, node.name, f"its {name} is {found.dtype if found else 'no tensor'}, not float32")
+                yield Reason(Why.DTYPE, node.name, f"its {name} is {_not_float32(call, found)}")
         elif not (call.op.takes_numbers and isinstance(operand, int | float)):
             yield Reason(Why.OPERAND, node.name, f"its {name} is the number {operand}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import fxq
 from fxq.lowering.executable import regions_of
+from fxq.runtime.dynamic.operator import run_rows
 from fxq.runtime.jit import CompiledRegion, register, run_region
 from fxq.runtime.region import Region, Step, Value
 from tests.lowering.test_executable import Net, batch
@@ -111,6 +112,36 @@ def test_layers_that_quantize_what_arrives() -> None:
     compiled = torch.compile(made, backend="aot_eager")
     for model in (exported, compiled):
         assert torch.equal(model(batch(2)), made(batch(2)))
+
+
+class Tagger(nn.Module):
+    """A recurrent layer between layers of rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.lstm, self.out = nn.Embedding(30, 8), nn.LSTM(8, 8, batch_first=True), nn.Linear(8, 5)
+
+    def forward(self, words: Tensor) -> Tensor:
+        found: Tensor = self.out(self.lstm(self.embed(words))[0])
+        return found
+
+
+def test_modules_that_quantize_what_arrives_are_operators() -> None:
+    torch.manual_seed(0)
+    spec = {**dict.fromkeys((nn.Linear, nn.LSTM), fxq.per_row_dynamic_qconfig), nn.Embedding: fxq.float_qparams_weight_only_qconfig}
+    made, names = fxq.quantize_dynamic(Tagger(), spec), []
+
+    def keep(module: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        names.extend(str(node.target) for node in module.graph.nodes if "fxq" in str(node.target))
+        return module
+
+    compiled = torch.compile(copy.deepcopy(made), backend=keep)
+    for sizes in ((2, 7), (3, 4), (1, 5)):
+        words = torch.randint(0, 30, sizes, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(compiled(words), made(words))
+    assert names[:2] == ["fxq.rows.default"] * 2, "the graph breaks at the recurrent layer alone"
+    torch.library.opcheck(run_rows, (torch.randn(2, 8), made.out.number))
+    torch.library.opcheck(run_rows, (torch.tensor([[1, 2]]), made.embed.number))
 
 
 # --- the operator ----------------------------------------------------------------------------------------------------------

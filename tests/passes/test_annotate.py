@@ -176,6 +176,9 @@ def test_dtype() -> None:
     assert found["s"] == "dtype: its input is torch.float64, not float32"
     found = decided("x: i64[2, 3] = input\na = add(x, x)\noutput a")
     assert found["a"] == "dtype: its input is torch.int64, not float32"
+    halves = decided_for(lambda self, x: self.fc(x).relu(), torch.ones(2, 3).half(), fc=nn.Linear(3, 4).half())
+    remedy = "a graph is quantized after model.float(), and fxq.quantize_dynamic takes layers of any precision"
+    assert halves["fc"] == f"dtype: its input is torch.float16, not float32; {remedy}"
 
 
 def test_changed_in_place() -> None:

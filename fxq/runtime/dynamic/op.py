@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from fxq.runtime.choice import wanted_runtime
+from fxq.runtime.dynamic.operator import is_compiled_around, register, run_rows
 from fxq.runtime.integer.module import IntegerOp
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ class Compiled(Protocol):
     @property
     def programs(self) -> tuple[Program, ...]:
         """Those that have been compiled, of every kind the one for the most rows so far; none before the first call."""
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def runs_outside(method: Method) -> Method:
+    """A method that torch.compile does not look into: its graph breaks there, as it does at recurrent modules of torch."""
+    return torch.compiler.disable(method)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class DynamicOp(IntegerOp):
@@ -75,3 +84,28 @@ class DynamicOp(IntegerOp):
     def __getstate__(self) -> dict[str, Any]:
         """Machine code is not copied and not stored."""
         return {key: value for key, value in self.__dict__.items() if key != "_compiled"}
+
+
+class OneTensorOp(DynamicOp):
+    """Reads one tensor: for torch.compile an operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = register(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """y = op(x)"""
+        return run_rows(x.detach(), self.number) if is_compiled_around() else self.compute(x)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """y, in memory of its own."""
+        raise NotImplementedError
+
+    def like(self, x: Tensor) -> Tensor:
+        """A tensor with the shape and dtype of y."""
+        raise NotImplementedError
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy has a number of its own."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.number = register(self)

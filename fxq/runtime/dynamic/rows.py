@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from fxq.errors import DataError
-from fxq.runtime.dynamic.op import DynamicOp
+from fxq.runtime.dynamic.op import OneTensorOp
 
 
-class RowOp(DynamicOp):
+class RowOp(OneTensorOp):
     """y = f(x), row by row, in float32."""
 
     @property
@@ -31,12 +31,18 @@ class RowOp(DynamicOp):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., I] of any float dtype → y [..., O] of x's dtype. Raises DataError for other dtypes and shapes."""
         self._check(x)
+        return super().forward(x)
+
+    def compute(self, x: Tensor) -> Tensor:
         rows = x if x.dtype == torch.float32 else x.to(torch.float32)
         rows = rows.reshape(-1 if x.numel() else math.prod(x.shape[:-1]), self.in_features)
         compiled = self.compiled() if rows.is_cpu else None
         y = self.by_torch(rows) if compiled is None else compiled(rows.contiguous())
         y = y.view(*x.shape[:-1], self.out_features)
         return y if y.dtype == x.dtype else y.to(x.dtype)
+
+    def like(self, x: Tensor) -> Tensor:
+        return x.new_empty((*x.shape[:-1], self.out_features))
 
     def _check(self, x: Tensor) -> None:
         if x.ndim == 0 or x.shape[-1] != self.in_features or not x.is_floating_point():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fxq.graph.groups import GroupedWeights
-from fxq.runtime.dynamic.op import Compiled
+from fxq.runtime.dynamic.op import Compiled, OneTensorOp, runs_outside
 from fxq.runtime.weight_only.bags import Bags, are_rows, read_bags
 from fxq.runtime.weight_only.op import WeightOnlyOp
 
@@ -17,7 +17,7 @@ from fxq.runtime.weight_only.op import WeightOnlyOp
 FloatDType = Literal["float32", "float16", "bfloat16", "float64"]
 
 
-class WeightOnlyEmbedding(WeightOnlyOp):
+class WeightOnlyEmbedding(WeightOnlyOp, OneTensorOp):
     """y = w'[indices], rounded to a dtype: nn.Embedding in evaluation.
 
     Args:
@@ -31,13 +31,19 @@ class WeightOnlyEmbedding(WeightOnlyOp):
 
     def forward(self, input: Tensor) -> Tensor:
         """Indices of any shape [...] → [..., features]. Raises IndexError as torch does."""
-        flat = input.reshape(-1)
+        return super().forward(input)
+
+    def compute(self, x: Tensor) -> Tensor:
+        flat = x.reshape(-1)
         compiled = self.compiled() if flat.is_cpu else None
         if compiled is None or not are_rows(flat, self.shape[0]):
             rows = self.weights.select(flat).real()
         else:
             rows = compiled(flat.to(torch.int64).contiguous(), self.constants)
-        return rows.to(getattr(torch, self.dtype)).reshape(*input.shape, self.shape[1])
+        return rows.to(getattr(torch, self.dtype)).reshape(*x.shape, self.shape[1])
+
+    def like(self, x: Tensor) -> Tensor:
+        return x.new_empty((*x.shape, self.shape[1]), dtype=getattr(torch, self.dtype))
 
     def compile_code(self) -> Compiled | None:
         from fxq.runtime.jit.embedding import compile_lookup  # only where it is wanted: LLVM takes a moment to load
@@ -61,6 +67,7 @@ class WeightOnlyEmbeddingBag(WeightOnlyOp):
         super().__init__(weights)
         self.bags, self.dtype = bags, dtype
 
+    @runs_outside
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """As the float module's: indices [bags, n], or [n] with the offsets of bags → [bags, features].
 
