@@ -39,8 +39,11 @@ class ExampleValues:
         self._given[node] = copy_inputs(value, lambda tensor: tensor)
 
     def follow(self, node: Node) -> None:
-        """A node that was added to the graph."""
-        self._pending.append(node)
+        """A node that was added to the graph. A tensor of the model is read at once: forward may put something else in its place."""
+        if node.op == "get_attr":
+            self._known[node] = self._tensor(str(node.target))
+        else:
+            self._pending.append(node)
 
     def knows(self, node: Node) -> bool:
         """Whether the value follows from shapes."""
@@ -50,6 +53,14 @@ class ExampleValues:
     def value(self, node: Node) -> Any:
         """Of a node that `knows` is true of."""
         return self._known[node]
+
+    def _tensor(self, path: str) -> Any:
+        owner, _, name = path.rpartition(".")
+        self.is_computing = True  # else a parameter would be a stand-in
+        try:
+            return getattr(self._root.get_submodule(owner), name)
+        finally:
+            self.is_computing = False
 
     def _catch_up(self) -> None:
         pending, self._pending = self._pending, []
@@ -75,9 +86,6 @@ class ExampleValues:
         if node.op == "placeholder":
             return tree_map_only(Tensor, self._mode.from_tensor, self._given[node])
         args, kwargs = map_arg(node.args, self._known.__getitem__), map_arg(node.kwargs, self._known.__getitem__)
-        if node.op == "get_attr":
-            owner, _, name = str(node.target).rpartition(".")
-            return getattr(self._root.get_submodule(owner), name)
         if node.op == "call_module":
             return self._called(node)(*args, **kwargs)
         if node.op == "call_method":

@@ -236,7 +236,7 @@ class Centred(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.mean = self.mean.type_as(x)
         y: Tensor = self.conv(x - self.mean)
-        return y + self.mean
+        return y.reshape(x.shape[0], int(y.shape[1]), *x.shape[2:]) + self.mean
 
 
 def test_tensors_that_forward_casts_for_good_are_cast_in_the_graph() -> None:
