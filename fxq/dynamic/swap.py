@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from torch import nn
 
 from fxq.dynamic.modules import DYNAMIC_MODULES, RECURRENT, WEIGHT_ONLY_MODULES, call_parts, has_form, maker_of, spoken_for_by, table_of
 from fxq.errors import ConfigError
+from fxq.graph.copies import copy_module
 from fxq.graph.names import join_path, qualified_name
 from fxq.qconfig_mapping import (
     QConfig,
@@ -65,7 +65,7 @@ def swap_dynamic(model: nn.Module, spec: Any, dtype: Any, *, inplace: bool, runt
     wanted_runtime(runtime)
     wanted = _read_spec(spec, dtype)
     _require_present(model, wanted)
-    changed = (model if inplace else copy.deepcopy(model)).eval()
+    changed = (model if inplace else copy_module(model)).eval()
     swap = _Swap(wanted)
     swap.below(changed, "", None)
     for module in changed.modules():

@@ -85,6 +85,9 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         return duplicate
     if kind in _ATOMS or (kind is tuple and _ATOMS.issuperset(map(type, value))):
         return value
+    if kind is Tensor and value.grad_fn is not None:
+        duplicate = memo[id(value)] = value.detach().clone()  # a weight that a hook computes, which copy.deepcopy refuses
+        return duplicate
     return _cloned(value, memo) if kind is Tensor and _is_alone(value) else copy.deepcopy(value, memo)
 
 

@@ -184,7 +184,8 @@ def _read_operands(node: Node, module: nn.Module | None, op: OpDef, spelling: Sp
     if module is None:
         operands = read.read_arguments(op, spelling, node.args, node.kwargs)
     else:
-        inputs = op.bind_partial(node.args, node.kwargs)
+        given = {name: value for name, value in node.kwargs.items() if value is not None}  # such as output_size=None
+        inputs = op.bind_partial(node.args, given)
         carried = read.read_module(op, spelling, module)
         if inputs.keys() & carried.keys():
             raise TypeError("its call gives more than its inputs")

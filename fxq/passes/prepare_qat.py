@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from fxq.errors import ConfigError
+from fxq.graph.copies import copy_module
 from fxq.graph.module import FxqModule
 from fxq.passes import PREPARE_QAT
 from fxq.passes.pipeline import Context
@@ -36,7 +36,7 @@ def prepare_qat(model: nn.Module, example_inputs: Any, context: Context, options
             remedy="call model.train() before it; for calibration without training there is prepare_fx",
         )
     frozen = {path for path, module in model.named_modules() if not module.training}
-    prepared = prepare(copy.deepcopy(model).eval(), example_inputs, context, replace(options, steps=PREPARE_QAT))
+    prepared = prepare(copy_module(model).eval(), example_inputs, context, replace(options, steps=PREPARE_QAT))
     for module in prepared.modules():
         if isinstance(module, TrainedNorm):
             module.frozen = module.path in frozen

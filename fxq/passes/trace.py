@@ -19,6 +19,7 @@ from fxq.passes.attention import write_out_attention
 from fxq.passes.open_islands import Call, call_whole, open_islands
 from fxq.passes.tracer import OriginTracer, Plan, is_leaf, locate
 from fxq.passes.untraceable import Untraceable
+from fxq.passes.weight_hooks import keep_computed_weights
 from fxq.passes.whole import TraceOptions, find_whole, unknown_name, unwrap, unwrap_children
 
 _DEFAULT = TraceOptions()
@@ -140,6 +141,7 @@ def _capture(model: nn.Module, inputs: Inputs, path: str, job: _Job, concrete_ar
 def _copied(model: nn.Module) -> nn.Module:
     duplicate = copy_module(model)
     unwrap_children(duplicate)
+    keep_computed_weights(duplicate)
     write_out_attention(duplicate)
     return duplicate
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from fxq.graph.annotation import whole_reason_of
+from fxq.graph.copies import copy_module
 from fxq.graph.islands import graphs_of, path_of
 from fxq.graph.module import FxqModule
 from fxq.graph.reasons import Why
@@ -38,7 +38,7 @@ def trace_alike(float_model: nn.Module, int8: FxqModule, example_inputs: Any) ->
 
 def _evaluating(model: nn.Module) -> nn.Module:
     """What trains is copied first; a model in eval mode keeps what it has in training mode inside, as prepare_fx does."""
-    return copy.deepcopy(model).eval() if model.training and not isinstance(model, FxqModule) else model
+    return copy_module(model).eval() if model.training and not isinstance(model, FxqModule) else model
 
 
 def _kept_whole(int8: FxqModule) -> Iterator[Whole]:

@@ -368,6 +368,19 @@ def test_a_parametrized_weight_has_the_value_of_now() -> None:
     """)
 
 
+def test_inputs_of_modules_that_are_none_by_name_are_not_given() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.ConvTranspose1d(2, 2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.up(x, output_size=None)
+            return found
+
+    assert canonical(Model(), ramp(1, 2, 4)).splitlines()[1] == ("up: f32[1, 2, 5] = conv_transpose(x, @up.weight[2, 2, 2], @up.bias[2])")
+
+
 class Sub(nn.Linear):
     """Its forward is Linear's."""
 
