@@ -90,7 +90,7 @@ class HistogramObserver(ExtremesObserver):
         """What was seen, without exact zeros, which every range represents. Raises CalibrationError if no data was seen."""
         self.check_seen()
         nonzero = self.counts.clone()
-        nonzero[..., self.bins // 2] -= self.zeros
+        nonzero.select(-1, self.bins // 2).sub_(self.zeros)
         return Histogram(nonzero, self.exponent, self.low.to(torch.float64), self.high.to(torch.float64))
 
     def distribution(self) -> Distribution | None:

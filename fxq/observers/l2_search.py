@@ -41,7 +41,7 @@ class Ranges:
         """Which of the two ends can move: an end that is on the other side of 0 cannot, and a symmetric spec has one end."""
         if self.spec.symmetric:
             return False, True
-        return bool((self.low < 0).any()), bool((self.high > 0).any())
+        return bool((self.low.numpy() < 0).any()), bool((self.high.numpy() > 0).any())
 
     def qparams(self, shifts: Tensor) -> QParams:
         """One (scale, zero_point) per row of shifts: [.., candidates]."""
@@ -206,7 +206,8 @@ def _fine(starts: Sequence[Start]) -> Iterable[QParams]:
         least, best = _least(torch.cat([least, front.errors(near)], 1), torch.cat([best, near], 1))
     _, best = _least(torch.cat([of_all, least], 1), torch.cat([torch.zeros_like(best), best], 1))
     chosen = front.ranges.qparams(best)
-    found = {place: QParams(front.ranges.spec, chosen.scale[row, 0], chosen.zero_point[row, 0]) for row, place in enumerate(order)}
+    in_order = zip(order, chosen.scale[:, 0].unbind(), chosen.zero_point[:, 0].unbind(), strict=True)
+    found = {place: QParams(front.ranges.spec, scale, zero_point) for place, scale, zero_point in in_order}
     return (found[place] for place in range(len(starts)))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fxq.errors import CalibrationError
 from fxq.graph.moments import Moments
-from fxq.graph.qtypes import QuantSpec
+from fxq.graph.qtypes import QuantSpec, in_f64, in_torch
 from fxq.observers.base import Observer
 
 
@@ -56,10 +57,11 @@ class MomentsObserver(Observer):
 
     def moments(self) -> Moments | None:
         """None where nothing was seen, or a sum was too large for float32."""
-        if self.count == 0 or not bool(torch.isfinite(self.sums).all()):
+        sums, count = in_f64(self.sums), int(self.count)
+        if count == 0 or not np.isfinite(sums).all():
             return None
-        mean, mean_square = self.sums / self.count
-        return Moments(mean, (mean_square - mean * mean).clamp(min=0))
+        mean, mean_square = sums / count
+        return Moments(in_torch(mean, self.sums), in_torch(np.maximum(mean_square - mean * mean, 0), self.sums))
 
     def qparams(self) -> Any:
         """Raises CalibrationError: weights are rounded by what this observer sees, and activations are not quantized by it."""

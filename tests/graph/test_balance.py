@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -104,6 +104,7 @@ def test_the_expected_error_is_close_to_what_a_slow_search_finds(kind: str) -> N
     assert ours - best <= 0.02 * (unbalanced - best)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 60), st.integers(0, 2**31), st.sampled_from(KINDS))
 def test_no_channel_is_worse_and_weights_stay_close(channels: int, n: int, seed: int, kind: str) -> None:
     weight, qparams, moments = example(channels, n, seed, kind)

@@ -78,7 +78,8 @@ class Conv(IntegerOp):
 
     def derive(self) -> None:
         """Proves from the actual weights whether float32 sums of products are exact, in any order."""
-        sums = np.abs(self.weight.flatten(1).cpu().numpy().astype(np.int16)).sum(1, dtype=np.int64)
+        # as they lie in memory; |−128| is −128 in 8 bits, which are those of 128
+        sums = np.abs(channels_last(self.weight).flatten(1).cpu().numpy()).view(np.uint8).sum(1, dtype=np.int64)
         reach = 255 * sums + np.abs(self.bias.cpu().numpy().astype(np.int64))
         self._float_is_exact = reach.size == 0 or int(reach.max()) < EXACT_FLOAT32
 
