@@ -50,6 +50,7 @@ FLOAT_ONLY = (
     FloatOnly("takes elements from places that another tensor names", (
         torch.gather, "gather", torch.take_along_dim, "take_along_dim", F.grid_sample,
     )),
+    FloatOnly("adds up rows of a table, which nn.EmbeddingBag has a form in few bits for", (F.embedding_bag,)),
     FloatOnly("lays out coordinates", (torch.meshgrid, torch.cartesian_prod)),
     FloatOnly("makes a tensor, and reads no element", (
         torch.zeros, torch.ones, torch.empty, torch.full, torch.arange, torch.linspace, torch.eye, torch.tensor, torch.as_tensor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -85,10 +85,10 @@ _TRACEABLE: Mapping[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def write_out_attention(model: nn.Module) -> None:
-    """Gives modules of torch that hold attention a forward that can be traced, unless a hook waits for calls of it."""
+def write_out_attention(model: nn.Module, named: Collection[Any] = ()) -> None:
+    """Gives modules of torch that hold attention a forward that can be traced, unless the class is named, or a hook waits for calls."""
     for module in model.modules():
-        traceable = _TRACEABLE.get(type(module))
+        traceable = None if type(module) in named else _TRACEABLE.get(type(module))
         if traceable is not None and not module._forward_hooks and not module._forward_pre_hooks:
             module.__class__ = traceable
         if isinstance(module, nn.TransformerEncoder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,12 +35,14 @@ class _Job:
         whole: path in the user's model → why the module there stays one call.
         strict: what cannot be traced is an error.
         targets: modules and functions of the user's that are ops.
+        named: classes that the user speaks of: what is one of them stays it.
         counts: calls of an object type in a module so far.
     """
 
     whole: Mapping[str, Reason]
     strict: bool
     targets: tuple[Any, ...]
+    named: frozenset[Any]
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def whole_below(self, path: str, root: nn.Module) -> dict[nn.Module, Reason]:
@@ -79,17 +81,18 @@ def trace(model: nn.Module, example_inputs: Any, options: TraceOptions = _DEFAUL
     inputs = split_inputs(example_inputs)
     model = unwrap(model)
     targets = tuple(spelling.target for op in options.ops for spelling in op.spellings)
-    job = _Job(find_whole(_copied(model), options.whole) if options.whole else {}, options.strict, targets)
+    named = frozenset((*targets, *(wish.target for wish in options.whole)))
+    job = _Job(find_whole(_copied(model, named), options.whole) if options.whole else {}, options.strict, targets, named)
     try:
         module = _capture(model, inputs, "", job, options.concrete_args)
     except Untraceable as error:
         if options.strict:
             raise
-        module = call_whole(_copied(model), _MODEL, Call("", arguments_of(model, inputs, options.concrete_args), error.reason))
+        module = call_whole(_copied(model, named), _MODEL, Call("", arguments_of(model, inputs, options.concrete_args), error.reason))
     infer_types(module, inputs.args, inputs.kwargs)
     open_islands(module, inputs, lambda child, path, forms: _part(child, path, forms, job))
     if options.preserved:
-        preserve_attributes(module, _copied(model), options.preserved)
+        preserve_attributes(module, _copied(model, named), options.preserved)
     return module
 
 
@@ -124,7 +127,7 @@ def _capture(model: nn.Module, inputs: Inputs, path: str, job: _Job, concrete_ar
     arguments = arguments_of(model, inputs, concrete_args)
     islands: dict[str, Reason] = {}
     while True:
-        duplicate = _copied(model)
+        duplicate = _copied(model, job.named)
         whole = job.whole_below(path, duplicate) | {duplicate.get_submodule(island): reason for island, reason in islands.items()}
         tracer = OriginTracer(duplicate, Plan(arguments, whole, job.strict, path, job.counts, job.targets))
         try:
@@ -138,11 +141,11 @@ def _capture(model: nn.Module, inputs: Inputs, path: str, job: _Job, concrete_ar
         islands |= tracer.failed
 
 
-def _copied(model: nn.Module) -> nn.Module:
+def _copied(model: nn.Module, named: Collection[Any]) -> nn.Module:
     duplicate = copy_module(model)
     unwrap_children(duplicate)
     keep_computed_weights(duplicate)
-    write_out_attention(duplicate)
+    write_out_attention(duplicate, named)
     return duplicate
 
 

@@ -128,3 +128,12 @@ def test_attention_that_is_written_out_is_one_op_between_dynamic_layers(model: n
             assert sqnr(int8(x), model(x)) > 30
     (region,) = regions_of(int8)
     assert not region.refused and [call.planned.kernel.name for call in region.programs[-1].calls].count("attention") == 1
+
+
+@pytest.mark.parametrize("kind", [nn.TransformerEncoder, nn.MultiheadAttention])
+def test_classes_that_the_user_names_stay_what_they_are(kind: type[nn.Module]) -> None:
+    wish = fxq.PrepareCustomConfig().set_non_traceable_module_classes([kind])
+    x = torch.randn(2, 5, 16)
+    prepared = fxq.prepare_fx(nn.Sequential(ENCODER), fxq.get_default_qconfig_mapping(), (x,), prepare_custom_config=wish)
+    kept = [module for module in prepared.modules() if type(module) is kind]
+    assert len(kept) == (1 if kind is nn.TransformerEncoder else 2)
