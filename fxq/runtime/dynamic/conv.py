@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fxq.errors import ConfigError, DataError
 from fxq.graph.row_qparams import choose_row_qparams, quantize_rows
-from fxq.runtime.dynamic.op import Compiled, DynamicOp, runs_outside
+from fxq.runtime.dynamic.op import Compiled, DynamicOp
 from fxq.runtime.dynamic.product import RowWeights
 from fxq.runtime.integer.conv import Conv, ConvGeometry
 from fxq.runtime.integer.movement import pad
@@ -65,7 +65,6 @@ class DynamicConv(DynamicOp):
         y = finish(self._convolve(x.to(torch.float32)), self.output)
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
-    @runs_outside
     def _convolve(self, x: Tensor) -> Tensor:
         samples = x if x.ndim == self.geometry.rank + 2 else x[None]
         if not samples.numel():

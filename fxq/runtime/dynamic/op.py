@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,14 +24,6 @@ class Compiled(Protocol):
     @property
     def programs(self) -> tuple[Program, ...]:
         """Those that have been compiled, of every kind the one for the most rows so far; none before the first call."""
-
-
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def runs_outside(method: Method) -> Method:
-    """A method that torch.compile does not look into: its graph breaks there, as it does at recurrent modules of torch."""
-    return torch.compiler.disable(method)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class DynamicOp(IntegerOp):

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fxq.errors import ConfigError, DataError
 from fxq.runtime.dynamic.cells import CELLS, States
 from fxq.runtime.dynamic.layers import Layer, Product, Steps, run_steps
-from fxq.runtime.dynamic.op import Compiled, DynamicOp, runs_outside
+from fxq.runtime.dynamic.op import Compiled, DynamicOp
 from fxq.runtime.dynamic.product import RowProduct, RowWeights
 from fxq.runtime.integer.outputs import FloatOutput
 
@@ -92,7 +92,6 @@ class Recurrent(DynamicOp):
 
         return compile_layers([self.layer(suffix) for suffix in self.shape.suffixes])
 
-    @runs_outside
     def run_layer(self, number: int, rows: Tensor, sizes: Sequence[int], states: States) -> tuple[Tensor, States]:
         """All steps of a direction of a layer: step t takes the next sizes[t] rows, which belong to the first sequences.
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fxq.graph.groups import GroupedWeights
-from fxq.runtime.dynamic.op import Compiled, OneTensorOp, runs_outside
+from fxq.runtime.dynamic.op import Compiled, OneTensorOp
 from fxq.runtime.weight_only.bags import Bags, are_rows, read_bags
 from fxq.runtime.weight_only.op import WeightOnlyOp
 
@@ -67,7 +67,6 @@ class WeightOnlyEmbeddingBag(WeightOnlyOp):
         super().__init__(weights)
         self.bags, self.dtype = bags, dtype
 
-    @runs_outside
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """As the float module's: indices [bags, n], or [n] with the offsets of bags → [bags, features].
 
