@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -96,20 +97,21 @@ def _channels(match: Match) -> Tensor:
 
 def _fold(match: Match, target: Node, affine: Affine) -> Node:
     call = _call(target)
-    weight, bias = _constant(call.operands["weight"]), _constant(call.operands["bias"])
+    weight, bias = constant_of(call.operands["weight"]), _constant(call.operands["bias"])
     assert weight is not None
-    folded_weight = scale_channels(weight, affine.gain, call)
+    copied = weight.detach().to(torch.float64, copy=True)
+    folded_weight = scale_channels(copied, affine.gain, call, Tensor.mul_)  # new memory for the products would cost more than they do
     folded_bias = affine.shift if bias is None else bias * affine.gain + affine.shift
     return absorb(match, target, **new_weights(target, call, folded_weight, folded_bias))
 
 
-def scale_channels(weight: Tensor, gain: Tensor, call: Call) -> Tensor:
+def scale_channels(weight: Tensor, gain: Tensor, call: Call, multiply: Callable[[Tensor, Tensor], Tensor] = Tensor.mul) -> Tensor:
     """Each output channel of the weight times its gain."""
     if call.op.weight_axis == 0:
-        return weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
+        return multiply(weight, gain.reshape(-1, *[1] * (weight.ndim - 1)))
     groups = int(call.operands["groups"])
     by_group = weight.reshape(groups, -1, *weight.shape[1:])  # [groups, I / groups, O / groups, *kernel]
-    return (by_group * gain.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))).flatten(0, 1)
+    return multiply(by_group, gain.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))).flatten(0, 1)
 
 
 def new_weights(target: Node, call: Call, weight: Tensor, bias: Tensor) -> dict[str, Node]:
