@@ -13,6 +13,7 @@ from torch.fx import Node
 
 from fxq.graph import spellings as read
 from fxq.graph.annotation import tensor_type
+from fxq.graph.constants import constant_of
 from fxq.graph.float_only import why_float
 from fxq.graph.image_sizes import are_of_image
 from fxq.graph.names import qualified_name
@@ -149,6 +150,31 @@ def recognise_whole_window(node: Node) -> Call | None:
     if not is_plain or not are_of_image(given["kernel_size"], image, spelling.rank):
         return None
     return Call(ops_by_name()[_ADAPTIVE[op.name]], {"input": image, "output_size": (1,) * spelling.rank})
+
+
+def recognise_selection(node: Node) -> Call | None:
+    """x[:, i] → index_select(x, 1, i), where i is a vector of the model, of places that are counted from the front.
+
+    None for any other node.
+    """
+    if node.target is not operator.getitem or tensor_type(node) is None:
+        return None
+    source, index = node.args
+    parts = enumerate(index if isinstance(index, tuple) else (index,))
+    chosen = [(dim, part) for dim, part in parts if part != slice(None)]
+    dim, places = chosen[0] if len(chosen) == 1 else (0, None)
+    values = constant_of(places) if isinstance(places, Node) and tensor_type(places) is not None else None
+    if values is None or values.dtype != torch.int64 or values.ndim != 1 or bool((values < 0).any()):
+        return None
+    return Call(ops_by_name()["index_select"], {"input": source, "dim": dim, "index": places})
+
+
+_SPECIAL = (recognise_item, recognise_length, recognise_cast, recognise_whole_window, recognise_selection)
+
+
+def recognise_special(node: Node) -> Call | None:
+    """What says more than its spelling; None for any other node."""
+    return next((call for recognised in _SPECIAL if (call := recognised(node)) is not None), None)
 
 
 def _picked(node: Node) -> int | None:

@@ -149,9 +149,9 @@ def _is_tensor(node: Node) -> bool:
 
 
 def _is_constant(node: Node) -> bool:
-    """Whether it is a vector of the model, in float: what has no batch goes into a step's arguments as it is."""
+    """Whether it is a vector of the model, of floats or indices: what has no batch goes into a step's arguments as it is."""
     found = tensor_type(node)
-    return node.op == "get_attr" and found is not None and found.dtype == torch.float32 and len(found.shape) < 2
+    return node.op == "get_attr" and found is not None and found.dtype in (torch.float32, torch.int64) and len(found.shape) < 2
 
 
 def _step(node: Node, args: Any, kwargs: Any) -> Step:

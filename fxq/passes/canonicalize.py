@@ -26,15 +26,7 @@ from fxq.graph.module import FxqModule
 from fxq.graph.opdef import Call, Parameter, Policy
 from fxq.graph.ops import call_of, op_of, write_call
 from fxq.graph.reasons import Reason, Why
-from fxq.graph.recognise import (
-    makes_items,
-    op_of_target,
-    recognise,
-    recognise_cast,
-    recognise_item,
-    recognise_length,
-    recognise_whole_window,
-)
+from fxq.graph.recognise import makes_items, op_of_target, recognise, recognise_special
 from fxq.graph.topology import find_aliases
 from fxq.passes.memory import Memory, whole_of
 from fxq.passes.pipeline import Context
@@ -158,8 +150,7 @@ def _recognise(module: FxqModule, node: Node) -> Call | None:
     if not node.op.startswith("call_") or (whole is not None and whole.why in (Why.CUSTOM, Why.STANDALONE)):
         return None
     called = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-    special = recognise_item(node) or recognise_length(node) or recognise_cast(node) or recognise_whole_window(node)
-    call = special or recognise(node, called)
+    call = recognise_special(node) or recognise(node, called)
     if isinstance(call, Reason):
         return None
     of_tensors = all(tensor_type(operand) is not None for operand in call.activations.values())

@@ -484,6 +484,24 @@ def test_checks_of_the_rank_are_no_readers_of_what_is_fused() -> None:
     """)
 
 
+def test_a_vector_of_the_model_that_chooses_places() -> None:
+    class Choice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("order", torch.tensor([2, 0, 1, 1]))
+            self.register_buffer("backwards", torch.tensor([-1, 0]))
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return x[:, self.order], x[self.order], x[:, :, self.backwards], x[:, self.order, 1:], x[:, :, self.order.argmax()]
+
+    module = up_to("canonicalize", trace(Choice(), (torch.rand(3, 3, 4),)))
+    calls = [line.partition(" = ")[2] for line in print_graph(module).splitlines() if line.startswith("getitem")]
+    assert calls[:2] == ["index_select(x, dim=1, index=@order[i64, 4])", "index_select(x, dim=0, index=@order[i64, 4])"]
+    assert all(call.startswith("getitem(x, ") for call in calls[2:])
+    x = torch.rand(5, 3, 4)
+    assert all(map(torch.equal, module(x), Choice()(x)))
+
+
 def test_a_window_as_large_as_the_image() -> None:
     """Whatever the image's size is; sizes of another tensor are no constants, and the call stays as it was traced."""
 

@@ -1,4 +1,4 @@
-"""How ops are planned whose result is pieces of their operand in another order, and borders: roll, repeat, pad."""
+"""How ops are planned whose result is pieces of their operand in another order, and borders: roll, repeat, index_select, pad."""
 
 from __future__ import annotations
 
@@ -112,6 +112,18 @@ def _repeated(shape: Sequence[int], options: Mapping[str, Any]) -> Pieces:
     return [[Piece(0, length)] * times for length, times in zip(shape, options["repeats"], strict=True)]
 
 
+def _selected(shape: Sequence[int], options: Mapping[str, Any]) -> Pieces:
+    """Neighbours that stay neighbours are one piece."""
+    chosen: list[Piece] = []
+    for place in options["index"].tolist():
+        last = chosen[-1] if chosen else None
+        if last is not None and place == last.start + last.count:
+            chosen[-1] = Piece(last.start, last.count + 1)
+        else:
+            chosen.append(Piece(place, 1))
+    return [chosen if dim == options["dim"] % len(shape) else [Piece(0, length)] for dim, length in enumerate(shape)]
+
+
 def _bordered(shape: Sequence[int], options: Mapping[str, Any]) -> Pieces:
     border_of = _BORDERS[options["mode"]]
     return [border_of(length, before, after) for length, (before, after) in zip(shape, _borders(shape, options), strict=True)]
@@ -135,5 +147,6 @@ _BORDERS = {"reflect": _reflected, "replicate": _replicated, "circular": _circul
 PIECES: Mapping[Any, Callable[[Sequence[int], Mapping[str, Any]], Pieces]] = {
     movement.roll: _rolled,
     movement.repeat: _repeated,
+    movement.index_select: _selected,
     movement.pad: _bordered,
 }

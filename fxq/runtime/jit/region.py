@@ -42,7 +42,7 @@ def accepts(step: Step, integers: bool) -> bool:
     has_constants = any(isinstance(leaf, Tensor) for leaf in tree_leaves((step.args, dict(step.kwargs))))
     if row is None or (row.bytes if not integers else row.floats):
         return False
-    return row.floats or not has_constants
+    return row.floats or row.constants or not has_constants
 
 
 class Runnable(Protocol):

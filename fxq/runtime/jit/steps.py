@@ -77,6 +77,7 @@ class StepRow:
         floats: it reads and writes floats only; bytes, whatever they stand for, are left to torch.
         bytes: it reads and writes bytes only; floats are left to torch.
         vectors: tensors of one dimension will do; others need a batch in front.
+        constants: it takes vectors of the model as they are; rows of floats do anyway.
     """
 
     function: Any
@@ -89,6 +90,7 @@ class StepRow:
     floats: bool = False
     bytes: bool = False
     vectors: bool = False
+    constants: bool = False
 
 
 # ---- ops that compute
@@ -205,6 +207,10 @@ def _keeps_shape(step: Step) -> bool:
     return step.kwargs.get("dims", ()) is not None
 
 
+def _selects_known(step: Step) -> bool:
+    return isinstance(step.kwargs["index"], Tensor)
+
+
 def _adds_borders(step: Step) -> bool:
     return step.kwargs.get("mode", "constant") == "constant" or all(isinstance(cells, int) and cells >= 0 for cells in step.kwargs["pad"])
 
@@ -308,6 +314,7 @@ STEPS: tuple[StepRow, ...] = (
     StepRow(movement.stack, plan_stack, writes=True),
     *(StepRow(function, plan_shuffle, writes=True) for function in SHUFFLES),
     *(StepRow(function, plan_pieces, writes=True, accepts=_keeps_shape) for function in (movement.roll, movement.repeat)),
+    StepRow(movement.index_select, plan_pieces, writes=True, accepts=_selects_known, constants=True),
     StepRow(movement.flip, plan_flip, writes=True),
     StepRow(movement.repeat_interleave, plan_repeat_interleave, writes=True),
     _byte_row(movement.setitem, plan_setitem),

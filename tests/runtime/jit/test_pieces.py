@@ -1,4 +1,4 @@
-"""roll, repeat and pad: copies of pieces, bit for bit."""
+"""roll, repeat, index_select and pad: copies of pieces, bit for bit."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ FORMS: list[tuple[Any, dict[str, Any]]] = [
     (movement.repeat, {"repeats": (1, 3, 1, 1)}),
     (movement.repeat, {"repeats": (2, 1, 2, 3)}),
     (movement.repeat, {"repeats": (2, 1, 1, 1, 2)}),
+    (movement.index_select, {"dim": 1, "index": torch.tensor([3, 4, 0, 0, 2, 1])}),
+    (movement.index_select, {"dim": 0, "index": torch.tensor([1])}),
+    (movement.index_select, {"dim": -1, "index": torch.tensor([5, 4, 3, 2, 1, 0, 0, 1, 2])}),
     *((movement.pad, {"pad": (2, 1, 0, 3), "mode": mode}) for mode in ("reflect", "replicate", "circular")),
 ]
 BORDERS = [(3, 0), (0, 2, 1, 0), (1, 2, 0, 0, 3, 4), (1, 1, 2, 2, 0, 5, 1, 0), (-1, 2, -2, -1), (0, 0, 0, 0), (0, 0, 0, 0, 1, 0)]
@@ -81,6 +84,7 @@ def test_modes_that_cut_off_are_not_accepted() -> None:
 
 
 def test_what_has_no_pieces_is_not_accepted() -> None:
+    assert row_of(Step("y", movement.index_select, (Value(0),), {"dim": 0, "index": Value(1)})) is None
     assert row_of(Step("y", movement.roll, (Value(0),), {"shifts": 3, "dims": None})) is None
     assert row_of(Step("y", movement.roll, (Value(0),), {"shifts": 3, "dims": 0})) is not None
 
