@@ -126,6 +126,7 @@ class OpDef:
             a unary function then, and runs through a table.
         normalizes: it divides by a deviation or a sum of its input, and with it the input's rounding errors; or takes the powers
             from which such a divisor is made.
+        enlarges: it makes many elements out of few.
         copies: it moves elements to memory of their own, never a view.
         float_output: its integer kernel can write float32 from the accumulators, so that a value read by float ops only is
             not rounded to 8 bits first.
@@ -142,6 +143,7 @@ class OpDef:
     weight_axis: int = 0
     is_arithmetic: bool = False
     normalizes: bool = False
+    enlarges: bool = False
     copies: bool = False
     float_output: bool = False
     computed: tuple[str, ...] = ()
@@ -253,5 +255,6 @@ class Call(NamedTuple):
 
     @property
     def follows_readers(self) -> bool:
-        """Worth doing on integers only if an int8 op reads the result: nothing is computed, or a number is added or multiplied."""
-        return self.op.policy is Policy.MOVES or self.has_number
+        """Worth doing on integers only if an int8 op reads the result: nothing is computed, or a number is added or multiplied; or the
+        result has more elements than what it is made of, and each would be rounded."""
+        return self.op.policy is Policy.MOVES or self.has_number or self.op.enlarges

@@ -145,7 +145,7 @@ OPS = (
         *spelled(F.instance_norm, read=read.instance_norm),
     ), normalizes=True, objection=objections.one_image),
     OpDef("interpolate", functional.interpolate, SHARES, spelled(nn.Upsample, F.interpolate), objection=objections.not_resized,
-          computed=("size",)),
+          computed=("size",), enlarges=True),
     # pooling and reductions
     OpDef("max_pool", functional.max_pool, SHARES, (
         *spelled(nn.MaxPool1d, F.max_pool1d, torch.max_pool1d, rank=1),

@@ -100,5 +100,11 @@ def _beside_float_ops(node: Node, chosen: Calls) -> Reason:
         return Reason(Why.FLOAT_INPUT, node.name, "float ops make its operands, and rounding them first would gain nothing")
     if call is not None and call.op.is_arithmetic and not call.has_number:
         return Reason(Why.FLOAT_READERS, node.name, "float ops read its result, and no int8 op gains from rounding it")
-    does = "only adds, multiplies or divides by a number" if call is not None and call.has_number else "computes nothing on its elements"
-    return Reason(Why.FLOAT_READERS, node.name, f"{does}, and no int8 op reads its result")
+    return Reason(Why.FLOAT_READERS, node.name, f"{_does(call)}, and no int8 op reads its result")
+
+
+def _does(call: Call | None) -> str:
+    """What an op that follows its readers does."""
+    if call is not None and call.has_number:
+        return "only adds, multiplies or divides by a number"
+    return "makes many elements out of few" if call is not None and call.op.enlarges else "computes nothing on its elements"

@@ -16,7 +16,7 @@ Calls = Mapping[Node, Call]
 def choose_int8(graph: Graph, calls: Calls, returned: Set[Node]) -> Calls:
     """Of the nodes that may be int8, those that will be.
 
-    - Movement, and arithmetic with a number: where an int8 op reads the result.
+    - Movement, arithmetic with a number, and resizing: where an int8 op reads the result.
     - Pooling and other ops that keep qparams: also where they read int8.
     - A sum, difference or product of two tensors: unless float ops make both, or one beside a constant, or float ops read it, and
       int8 ops only as one more such operand. It carries the errors of both operands on: the residual stream of a transformer, say,
@@ -71,7 +71,7 @@ def _joins(node: Node, call: Call, around: Neighbours) -> bool:
     if call.op.normalizes:
         return node in around.wanted and all(_rounds_anyway(source, around) for source in _behind_movement(operands, around.chosen))
     if call.follows_readers or call.op.keeps_qparams:
-        reads_int8 = call.op.policy is Policy.SHARES and any(operand in around.chosen for operand in operands)
+        reads_int8 = not call.follows_readers and any(operand in around.chosen for operand in operands)
         return node in around.wanted or reads_int8
     return not is_of_floats(call, around.chosen)
 

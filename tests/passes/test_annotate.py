@@ -26,6 +26,7 @@ from tests.passes.cases import EVERYTHING, PER_CHANNEL, X86, decisions, parsed, 
 
 INPUT = "x: f32[1, 2, 4, 4] = input"
 CONV = "conv(x, @c.weight[2, 2, 1, 1], @c.bias[2])"
+RESIZE = "interpolate(c, size=(8, 8), mode='bilinear', align_corners=False)"
 FLOAT_ONLY = "float-only op: sin needs more of a large angle than 8 bits"
 MOVES_BESIDE_FLOAT = "only float readers: computes nothing on its elements, and no int8 op reads its result"
 IS_INPUT = "reads no element: is an input"
@@ -108,6 +109,17 @@ CASES = {
     "pooling between float ops stays float": (
         f"{INPUT}\nt = call torch.sin(x)\np = max_pool(t, kernel_size=(2, 2))\nu = call torch.sin(p)\noutput u",
         {"x": IS_INPUT, "t": FLOAT_ONLY, "p": MOVES_BESIDE_FLOAT, "u": FLOAT_ONLY},
+    ),
+    "a resize at the end rounds nothing": (
+        f"{INPUT}\nc = {CONV}\nr = {RESIZE}\noutput r",
+        {
+            "x": IS_INPUT, "c": "int8 → float",
+            "r": "only float readers: makes many elements out of few, and no int8 op reads its result",
+        },
+    ),
+    "a resize between int8 ops": (
+        f"{INPUT}\nc = {CONV}\nr = {RESIZE}\nd = {CONV.replace('x', 'r')}\noutput d",
+        {"x": IS_INPUT, "c": "int8", "r": "int8", "d": "int8 → float"},
     ),
     "movement in front of an int8 op": (
         f"{INPUT}\nf = flatten(x, start_dim=1)\nl = linear(f, @l.weight[3, 32])\noutput l",

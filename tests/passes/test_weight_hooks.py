@@ -36,5 +36,6 @@ def test_what_is_trained_is_the_weight_itself() -> None:
     model, x = model_with(weight_norm).train(), torch.randn(2, 4, 16)
     prepared = fxq.prepare_qat_fx(model, EVERYTHING, x)
     assert torch.equal(prepared.get_parameter("0.weight"), model[0].weight)
-    prepared(x)
+    prepared(x).sum().backward()
+    torch.optim.SGD(prepared.parameters(), lr=0.1).step()
     assert fxq.report(fxq.convert_fx(prepared.eval())).totals.macs_share_int8 == 1
