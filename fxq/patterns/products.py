@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.fx import Node
 
 from fxq.graph.annotation import tensor_type
 from fxq.graph.equations import Equation, parsed
-from fxq.graph.ops import call_of
 from fxq.graph.reasons import Reason, Why
 from fxq.patterns import guards as g
 from fxq.patterns.expressions import op
@@ -25,7 +23,7 @@ _ONE = "1"  # in place of a label: a dimension of size 1, along which the other 
 
 def expand_addmm(match: Match) -> Node:
     """addmm(c, (a, b), beta, alpha) = matmul(a, b) · alpha + c · beta"""
-    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    operands, steps = match.calls["addmm"].operands, Steps(match.anchor)
     a, b = operands["tensors"]
     product = _times(steps, steps.call("matmul", input=a, other=b), operands["alpha"])
     if operands["beta"] == 0:
@@ -35,7 +33,7 @@ def expand_addmm(match: Match) -> Node:
 
 def expand_addcmul(match: Match) -> Node:
     """addcmul(c, (a, b), value) = c + a · b · value"""
-    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    operands, steps = match.calls["addcmul"].operands, Steps(match.anchor)
     a, b = operands["tensors"]
     product = steps.call("mul", input=a, other=b)
     return steps.end(steps.call("add", input=operands["input"], other=_times(steps, product, operands["value"])))
@@ -43,7 +41,7 @@ def expand_addcmul(match: Match) -> Node:
 
 def expand_glu(match: Match) -> Node:
     """glu(x) = a · sigmoid(b), (a, b) = chunk(x, 2)"""
-    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    operands, steps = match.calls["glu"].operands, Steps(match.anchor)
     value, gate = (steps.call("chunk", input=operands["input"], chunks=2, dim=operands["dim"], item=item) for item in (0, 1))
     return steps.end(steps.call("mul", input=value, other=steps.call("sigmoid", input=gate)))
 
@@ -65,7 +63,7 @@ def expand_einsum(match: Match) -> Node:
 
     Sizes are not written down anywhere, so they stay free.
     """
-    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    operands, steps = match.calls["einsum"].operands, Steps(match.anchor)
     equation = parsed(operands["equation"])
     return steps.end(_contracted(steps, operands["tensors"], equation))
 
@@ -83,7 +81,7 @@ def _contracted(steps: Steps, tensors: Sequence[Node], equation: Equation) -> No
 
 def expand_bilinear(match: Match) -> Node:
     """bilinear(a, b, W, c)ₒ = (a · W)ₒ · b + cₒ: one product with all of W, and one of each row with a vector"""
-    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    operands, steps = match.calls["bilinear"].operands, Steps(match.anchor)
     weight = operands["weight"]
     columns = steps.call("flatten", input=steps.call("permute", input=weight, dims=(1, 0, 2)), start_dim=1)
     product = steps.call("matmul", input=operands["input"], other=columns)
@@ -152,7 +150,7 @@ def _without_ones(steps: Steps, term: Term) -> Term:
 
 def expand_attention(match: Match) -> Node:
     """attention(q, k, v) = matmul(softmax(matmul(q, kᵀ) · scale), v)"""
-    operands, steps = _operands(match.anchor), Steps(match.anchor)
+    operands, steps = match.calls["attention"].operands, Steps(match.anchor)
     query, keys, values = (operands[name] for name in ("input", "keys", "values"))
     if operands["enable_gqa"]:
         keys, values = (_for_every_head(steps, each, _size(query, -3)) for each in (keys, values))
@@ -176,7 +174,7 @@ def _size(node: Node, dim: int) -> int:
 
 def same_sizes(match: Match) -> Reason | None:
     """A label has one size: torch.einsum also takes 1 for any other, and sums over what is repeated."""
-    operands = _operands(match.anchor)
+    operands = match.calls["einsum"].operands
     sizes: dict[str, set[int]] = {}
     for tensor, labels in zip(operands["tensors"], parsed(operands["equation"]).operands, strict=True):
         found = tensor_type(tensor)
@@ -194,12 +192,6 @@ def of_float32(match: Match) -> Reason | None:
     if found is not None and found.dtype == torch.float32:
         return None
     return Reason(Why.DTYPE, match.anchor.name, f"its result is {found.dtype if found else 'no tensor'}, not float32")
-
-
-def _operands(node: Node) -> dict[str, Any]:
-    call = call_of(node)
-    assert call is not None
-    return call.operands
 
 
 PRODUCTS = (
