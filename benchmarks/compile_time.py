@@ -22,6 +22,7 @@ from fxq.api import LOWER
 from fxq.graph.verify import verify
 from fxq.lowering.profiles import find_profile
 from fxq.passes import CONVERT, PREPARE, Context, trace
+from fxq.passes.garbage import without_cycle_collection
 from fxq.passes.pipeline import Pipeline
 
 
@@ -172,7 +173,8 @@ def main() -> None:
         model, x = build(name, 64), torch.randn(1, 3, 64, 64)
         beside = in_turns(model, x, given.rounds)
         show(name, beside, console)
-        passes = list(by_pass(model, x))
+        with without_cycle_collection():  # as in prepare_fx and convert_fx
+            passes = list(by_pass(model, x))
         show_passes(passes, console)
         rows.append({"model": name, "compilers": list(map(asdict, beside)), "passes": list(map(asdict, passes))})
     for residual in (False, True):

@@ -22,6 +22,7 @@ from fxq.lowering.lower import lower
 from fxq.lowering.profiles import find_profile
 from fxq.passes import CONVERT, FUSE, Context, Pass, pipeline, require_stage, run_pipeline, split_inputs, trace
 from fxq.passes.convert import ConvertOptions, convert
+from fxq.passes.garbage import without_cycle_collection
 from fxq.passes.own_ops import as_ops
 from fxq.passes.prepare import PrepareOptions, prepare
 from fxq.passes.prepare_qat import prepare_qat
@@ -176,8 +177,9 @@ def convert_fx(
     require_stage(prepared, Stage.OBSERVED, "convert_fx")
     options = _convert_options(convert_custom_config, qconfig_mapping, keep_original_weights)
     choose_executor(runtime)  # an error now, and not behind the work
-    converted = convert(prepared, (*CONVERT, *LOWER), options)
-    run_with(converted, runtime)
+    with without_cycle_collection():
+        converted = convert(prepared, (*CONVERT, *LOWER), options)
+        run_with(converted, runtime)
     return converted
 
 
