@@ -18,7 +18,6 @@ from fxq.graph.stages import Stage
 from fxq.lowering.regions import GraphRegion, Partition, find_regions
 from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.dynamic.op import DynamicOp
-from fxq.runtime.dynamic.operator import is_exporting
 from fxq.runtime.jit import CompiledRegion, accepts, register, run_region, unavailable
 
 
@@ -69,7 +68,7 @@ class RegionCall(nn.Module):
 
     def _traced(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """One operator for torch.compile, which runs here; for torch.export torch's own operators, which run anywhere."""
-        if is_exporting():
+        if torch.compiler.is_exporting():
             return self.compiled.region.run(inputs)
         return tuple(run_region([x.detach() for x in inputs], self.number))  # integers have no gradient, whatever is in front of them
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -45,11 +46,16 @@ def one_thread() -> Iterator[None]:
 
 
 def measure_latency(models: Sequence[nn.Module], inputs: Inputs, *, runs: int = 20, warm_up: int = 3) -> tuple[Latency, ...]:
-    """One Latency for each model. They take turns, so that whatever else the machine does hits all of them; some calls warm up."""
+    """One Latency for each model. They take turns, so that whatever else the machine does hits all of them; some calls warm up.
+
+    Each round has an order of its own: a call behind one of a large model finds the caches full of that one's weights.
+    """
     times: list[list[float]] = [[] for _ in models]
+    turns, order = list(zip(models, times, strict=True)), random.Random(0)
     with torch.inference_mode():
         for _ in range(warm_up + runs):
-            for model, found in zip(models, times, strict=True):
+            order.shuffle(turns)
+            for model, found in turns:
                 start = time.perf_counter()
                 model(*inputs.args, **inputs.kwargs)
                 found.append(1e3 * (time.perf_counter() - start))

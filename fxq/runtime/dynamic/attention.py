@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.dynamic.rows import RowOp
+from fxq.runtime.memory import has_memory
 from fxq.runtime.multihead import MultiheadCall
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
     """F.scaled_dot_product_attention(query, keys, values, mask) of [N, heads, L or S, d]: compiled where that is float32 on a CPU."""
     tensors = (query, keys, values)
-    has_code = all(each.is_cpu and each.dtype == torch.float32 and not each.requires_grad for each in tensors)
-    if has_code and not torch.compiler.is_compiling() and wanted_runtime("auto") != "integer":
+    has_code = has_memory(*tensors) and all(each.dtype == torch.float32 and not each.requires_grad for each in tensors)
+    if has_code and wanted_runtime("auto") != "integer":
         from fxq.runtime.jit.attention import compiled_attention, mask_kind  # only where it is wanted: LLVM takes a moment to load
         from fxq.runtime.jit.kernels.attention import Heads
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from torch import Tensor
 
 from fxq.runtime.choice import wanted_runtime
@@ -36,9 +35,7 @@ class DynamicOp(IntegerOp):
     runtime: str = "auto"
 
     def compiled(self) -> Compiled | None:
-        """The op as machine code, with a copy of the constants; None where the integer ops run, and where torch traces them."""
-        if torch.compiler.is_compiling():
-            return None
+        """The op as machine code, with a copy of the constants; None where the integer ops run. Only for what `has_memory`."""
         if "_compiled" not in self.__dict__:
             self.__dict__["_compiled"] = None if wanted_runtime(self.runtime) == "integer" else self.compile_code()
         found: Compiled | None = self.__dict__["_compiled"]

@@ -9,9 +9,6 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-# torch 2.6 does not tell torch.export from torch.compile: there both get torch's own operators
-is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-
 
 class Rows(Protocol):
     """An op on one tensor."""
@@ -48,4 +45,4 @@ def _like(x: Tensor, number: int) -> Tensor:
 
 def is_compiled_around() -> bool:
     """Whether torch.compile traces, and nothing has to run without fxq."""
-    return torch.compiler.is_compiling() and not is_exporting()
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()

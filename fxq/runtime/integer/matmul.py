@@ -73,7 +73,7 @@ def _int_mm_is_exact(rows: int, weight: int) -> bool:
     for fill, dtype in ((255, torch.uint8), (-128, torch.int8)):
         try:
             found = torch._int_mm(torch.full((rows, 256), fill, dtype=dtype), w.t())
-        except RuntimeError:  # torch 2.6 has none for uint8
+        except RuntimeError:  # up to torch 2.11 there is none for uint8
             return False
         if not bool((found == 256 * fill * weight).all()):
             return False
