@@ -52,20 +52,22 @@ def test_measure_compares_with_the_first_model() -> None:
 
 
 def test_milliseconds_are_medians_of_the_calls_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten calls take 100 s each, the next ones 1, 2, 3, 4, 5 and 9 s."""
-    seconds = [100] * 10 + [1, 2, 3, 4, 5, 9]
-    clock = iter([float(moment) for i in range(16) for moment in (sum(seconds[:i]), sum(seconds[: i + 1]))])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    calls: list[str] = []
+    now, calls = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     class Called(nn.Module):
-        def __init__(self, name: str) -> None:
+        """Five calls take 100 s each, the next ones as long as it says."""
+
+        def __init__(self, name: str, *seconds: int) -> None:
             super().__init__()
-            self.name = name
+            self.name, self.seconds = name, iter([100] * 5 + list(seconds))
 
         def forward(self, x: Tensor) -> Tensor:
             calls.append(self.name)
+            now[0] += next(self.seconds)
             return x
 
-    assert milliseconds([Called("a"), Called("b")], torch.zeros(1), runs=3) == (3000.0, 4000.0)
-    assert calls == ["a", "b"] * 8
+    assert milliseconds([Called("a", 1, 3, 5), Called("b", 9, 2, 4)], torch.zeros(1), runs=3) == (3000.0, 4000.0)
+    rounds = [set(calls[first : first + 2]) for first in range(0, 16, 2)]
+    assert rounds == [{"a", "b"}] * 8
+    assert calls != ["a", "b"] * 8, "one model is always called behind the other"
