@@ -108,7 +108,7 @@ class _Parser:
         return self._canonical(name, ops_by_name()[target], args, kwargs)
 
     def _canonical(self, name: str, op: OpDef, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
-        operands = dict(op.signature.bind(*args, **kwargs).arguments)
+        operands = op.bind(args, kwargs)
         rank = self._spatial_rank(operands)
         node = self.graph.create_node("call_function", op.call, name=name)
         write_call(node, Call(op, normal_form(op, operands, rank)))

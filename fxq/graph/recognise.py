@@ -187,7 +187,7 @@ def _picked(node: Node) -> int | None:
 
 def _values(op: OpDef, source: Node) -> Call:
     """Raises TypeError where the source does not reduce one dimension."""
-    operands = dict(op.signature.bind(*source.args, **source.kwargs).arguments)
+    operands = op.bind(source.args, source.kwargs)
     if not isinstance(operands.get("dim"), int):
         raise TypeError("it has no dimension")
     return Call(op, read.normal_form(op, operands, 1))

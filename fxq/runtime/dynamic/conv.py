@@ -13,7 +13,6 @@ from fxq.runtime.integer.conv import Conv, ConvGeometry
 from fxq.runtime.integer.movement import pad
 from fxq.runtime.integer.outputs import FloatOutput, PackedWeights, finish
 from fxq.runtime.integer.windows import channels_first, channels_last
-from fxq.runtime.memory import has_memory
 
 
 class DynamicConv(DynamicOp):
@@ -86,7 +85,7 @@ class DynamicConv(DynamicOp):
     def _of_one_scale(self, integers: Tensor, scale: Tensor, zero_point: int) -> Tensor:
         """fl(f32(Σ (x_q − z)·w)·fl(s·s_w[c])); by torch, what the op for inputs computes whose zero point is known."""
         geometry, multiplier = self.geometry, scale * self.scale
-        compiled = self.compiled() if has_memory(integers) else None
+        compiled = self.compiled(integers)
         if compiled is not None:
             found: Tensor = compiled(pad(integers, geometry.padding, geometry.padding_mode, zero_point), multiplier, zero_point)
             return found

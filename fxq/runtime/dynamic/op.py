@@ -10,6 +10,7 @@ from torch import Tensor
 from fxq.runtime.choice import wanted_runtime
 from fxq.runtime.dynamic.operator import is_compiled_around, register, run_rows
 from fxq.runtime.integer.module import IntegerOp
+from fxq.runtime.memory import has_memory
 
 if TYPE_CHECKING:
     from fxq.runtime.jit.program import Program
@@ -34,8 +35,10 @@ class DynamicOp(IntegerOp):
 
     runtime: str = "auto"
 
-    def compiled(self) -> Compiled | None:
-        """The op as machine code, with a copy of the constants; None where the integer ops run. Only for what `has_memory`."""
+    def compiled(self, *read: Tensor) -> Compiled | None:
+        """The op as machine code, with a copy of the constants; None where the integer ops run, and for tensors that have no memory."""
+        if not has_memory(*read):
+            return None
         if "_compiled" not in self.__dict__:
             self.__dict__["_compiled"] = None if wanted_runtime(self.runtime) == "integer" else self.compile_code()
         found: Compiled | None = self.__dict__["_compiled"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Protocol
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
+
+from fxq.runtime.numbered import Numbered
 
 
 class Rows(Protocol):
@@ -20,16 +20,9 @@ class Rows(Protocol):
         """A tensor with the result's shape and dtype, and any values."""
 
 
-# an operator's arguments are tensors and plain values: an op is named by a number
-_OPS: WeakValueDictionary[int, Rows] = WeakValueDictionary()
-_NUMBERS = count()
-
-
-def register(op: Rows) -> int:
-    """The number by which the operator knows the op, as long as somebody else has it."""
-    number = next(_NUMBERS)
-    _OPS[number] = op
-    return number
+# by the number that the operator is called with
+_OPS: Numbered[Rows] = Numbered()
+register = _OPS.register
 
 
 @torch.library.custom_op("fxq::rows", mutates_args=(), schema="(Tensor x, int number) -> Tensor")

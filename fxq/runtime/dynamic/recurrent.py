@@ -16,7 +16,6 @@ from fxq.runtime.dynamic.layers import Layer, Product, Steps, run_steps
 from fxq.runtime.dynamic.op import Compiled, DynamicOp
 from fxq.runtime.dynamic.product import RowProduct, RowWeights
 from fxq.runtime.integer.outputs import FloatOutput
-from fxq.runtime.memory import has_memory
 
 # what the names of the tensors of a matrix begin with
 _KINDS = ("weight", "scale", "bias")
@@ -105,7 +104,7 @@ class Recurrent(DynamicOp):
             the outputs [sum of sizes, size], and the states behind the last step of each sequence.
         """
         backwards = self.shape.bidirectional and number % 2 == 1
-        steps, compiled = Steps(tuple(sizes), backwards), self.compiled() if has_memory(rows) else None
+        steps, compiled = Steps(tuple(sizes), backwards), self.compiled(rows)
         if compiled is None:
             return run_steps(self.layer(self.shape.suffixes[number]), rows, steps, states)
         found: tuple[Tensor, States] = compiled(number, rows.contiguous(), steps, states)

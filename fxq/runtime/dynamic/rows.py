@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fxq.errors import DataError
 from fxq.runtime.dynamic.op import OneTensorOp
-from fxq.runtime.memory import has_memory
 
 
 class RowOp(OneTensorOp):
@@ -37,7 +36,7 @@ class RowOp(OneTensorOp):
     def compute(self, x: Tensor) -> Tensor:
         rows = x if x.dtype == torch.float32 else x.to(torch.float32)
         rows = rows.reshape(-1 if x.numel() else math.prod(x.shape[:-1]), self.in_features)
-        compiled = self.compiled() if has_memory(rows) else None
+        compiled = self.compiled(rows)
         y = self.by_torch(rows) if compiled is None else compiled(rows.contiguous())
         y = y.view(*x.shape[:-1], self.out_features)
         return y if y.dtype == x.dtype else y.to(x.dtype)

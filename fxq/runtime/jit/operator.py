@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from fxq.runtime.jit.region import CompiledRegion
+from fxq.runtime.numbered import Numbered
 
-# an operator's arguments are tensors and plain values: a region is named by a number
-_REGIONS: WeakValueDictionary[int, CompiledRegion] = WeakValueDictionary()
-_NUMBERS = count()
-
-
-def register(region: CompiledRegion) -> int:
-    """The number by which the operator knows the region, as long as somebody else has it."""
-    number = next(_NUMBERS)
-    _REGIONS[number] = region
-    return number
+# by the number that the operator is called with
+_REGIONS: Numbered[CompiledRegion] = Numbered()
+register = _REGIONS.register
 
 
 @torch.library.custom_op("fxq::region", mutates_args=(), schema="(Tensor[] inputs, int number) -> Tensor[]")

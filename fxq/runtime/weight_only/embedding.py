@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fxq.graph.groups import GroupedWeights
 from fxq.runtime.dynamic.op import Compiled, OneTensorOp
-from fxq.runtime.memory import has_memory
 from fxq.runtime.weight_only.bags import Bags, are_rows, read_bags
 from fxq.runtime.weight_only.op import WeightOnlyOp
 
@@ -36,7 +35,7 @@ class WeightOnlyEmbedding(WeightOnlyOp, OneTensorOp):
 
     def compute(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1)
-        compiled = self.compiled() if has_memory(flat) else None
+        compiled = self.compiled(flat)
         if compiled is None or not are_rows(flat, self.shape[0]):
             rows = self.weights.select(flat).real()
         else:
@@ -73,7 +72,7 @@ class WeightOnlyEmbeddingBag(WeightOnlyOp):
 
         Sums of compiled code go in the order of the indices.
         """
-        compiled = self.compiled() if has_memory(input) else None
+        compiled = self.compiled(input)
         given = None if compiled is None else read_bags(self.bags, self.shape[0], input, offsets, per_sample_weights)
         if compiled is None or given is None:
             return self._by_torch(input, offsets, per_sample_weights).to(getattr(torch, self.dtype))
